@@ -1,0 +1,27 @@
+"""Anomaly detection on images and tables as scikit-learn estimators."""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "PatchCore": "detectors",
+    "PretrainedPatchFeatures": "features",
+    "GreedyCoreset": "reduction",
+    "KNNScorer": "scoring",
+    "FitOnNormal": "model_selection",
+    "anomaly_map": "maps",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name):
+    """Import a public name when it is first asked for: nothing heavy loads before."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""The door: what a user passes, checked and brought to one form."""

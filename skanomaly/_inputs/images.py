@@ -1,0 +1,210 @@
+"""Images as arrays, paths or a glob, read one by one as (H, W, C) float32 in [0, 1]."""
+
+import glob
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..exceptions import ImageReadError
+
+#: Largest accepted number of pixels of one image file, against decompression bombs: 13,000 x 13,000.
+MAX_PIXELS = 13_000**2
+
+_ACCEPTED = (
+    "an array of shape (n, H, W) or (n, H, W, C) with C in {1, 3, 4}, a sequence of such images, a sequence of "
+    "paths, or one glob string"
+)
+_COLORS_OF_MODE = {"1": 1, "L": 1, "LA": 1, "I": 1, "F": 1, "I;16": 1, "I;16L": 1, "I;16B": 1, "I;16N": 1}
+
+
+class ImageSource:
+    """Images that are decoded when asked for.
+
+    Parameters
+    ----------
+    items : list of (path or ndarray)
+    sizes : list of (H, W)
+        Of each image, in pixels.
+    data_range : float or None
+        What 1.0 stands for in images of an integer dtype; None is the largest value of the dtype.
+    """
+
+    def __init__(self, items, sizes, data_range=None):
+        self.items, self.sizes, self.data_range = items, sizes, data_range
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        """Return the images at a slice or an integer array as another source."""
+        chosen = np.arange(len(self))[index]
+        return ImageSource([self.items[i] for i in chosen], [self.sizes[i] for i in chosen], self.data_range)
+
+    def read(self, i):
+        """Return image `i` as (H, W, C) float32 in [0, 1], C in {1, 3}."""
+        item = self.items[i]
+        if isinstance(item, np.ndarray):
+            return _to_unit_range(_drop_alpha(item), self.data_range, f"image {i} of X")
+        try:
+            pixels = _decode(item)
+        except Exception as error:  # a damaged file raises whatever its decoder likes
+            raise ImageReadError(self._name_bad_files()) from error
+        return _to_unit_range(pixels, self.data_range, str(item))
+
+    def _name_bad_files(self):
+        return _bad_files_message(self.items, _decode)
+
+
+def check_images(X, *, data_range=None, max_pixels=MAX_PIXELS, min_samples=1):
+    """Return `X` as an `ImageSource`, with shapes, dtypes, headers and ranges checked.
+
+    Parameters
+    ----------
+    X : array of shape (n, H, W) or (n, H, W, C), sequence of images or paths, glob string, or ImageSource
+        uint8, uint16, bool or float in [0, 1]; C in {1, 3, 4}.
+    data_range : float, optional
+        What 1.0 stands for in images of an integer dtype (4095 for a 12-bit camera).
+    max_pixels : int
+        Largest accepted number of pixels of one image.
+    min_samples : int
+        Fewest images.
+
+    Raises
+    ------
+    TypeError, ValueError, ImageReadError
+        The message names the parameter or files, what came, and what is accepted.
+    """
+    if isinstance(X, ImageSource):
+        return X
+    items = _expand(X)
+    if len(items) < min_samples:
+        shown = f" ({X!r} matches no file)" if isinstance(X, str) else ""
+        raise ValueError(f"X holds {len(items)} images{shown}; at least {min_samples} needed.")
+    if all(isinstance(item, np.ndarray) for item in items):
+        shapes = _check_arrays(items, max_pixels)
+    elif all(isinstance(item, (str, Path)) for item in items):
+        shapes = _check_files(items, max_pixels)
+    else:
+        kinds = ", ".join(sorted({type(item).__name__ for item in items}))
+        raise TypeError(f"X holds items of type {kinds}; accepted is {_ACCEPTED}.")
+    colors = Counter(shape[2] for shape in shapes)
+    if len(colors) > 1:
+        found = " and ".join(f"{count} with {c}" for c, count in sorted(colors.items()))
+        raise ValueError(f"X has images with mixed channels: {found} (alpha not counted); convert them to one.")
+    return ImageSource(items, [shape[:2] for shape in shapes], data_range)
+
+
+def _expand(X):
+    """Return X as a list of paths or of 3-D arrays."""
+    if isinstance(X, str):
+        pattern = str(Path(X) / "*") if Path(X).is_dir() else X
+        return [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
+    if isinstance(X, Path):
+        raise TypeError(f"X is one path, {X}; pass a sequence of paths, or a string to expand as a glob.")
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
+        if X.ndim not in (3, 4):
+            raise ValueError(f"X has shape {X.shape}; accepted is {_ACCEPTED}.")
+        return list(X[..., None] if X.ndim == 3 else X)
+    if not hasattr(X, "__len__") or not hasattr(X, "__iter__"):
+        raise TypeError(f"X is of type {type(X).__name__}; accepted is {_ACCEPTED}.")
+    return [_as_item(item) for item in X]
+
+
+def _as_item(item):
+    if isinstance(item, np.ndarray) and item.ndim == 2:
+        return item[..., None]
+    return Path(item) if isinstance(item, str) else item
+
+
+def _check_arrays(items, max_pixels):
+    for i, item in enumerate(items):
+        if item.ndim != 3 or item.shape[2] not in (1, 3, 4) or 0 in item.shape:
+            raise ValueError(f"image {i} of X has shape {item.shape}; accepted is {_ACCEPTED}.")
+        if item.shape[0] * item.shape[1] > max_pixels:
+            raise ValueError(f"image {i} of X has shape {item.shape}; max_pixels={max_pixels} is accepted.")
+        if item.dtype.kind not in "fb" and item.dtype not in (np.uint8, np.uint16):
+            raise ValueError(
+                f"X has dtype {item.dtype}; accepted is uint8, uint16, bool, or float in [0, 1]. "
+                "Call X.astype('uint8') if the values are 8-bit grey levels."
+            )
+    for i, item in enumerate(items):
+        if item.dtype.kind == "f":
+            _check_unit_range(item, f"image {i} of X")
+    return [(*item.shape[:2], 1 if item.shape[2] == 1 else 3) for item in items]
+
+
+def _check_files(paths, max_pixels):
+    def read_header(path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
+            with Image.open(path) as image:
+                width, height = image.size
+                colors = _COLORS_OF_MODE.get(image.mode, 3)
+        if width * height > max_pixels:
+            raise ValueError(f"{height} x {width} pixels, max_pixels={max_pixels} is accepted")
+        return height, width, colors
+
+    try:
+        return [read_header(path) for path in paths]
+    except Exception as error:
+        raise ImageReadError(_bad_files_message(paths, read_header)) from error
+
+
+def _bad_files_message(paths, read):
+    """Return a message that names every file that `read` fails on, and why."""
+    complaints = []
+    for path in paths:
+        try:
+            read(path)
+        except FileNotFoundError:
+            complaints.append(f"{path} (no such file)")
+        except Image.UnidentifiedImageError:
+            complaints.append(f"{path} (no image format that Pillow knows)")
+        except Exception as error:  # a damaged file raises whatever its decoder likes
+            complaints.append(f"{path} ({error})")
+    return f"{len(complaints)} of {len(paths)} files cannot be read as images: " + "; ".join(complaints)
+
+
+def _decode(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels was checked at the door
+        with Image.open(path) as image:
+            if image.mode == "LA":
+                image = image.getchannel("L")
+            elif _COLORS_OF_MODE.get(image.mode) != 1 and image.mode != "RGB":
+                image = image.convert("RGB")
+            pixels = np.asarray(image)
+    if pixels.dtype == np.int32:  # 16-bit files that Pillow opens in mode "I"
+        pixels = pixels.astype(np.uint16)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _drop_alpha(pixels):
+    return pixels[..., :3] if pixels.shape[2] == 4 else pixels
+
+
+def _to_unit_range(pixels, data_range, name):
+    """Return the pixels as float32 in [0, 1]; 8-bit values equal value / 255 to the bit."""
+    if pixels.dtype == bool:
+        return pixels.astype(np.float32)
+    if pixels.dtype.kind == "f":
+        _check_unit_range(pixels, name)
+        return pixels.astype(np.float32)
+    full = np.iinfo(pixels.dtype).max if data_range is None else data_range
+    if pixels.max() > full:
+        raise ValueError(f"{name} has the value {pixels.max()}, above data_range={full}.")
+    return np.divide(pixels, np.float32(full), dtype=np.float32)
+
+
+def _check_unit_range(pixels, name):
+    low, high = pixels.min(), pixels.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"{name} contains NaN or infinity; float images must be finite and in [0, 1].")
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"{name} has float values in [{low:g}, {high:g}]; float images must be in [0, 1]. "
+            "Divide by 255 or pass uint8."
+        )

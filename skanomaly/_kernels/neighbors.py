@@ -1,0 +1,92 @@
+"""Exact Euclidean nearest neighbours in memory-bounded blocks."""
+
+import numpy as np
+from numba import njit, prange
+
+_BLOCK_VALUES = 2**22  # entries of one block of the distance matrix: 16 MB in float32
+_SPARE = 4  # candidates beyond k that are measured again without cancellation
+
+
+def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
+    """Return the `k` nearest rows of `bank` for every row of `queries`, exactly.
+
+    A matrix product ranks the bank, then the best few are measured again from the differences themselves in
+    float64, so that a query that is in the bank has distance 0 and a result does not depend on the other queries.
+
+    Parameters
+    ----------
+    bank : ndarray of shape (n_bank, n_features), float32 or float64
+    queries : ndarray of shape (n_queries, n_features), dtype of `bank`
+    k : int
+        At most the number of bank rows outside any one group.
+    bank_groups, query_groups : ndarray of shape (n_bank,) and (n_queries,), int, optional
+        A query is never compared with bank rows of its own group.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_queries, k), float64
+        Euclidean (not squared), ascending.
+    indices : ndarray of shape (n_queries, k), int64
+        Rows of `bank`; equal distances are ordered by index.
+    """
+    n_queries, n_bank = len(queries), len(bank)
+    center = bank.mean(axis=0, dtype=np.float64).astype(bank.dtype)
+    centered = bank - center
+    half_norms = np.einsum("ij,ij->i", centered, centered) / 2
+    bank_groups = np.zeros(n_bank, np.int64) if bank_groups is None else bank_groups
+    query_groups = np.full(n_queries, -1) if query_groups is None else query_groups
+    n_candidates = min(k + _SPARE, n_bank)
+    # The shape of a block depends on the bank alone: a query's product is the same whoever it is scored with.
+    n_rows = max(1, min(1024, _BLOCK_VALUES // n_bank))
+    block = np.zeros((n_rows, bank.shape[1]), bank.dtype)
+    distances = np.empty((n_queries, k))
+    indices = np.empty((n_queries, k), np.int64)
+    for start in range(0, n_queries, n_rows):
+        part = slice(start, min(start + n_rows, n_queries))
+        n_real = part.stop - start
+        np.subtract(queries[part], center, out=block[:n_real])
+        products = block @ centered.T
+        candidates = _rank(half_norms, products[:n_real], n_candidates, bank_groups, query_groups[part])
+        distances[part], indices[part] = _measure(bank, queries[part], candidates, k)
+    return distances, indices
+
+
+@njit(cache=True, parallel=True)
+def _rank(half_norms, products, n_candidates, bank_groups, query_groups):
+    """Return the rows of the bank with the smallest `half_norms - products`; -1 where groups leave fewer."""
+    n_queries, n_bank = products.shape
+    candidates = np.full((n_queries, n_candidates), -1, np.int64)
+    for i in prange(n_queries):
+        best = np.full(n_candidates, np.inf, products.dtype)
+        for row in range(n_bank):
+            value = half_norms[row] - products[i, row]
+            if value < best[-1] and bank_groups[row] != query_groups[i]:
+                place = n_candidates - 1
+                while place > 0 and best[place - 1] > value:
+                    best[place] = best[place - 1]
+                    candidates[i, place] = candidates[i, place - 1]
+                    place -= 1
+                best[place] = value
+                candidates[i, place] = row
+    return candidates
+
+
+@njit(cache=True, parallel=True)
+def _measure(bank, queries, candidates, k):
+    """Return the `k` smallest true distances among the candidates, with their rows."""
+    n_queries, n_candidates = candidates.shape
+    distances = np.empty((n_queries, k))
+    indices = np.empty((n_queries, k), np.int64)
+    for i in prange(n_queries):
+        rows = np.sort(candidates[i][candidates[i] >= 0])
+        measured = np.empty(len(rows))
+        for c in range(len(rows)):
+            total = 0.0
+            for j in range(bank.shape[1]):
+                step = np.float64(queries[i, j]) - np.float64(bank[rows[c], j])
+                total += step * step
+            measured[c] = np.sqrt(total)
+        order = np.argsort(measured, kind="mergesort")[:k]
+        distances[i] = measured[order]
+        indices[i] = rows[order]
+    return distances, indices

@@ -1,0 +1,38 @@
+"""Exact curves over all distinct thresholds of a score."""
+
+import numpy as np
+
+
+def weighted_curve(scores, positive_weight, negative_weight):
+    """Return the shares of positive and negative weight above every distinct score.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,), float
+    positive_weight, negative_weight : ndarray of shape (n,), float
+        Each sums to 1.
+
+    Returns
+    -------
+    negative_share, positive_share : ndarray of shape (n_distinct + 1,), float64
+        Both start at 0 (threshold above every score) and end at 1.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+
+    def cumulate(weight):
+        return np.append(0.0, np.cumsum(weight[order], dtype=np.float64)[last_of_tie])
+
+    return cumulate(negative_weight), cumulate(positive_weight)
+
+
+def area_under(x, y, limit=1.0):
+    """Return the mean height of the curve over [0, limit], with y interpolated at the limit.
+
+    >>> area_under(np.array([0.0, 1.0]), np.array([0.0, 1.0]), limit=0.5)
+    0.25
+    """
+    inside = x <= limit
+    x_cut = np.append(x[inside], limit)
+    y_cut = np.append(y[inside], np.interp(limit, x, y))
+    return float(np.trapezoid(y_cut, x_cut) / limit)

@@ -1,0 +1,78 @@
+"""Connected regions of score maps (8-connectivity)."""
+
+import numpy as np
+from numba import njit
+from scipy import ndimage
+
+_EIGHT = np.ones((3, 3), int)
+
+
+def remove_small_regions(mask, min_area):
+    """Return `mask` (H, W) bool without the connected regions of fewer than `min_area` pixels."""
+    if min_area <= 1:
+        return mask
+    labels, _ = ndimage.label(mask, _EIGHT)
+    large = np.bincount(labels.ravel()) >= min_area
+    large[0] = False
+    return large[labels]
+
+
+def label_regions(mask):
+    """Return the region number of every pixel of `mask` (H, W), 0 for background, and the number of regions."""
+    return ndimage.label(mask, _EIGHT)
+
+
+def largest_level(score_map, min_area):
+    """Return the highest level t at which {map >= t} has a connected region of at least `min_area` pixels.
+
+    Parameters
+    ----------
+    score_map : ndarray of shape (H, W), float
+        NaN pixels belong to no region.
+    min_area : int
+        1 gives the maximum of the map.
+
+    Returns
+    -------
+    float
+        ``-inf`` when the map is too small for such a region.
+    """
+    if min_area <= 1:
+        return float(np.nanmax(score_map))
+    seen = np.where(np.isnan(score_map), -np.inf, score_map)
+    order = np.argsort(-seen, axis=None, kind="stable")
+    return float(_flood(seen, order, min_area))
+
+
+@njit(cache=True)
+def _flood(score_map, order, min_area):
+    """Raise pixels from the highest down, join touching regions, stop at the first that is large enough."""
+    height, width = score_map.shape
+    parent = np.full(score_map.size, -1, np.int64)
+    area = np.zeros(score_map.size, np.int64)
+    for pixel in order:
+        row, column = divmod(pixel, width)
+        if score_map[row, column] == -np.inf:
+            break
+        parent[pixel] = pixel
+        area[pixel] = 1
+        root = pixel
+        for r in range(max(row - 1, 0), min(row + 2, height)):
+            for c in range(max(column - 1, 0), min(column + 2, width)):
+                if parent[r * width + c] < 0:
+                    continue
+                other = _root(parent, r * width + c)
+                if other != root:
+                    parent[other] = root
+                    area[root] += area[other]
+        if area[root] >= min_area:
+            return score_map[row, column]
+    return -np.inf
+
+
+@njit(cache=True)
+def _root(parent, pixel):
+    while parent[pixel] != pixel:
+        parent[pixel] = parent[parent[pixel]]
+        pixel = parent[pixel]
+    return pixel

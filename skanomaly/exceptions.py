@@ -1,0 +1,15 @@
+"""Errors and warnings of skanomaly, each a subclass of the built-in one it refines."""
+
+__all__ = ["CalibrationWarning", "ImageReadError", "MissingWeightsError"]
+
+
+class CalibrationWarning(UserWarning):
+    """The calibration set is too small for the false-alarm rate that was asked for."""
+
+
+class ImageReadError(ValueError):
+    """One or more files could not be read as images; the message names all of them."""
+
+
+class MissingWeightsError(OSError):
+    """The weights of a backbone were not found; the message says how to get them."""

@@ -1,0 +1,5 @@
+"""Banks, Gaussians and dictionaries to patch scores."""
+
+from ._knn import KNNScorer
+
+__all__ = ["KNNScorer"]

@@ -1,0 +1,179 @@
+"""Distance to the nearest normal patches."""
+
+from numbers import Integral
+
+import numpy as np
+from scipy.special import logsumexp
+from sklearn.utils._param_validation import Interval, Options
+
+from .._inputs.arrays import check_patches
+from .._kernels.neighbors import k_nearest
+from ..base import BaseDetector
+
+
+class KNNScorer(BaseDetector):
+    r"""Score rows or patch grids by the distance to their nearest neighbours in a bank of normal ones.
+
+    A patch scores its mean Euclidean (not squared) distance to its k nearest bank rows; an image scores its highest
+    patch, optionally re-weighted as in PatchCore:
+
+    .. math::
+
+        s^* = \max_p \frac{1}{k} \sum_{m \in N_k(p)} \lVert p - m \rVert_2, \qquad
+        s = \Bigl( 1 - \frac{e^{\lVert p^* - m^* \rVert}}{\sum_{m \in N_b(m^*)} e^{\lVert p^* - m \rVert}} \Bigr) s^*
+
+    with p* the highest patch, m* its nearest bank row, and N_b(m*) the b bank rows nearest to m*, itself included.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=1
+        Neighbours k to average over.
+    reweight : int or False, default=False
+        Neighbours b of the re-weighting (anomalib uses 9); False for none.
+    false_alarm_rate : float or None, default=0.05
+        Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
+    calibration : {"loo", "cv", "split"}, default="loo"
+        Which scores of normal samples set the threshold: of each training sample (image) against the bank without its
+        own patches; of 10 folds; of a held-out fifth of the samples. A bank of all rows without the scored one is
+        all but the bank that a fresh sample meets, hence the default.
+    min_defect_area : int, default=1
+        Smallest region in masks, in grid cells.
+    random_state : int, RandomState instance or None, default=None
+        Of the folds or the share.
+    verbose : int, default=0
+        Not used here.
+
+    Attributes
+    ----------
+    bank_ : ndarray of shape (m, d)
+        Patches of the fitted samples.
+    offset_ : float
+        Threshold on `score_samples`.
+    pixel_threshold_ : float
+        Threshold on maps.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores the threshold was taken from, ascending.
+    n_features_in_ : int
+        Number of features d.
+
+    Notes
+    -----
+    Fitted on 1x1 grids (as after `GreedyCoreset`), the thresholds hold for 1x1 grids only: `predict` and
+    `anomaly_mask` on larger ones raise, scores and maps work. `ConformalDetector` around the pipeline calibrates
+    the whole.
+
+    Pickles hold the attributes above.
+
+    References
+    ----------
+    Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, arXiv:2106.08265, section 3.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skanomaly import KNNScorer
+    >>> scorer = KNNScorer(false_alarm_rate=None).fit([[0.0, 0.0], [1.0, 0.0]])
+    >>> scorer.score_samples([[0.0, 3.0], [1.0, 0.0]])
+    array([-3., -0.])
+    """
+
+    _parameter_constraints = {
+        **BaseDetector._parameter_constraints,
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "reweight": [Interval(Integral, 2, None, closed="left"), Options(bool, {False})],
+    }
+
+    def __init__(
+        self,
+        n_neighbors=1,
+        *,
+        reweight=False,
+        false_alarm_rate=0.05,
+        calibration="loo",
+        min_defect_area=1,
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_neighbors = n_neighbors
+        self.reweight = reweight
+        self.false_alarm_rate = false_alarm_rate
+        self.calibration = calibration
+        self.min_defect_area = min_defect_area
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_samples(self, X, reset):
+        return check_patches(self, X, reset=reset)
+
+    def _check_decides(self, X, method):
+        if self._fitted_cells == 1 and getattr(X, "ndim", 2) == 4 and X.shape[1] * X.shape[2] > 1:
+            raise ValueError(
+                f"{method}: this KNNScorer was fitted on 1x1 grids, its threshold does not hold for images of "
+                f"{X.shape[1]}x{X.shape[2]} patches. Wrap the pipeline in ConformalDetector, or use PatchCore; "
+                "score_samples and anomaly_map work as they are."
+            )
+
+    def _fit(self, Z):
+        n, height, width, d = Z.shape
+        self.set_bank(Z.reshape(-1, d), np.repeat(np.arange(n), height * width))
+        self._fitted_cells = height * width
+
+    def set_bank(self, bank, images):
+        """Take over a bank of patches.
+
+        Parameters
+        ----------
+        bank : ndarray of shape (m, d)
+        images : ndarray of shape (m,), int
+            The training image each row came from.
+
+        Returns
+        -------
+        self
+        """
+        self.bank_, self._images = bank, images
+        self.n_features_in_ = bank.shape[1]
+        return self
+
+    def _score(self, Z):
+        return self._score_patches(Z, None)
+
+    def _leave_one_out(self, Z):
+        return self._score_patches(Z, np.arange(len(Z)))
+
+    def _score_patches(self, Z, images):
+        """Return image scores and patch scores; with `images`, each is compared with the rest of the bank."""
+        n, height, width, d = Z.shape
+        cells = height * width
+        patches = Z.reshape(-1, d).astype(self.bank_.dtype, copy=False)
+        groups = None if images is None else np.repeat(images, cells)
+        distances, neighbors = self._neighbors(patches, self.n_neighbors, groups)
+        scores = distances.mean(axis=1).reshape(n, cells)
+        top = scores.argmax(axis=1) + cells * np.arange(n)
+        image_scores = scores.ravel()[top]
+        if self.reweight:
+            image_scores = image_scores * self._weights(patches[top], distances[top, 0], neighbors[top, 0], images)
+        return image_scores, scores.reshape(n, height, width)
+
+    def _neighbors(self, patches, k, groups):
+        available = self._n_comparable(groups)
+        if available < k:
+            raise ValueError(
+                f"n_neighbors={k} needs as many bank rows, but only {available} are left to compare with; fit more "
+                "samples, lower n_neighbors, or set false_alarm_rate=None."
+            )
+        return k_nearest(self.bank_, patches, k, self._images, groups)
+
+    def _weights(self, patches, distances, nearest, images):
+        """Return the factor in front of s* for the highest patches p* and their nearest rows m*."""
+        b = min(self.reweight, self._n_comparable(images))
+        if b < 2:
+            return 1.0
+        _, around = self._neighbors(self.bank_[nearest], b, images)
+        gaps = patches[:, None].astype(np.float64) - self.bank_[around]
+        all_distances = np.sqrt(np.einsum("nbd,nbd->nb", gaps, gaps))
+        return 1 - np.exp(distances - logsumexp(all_distances, axis=1))
+
+    def _n_comparable(self, groups):
+        """Return how many bank rows every patch can be compared with."""
+        return len(self.bank_) - (0 if groups is None else np.bincount(self._images).max())

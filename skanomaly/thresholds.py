@@ -1,0 +1,110 @@
+"""The conformal rule: from scores of normal samples to a threshold with a stated false-alarm rate.
+
+Scores here are anomaly scores: higher is more anomalous.
+"""
+
+import math
+import warnings
+
+import numpy as np
+
+from .exceptions import CalibrationWarning
+
+__all__ = ["conformal_p_values", "conformal_threshold", "expected_false_alarm_rate"]
+
+
+def _rank(n, false_alarm_rate):
+    """Return k: the threshold is the k-th smallest of n calibration scores."""
+    k = math.ceil((n + 1) * (1 - false_alarm_rate) - 1e-9)  # 20 * 0.95 must be 19, not a hair above
+    return min(k, n)
+
+
+def expected_false_alarm_rate(n, false_alarm_rate):
+    """Return the share of fresh normal samples that n calibration scores are expected to flag.
+
+    The threshold is the k-th smallest of n scores, k = ceil((n + 1)(1 - alpha)), at most n. For exchangeable scores
+    without ties, a fresh one exceeds it with probability 1 - k / (n + 1).
+
+    Parameters
+    ----------
+    n : int
+        Number of calibration scores.
+    false_alarm_rate : float
+        The rate alpha that was asked for.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from skanomaly.thresholds import expected_false_alarm_rate
+    >>> expected_false_alarm_rate(99, 0.05)
+    0.05
+    >>> round(expected_false_alarm_rate(9, 0.05), 3)
+    0.1
+    """
+    return round(1 - _rank(n, false_alarm_rate) / (n + 1), 15)
+
+
+def conformal_threshold(calibration_scores, false_alarm_rate):
+    """Return the score above which a sample is called an anomaly.
+
+    Parameters
+    ----------
+    calibration_scores : array-like of shape (n,)
+        Anomaly scores of normal samples that the model did not learn from.
+    false_alarm_rate : float
+        In (0, 1).
+
+    Returns
+    -------
+    float
+        The ceil((n + 1)(1 - alpha))-th smallest score; the largest where n is too small for that.
+
+    Warns
+    -----
+    CalibrationWarning
+        If n is too small; the warning says how many scores are needed.
+
+    Examples
+    --------
+    >>> from skanomaly.thresholds import conformal_threshold
+    >>> conformal_threshold([1.0, 2.0, 3.0, 4.0], false_alarm_rate=0.2)
+    4.0
+    """
+    scores = np.sort(np.asarray(calibration_scores, dtype=np.float64))
+    n = len(scores)
+    needed = math.ceil(1 / false_alarm_rate - 1 - 1e-9)
+    if n < needed:
+        warnings.warn(
+            f"false_alarm_rate={false_alarm_rate:g} needs at least {needed} calibration samples, got {n}. The "
+            f"largest calibration score is the threshold; expect to flag {1 / (n + 1):.3g} of normal samples.",
+            CalibrationWarning,
+            stacklevel=2,
+        )
+    return float(scores[_rank(n, false_alarm_rate) - 1])
+
+
+def conformal_p_values(scores, calibration_scores):
+    """Return (1 + number of calibration scores at least as high) / (n + 1) for every score.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_samples,)
+    calibration_scores : array-like of shape (n,)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+        In [1 / (n + 1), 1]; small for anomalies.
+
+    Examples
+    --------
+    >>> from skanomaly.thresholds import conformal_p_values
+    >>> conformal_p_values([0.0, 2.0, 9.0], [1.0, 2.0, 3.0])
+    array([1.  , 0.75, 0.25])
+    """
+    calibration = np.sort(np.asarray(calibration_scores, dtype=np.float64))
+    at_least = len(calibration) - np.searchsorted(calibration, scores, side="left")
+    return (1 + at_least) / (len(calibration) + 1)
