@@ -254,10 +254,11 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         self.calibration_scores_ = np.sort(scores)
         self.offset_ = -thresholds[0]
         if levels is not None:
+            self.calibration_levels_ = np.sort(levels)
             self.pixel_threshold_ = thresholds[1]
 
     def _forget_thresholds(self):
-        for name in ("calibration_scores_", "offset_", "pixel_threshold_"):
+        for name in ("calibration_scores_", "calibration_levels_", "offset_", "pixel_threshold_"):
             vars(self).pop(name, None)
 
     def _check_calibrated(self, method):

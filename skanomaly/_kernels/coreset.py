@@ -55,6 +55,8 @@ def greedy_k_center(X, n_centers, start, progress=iter):
     -------
     centers : ndarray of shape (n_centers,), int64
         Distinct indices in order of selection; ties go to the lowest index.
+    labels : ndarray of shape (n_points,), int32
+        The centre each point is nearest to, as a position in `centers`.
     radius : float
         Largest distance of any point to its nearest centre; 0 when every point was selected.
     """
@@ -78,14 +80,17 @@ def greedy_k_center(X, n_centers, start, progress=iter):
         _add_centers(begin, end, slack, *points, *centers)
         if end >= 2 * arranged:
             points, arranged = _arrange(points, centers, end), end
-    return centers.name, max(float(centers.radius.max()), 0.0)
+    order, label = _lists(points.following, centers.first, n_centers)
+    labels = np.empty(n_points, np.int32)
+    labels[points.name[order]] = label
+    return centers.name, labels, max(float(centers.radius.max()), 0.0)
 
 
 @njit(cache=True, nogil=True)
 def greedy_k_center_plain(X, n_centers, start):
     """Select centres by the plain loop: every new centre is compared with every point.
 
-    The oracle of `greedy_k_center`; arguments and results are the same.
+    The oracle of `greedy_k_center`; arguments are the same, results are its centres and its radius.
     """
     centers = np.empty(n_centers, np.int64)
     nearest = np.full(X.shape[0], np.inf, X.dtype)
@@ -221,7 +226,7 @@ def _take_over(
 
 def _arrange(points, centers, n_centers):
     """Return the points in the order of their owners' lists; the centres are updated in place."""
-    order = _list_order(points.following, centers.first, n_centers)
+    order, _ = _lists(points.following, centers.first, n_centers)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     place = np.append(place, -1)  # so that -1 stays -1
@@ -237,13 +242,55 @@ def _arrange(points, centers, n_centers):
 
 
 @njit(cache=True)
-def _list_order(following, first, n_centers):
+def _lists(following, first, n_centers):
+    """Return the points list by list, and the centre that owns each of them."""
     order = np.empty(len(following), np.int64)
+    label = np.empty(len(following), np.int32)
     count = 0
     for q in range(n_centers):
         point = first[q]
         while point >= 0:
-            order[count] = point
+            order[count], label[count] = point, q
             count += 1
             point = following[point]
-    return order
+    return order, label
+
+
+@njit(cache=True)
+def covering_radius(rows, centers, labels):
+    """Return the largest distance of any row to the centre its label names."""
+    largest = 0.0
+    for i in range(len(rows)):
+        largest = max(largest, _squared_distance(rows, i, centers, labels[i]))
+    return np.sqrt(largest)
+
+
+@njit(cache=True)
+def cover_again(rows, distances, radius):
+    """Select rows greedily, farthest first, until every row is within `radius` of a centre.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d)
+    distances : ndarray of shape (n,)
+        Of each row to its nearest present centre.
+    radius : float
+
+    Returns
+    -------
+    ndarray of shape (m,), int64
+        The selected rows; none if all are covered.
+    """
+    nearest = distances.copy()
+    selected = np.empty(len(rows), np.int64)
+    count = 0
+    while count < len(rows):
+        farthest = np.argmax(nearest)
+        if nearest[farthest] <= radius:
+            break
+        selected[count] = farthest
+        count += 1
+        for i in range(len(rows)):
+            nearest[i] = min(nearest[i], np.sqrt(_squared_distance(rows, i, rows, farthest)))
+        nearest[farthest] = -1
+    return selected[:count]

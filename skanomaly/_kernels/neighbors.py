@@ -33,8 +33,8 @@ def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
     center = bank.mean(axis=0, dtype=np.float64).astype(bank.dtype)
     centered = bank - center
     half_norms = np.einsum("ij,ij->i", centered, centered) / 2
-    bank_groups = np.zeros(n_bank, np.int64) if bank_groups is None else bank_groups
-    query_groups = np.full(n_queries, -1) if query_groups is None else query_groups
+    if bank_groups is None or query_groups is None:
+        bank_groups, query_groups = np.zeros(n_bank, np.int64), np.ones(n_queries, np.int64)
     n_candidates = min(k + _SPARE, n_bank)
     # The shape of a block depends on the bank alone: a query's product is the same whoever it is scored with.
     n_rows = max(1, min(1024, _BLOCK_VALUES // n_bank))

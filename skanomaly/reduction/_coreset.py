@@ -43,7 +43,10 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     indices_ : ndarray of shape (m,), int64
-        Kept rows, counting patches image by image and row by row, in order of selection.
+        Kept rows, counting patches image by image and row by row, in order of selection
+        (of position, where all are kept).
+    labels_ : ndarray of shape (n,), int32
+        The kept patch that each patch is nearest to, as a position in `indices_`.
     coverage_radius_ : float
         Largest distance of any patch to its nearest kept one, after the projection.
     n_features_in_ : int
@@ -141,11 +144,15 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
         n_kept = max(1, round(self.ratio * len(rows))) if self.n_samples is None else self.n_samples
         if n_kept > len(rows):
             raise ValueError(f"n_samples={n_kept} patches cannot be kept of {len(rows)}.")
+        if n_kept == len(rows):
+            self.indices_ = np.arange(n_kept)
+            self.labels_, self.coverage_radius_ = self.indices_.astype(np.int32), 0.0
+            return
         random_state = check_random_state(self.random_state)
         start = random_state.randint(len(rows))
         projected = self._project(rows, random_state)
         bar = partial(tqdm, desc="coreset", unit_scale=256, unit="patch", disable=not self.verbose)
-        self.indices_, radius = greedy_k_center(projected, n_kept, start, bar)
+        self.indices_, self.labels_, radius = greedy_k_center(projected, n_kept, start, bar)
         self.coverage_radius_ = float(radius)
 
     def _project(self, rows, random_state):

@@ -47,6 +47,8 @@ class KNNScorer(BaseDetector):
     ----------
     bank_ : ndarray of shape (m, d)
         Patches of the fitted samples.
+    bank_images_ : ndarray of shape (m,), int64
+        The fitted sample each of them came from.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
@@ -115,6 +117,8 @@ class KNNScorer(BaseDetector):
 
     def _fit(self, Z):
         n, height, width, d = Z.shape
+        if n * height * width < self.n_neighbors:
+            raise ValueError(f"n_neighbors={self.n_neighbors} needs as many patches in fit, got {n * height * width}.")
         self.set_bank(Z.reshape(-1, d), np.repeat(np.arange(n), height * width))
         self._fitted_cells = height * width
 
@@ -131,49 +135,61 @@ class KNNScorer(BaseDetector):
         -------
         self
         """
-        self.bank_, self._images = bank, images
+        self.bank_, self.bank_images_ = bank, images
         self.n_features_in_ = bank.shape[1]
         return self
 
     def _score(self, Z):
-        return self._score_patches(Z, None)
-
-    def _leave_one_out(self, Z):
-        return self._score_patches(Z, np.arange(len(Z)))
-
-    def _score_patches(self, Z, images):
-        """Return image scores and patch scores; with `images`, each is compared with the rest of the bank."""
-        n, height, width, d = Z.shape
-        cells = height * width
-        patches = Z.reshape(-1, d).astype(self.bank_.dtype, copy=False)
-        groups = None if images is None else np.repeat(images, cells)
-        distances, neighbors = self._neighbors(patches, self.n_neighbors, groups)
-        scores = distances.mean(axis=1).reshape(n, cells)
-        top = scores.argmax(axis=1) + cells * np.arange(n)
-        image_scores = scores.ravel()[top]
+        patches = self._patches(Z)
+        distances, _ = k_nearest(self.bank_, patches, self.n_neighbors)
+        scores, grids, top = _summarize(distances, Z.shape)
         if self.reweight:
-            image_scores = image_scores * self._weights(patches[top], distances[top, 0], neighbors[top, 0], images)
-        return image_scores, scores.reshape(n, height, width)
+            scores = scores * _reweighting(patches[top], self.bank_, self.reweight)
+        return scores, grids
 
-    def _neighbors(self, patches, k, groups):
-        available = self._n_comparable(groups)
-        if available < k:
+    def _leave_one_out(self, Z, added=None):
+        """Score each sample i by the bank without its own rows, but with those of ``added[i]``."""
+        patches, cells = self._patches(Z), Z.shape[1] * Z.shape[2]
+        added = [self.bank_[:0]] * len(Z) if added is None else added
+        fewest = len(self.bank_) - np.bincount(self.bank_images_).max()
+        if fewest < self.n_neighbors:
             raise ValueError(
-                f"n_neighbors={k} needs as many bank rows, but only {available} are left to compare with; fit more "
-                "samples, lower n_neighbors, or set false_alarm_rate=None."
+                f"calibration='loo': without one sample only {fewest} bank rows are left, n_neighbors="
+                f"{self.n_neighbors} needs as many. Fit more samples, lower n_neighbors, or set false_alarm_rate=None."
             )
-        return k_nearest(self.bank_, patches, k, self._images, groups)
+        distances, _ = k_nearest(
+            self.bank_, patches, self.n_neighbors, self.bank_images_, np.repeat(np.arange(len(Z)), cells)
+        )
+        for i, rows in enumerate(added):
+            if len(rows):
+                own = slice(i * cells, (i + 1) * cells)
+                more, _ = k_nearest(rows, patches[own], min(self.n_neighbors, len(rows)))
+                distances[own] = np.sort(np.hstack([distances[own], more]), axis=1)[:, : self.n_neighbors]
+        scores, grids, top = _summarize(distances, Z.shape)
+        if self.reweight:
+            for i, rows in enumerate(added):
+                bank = np.concatenate([self.bank_[self.bank_images_ != i], rows])
+                scores[i] *= _reweighting(patches[top[i : i + 1]], bank, self.reweight)[0]
+        return scores, grids
 
-    def _weights(self, patches, distances, nearest, images):
-        """Return the factor in front of s* for the highest patches p* and their nearest rows m*."""
-        b = min(self.reweight, self._n_comparable(images))
-        if b < 2:
-            return 1.0
-        _, around = self._neighbors(self.bank_[nearest], b, images)
-        gaps = patches[:, None].astype(np.float64) - self.bank_[around]
-        all_distances = np.sqrt(np.einsum("nbd,nbd->nb", gaps, gaps))
-        return 1 - np.exp(distances - logsumexp(all_distances, axis=1))
+    def _patches(self, Z):
+        return Z.reshape(-1, Z.shape[-1]).astype(self.bank_.dtype, copy=False)
 
-    def _n_comparable(self, groups):
-        """Return how many bank rows every patch can be compared with."""
-        return len(self.bank_) - (0 if groups is None else np.bincount(self._images).max())
+
+def _summarize(distances, shape):
+    """Return image scores, patch scores as grids, and the row of each image's highest patch."""
+    n, height, width, _ = shape
+    scores = distances.mean(axis=1).reshape(n, height * width)
+    top = scores.argmax(axis=1) + height * width * np.arange(n)
+    return scores.ravel()[top], scores.reshape(n, height, width), top
+
+
+def _reweighting(patches, bank, n_around):
+    """Return the factor in front of s* for patches p*: 1 minus the softmax share of m* among its neighbours."""
+    n_around = min(n_around, len(bank))
+    if n_around < 2:
+        return np.ones(len(patches))
+    distances, nearest = k_nearest(bank, patches, 1)
+    _, around = k_nearest(bank, bank[nearest[:, 0]], n_around)
+    gaps = patches[:, None].astype(np.float64) - bank[around]
+    return 1 - np.exp(distances[:, 0] - logsumexp(np.sqrt(np.einsum("nbd,nbd->nb", gaps, gaps)), axis=1))

@@ -1,0 +1,41 @@
+"""What the benchmarks share: the machine, the data folder, features computed once."""
+
+import argparse
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+import scipy
+import sklearn
+import torch
+
+from skanomaly import PretrainedPatchFeatures
+
+
+def parser(description):
+    """Return an argument parser with the data folder."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the real images")
+    return options
+
+
+def print_machine():
+    """Print the machine and the versions that the figures below belong to."""
+    versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (np, scipy, sklearn, torch))
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
+
+
+class RecalledFeatures(PretrainedPatchFeatures):
+    """Pretrained features that are computed once for each path and recalled from then on."""
+
+    _store = {}
+
+    def transform(self, X):
+        source = self.check_samples(X)
+        setting = str(self.get_params())
+        new = [i for i, path in enumerate(source.items) if (setting, path) not in self._store]
+        if new:
+            grids = super().transform(source[new])
+            self._store.update({(setting, source.items[i]): grid for i, grid in zip(new, grids, strict=True)})
+        return np.stack([self._store[setting, path] for path in source.items])

@@ -1,0 +1,74 @@
+"""False alarms of PatchCore on fresh normal images, next to what the conformal rule promises.
+
+Every seed draws 80 training and 120 fresh images from the 320 good ones of mvtec_screw. The interval holds 95 % of the
+means over all seeds if the calibration scores were exchangeable with fresh ones (beta-binomial, seeds independent).
+"""
+
+import warnings
+
+import numpy as np
+from _common import RecalledFeatures, parser, print_machine
+from scipy.stats import betabinom
+
+from skanomaly import PatchCore
+from skanomaly.datasets import load_mvtec
+from skanomaly.exceptions import CalibrationWarning
+from skanomaly.thresholds import expected_false_alarm_rate
+
+N_TRAIN, N_FRESH = 80, 120
+ALPHAS = (0.05, 0.2)
+
+
+def observed_rates(paths, features, ratio, calibration, seed):
+    """Return the shares of flagged fresh images and of those with any masked pixel, for each alpha."""
+    order = np.random.default_rng(seed).permutation(len(paths))
+    train, fresh = paths[order[:N_TRAIN]], paths[order[N_TRAIN : N_TRAIN + N_FRESH]]
+    detector = PatchCore(features, coreset_ratio=ratio, calibration=calibration, random_state=seed).fit(train)
+    scores = -detector.score_samples(fresh)
+    peaks = np.array([score_map.max() for score_map in detector.iter_anomaly_maps(fresh, size=(448, 448))])
+    rates = []
+    for alpha in ALPHAS:
+        detector.set_params(false_alarm_rate=alpha)._set_thresholds(
+            detector.calibration_scores_, detector.calibration_levels_
+        )
+        rates += [(scores > -detector.offset_).mean(), (peaks > detector.pixel_threshold_).mean()]
+    return rates, len(detector.calibration_scores_)
+
+
+def interval(n, alpha, n_seeds, draws=20_000):
+    """Return the central 95 % of the mean rate over the seeds."""
+    exceeding = round(expected_false_alarm_rate(n, alpha) * (n + 1))
+    counts = betabinom(N_FRESH, exceeding, n + 1 - exceeding).rvs((draws, n_seeds), random_state=0)
+    return np.quantile(counts.mean(axis=1) / N_FRESH, [0.025, 0.975])
+
+
+def main():
+    options = parser(__doc__)
+    options.add_argument("--seeds", type=int, default=40)
+    options.add_argument("--ratios", type=float, nargs="+", default=[0.01, 0.1, 1.0])
+    options.add_argument("--calibrations", nargs="+", default=["loo"])
+    options.add_argument("--image-size", type=int, default=224)
+    options = options.parse_args()
+    warnings.simplefilter("ignore", CalibrationWarning)
+    print_machine()
+    paths = load_mvtec(options.data / "mvtec_screw").X_train
+    features = RecalledFeatures(image_size=options.image_size)
+    print(f"{options.image_size} px, {options.seeds} seeds, {N_TRAIN} training and {N_FRESH} fresh images each")
+    print("calibration  ratio  alpha  expected  95 % interval   flagged   any masked pixel")
+    for calibration in options.calibrations:
+        for ratio in options.ratios:
+            results = [observed_rates(paths, features, ratio, calibration, seed) for seed in range(options.seeds)]
+            rates = np.mean([rate for rate, _ in results], axis=0).reshape(len(ALPHAS), 2)
+            n = results[0][1]
+            for alpha, (flagged, masked) in zip(ALPHAS, rates, strict=True):
+                low, high = interval(n, alpha, options.seeds)
+                expected = expected_false_alarm_rate(n, alpha)
+                print(
+                    f"{calibration:<12} {ratio:5.2f}  {alpha:5.2f}  {expected:8.3f}  {low:.3f} - {high:.3f}"
+                    f"   {flagged:7.3f}   {masked:7.3f}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

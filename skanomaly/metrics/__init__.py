@@ -1,0 +1,23 @@
+"""Metrics of detection and localisation, and their scorers.
+
+Labels are +1 (normal) and -1 (anomaly), or booleans (True = anomaly); anomaly scores and maps are higher for
+anomalies.
+"""
+
+from ._detection import f1_max, image_auroc, tnr_tpr
+from ._localization import aupro, pixel_auroc
+from ._scorers import aupro_scorer, f1_max_scorer, image_auroc_scorer, pixel_auroc_scorer, tnr_scorer, tpr_scorer
+
+__all__ = [
+    "image_auroc",
+    "f1_max",
+    "tnr_tpr",
+    "pixel_auroc",
+    "aupro",
+    "image_auroc_scorer",
+    "f1_max_scorer",
+    "tnr_scorer",
+    "tpr_scorer",
+    "pixel_auroc_scorer",
+    "aupro_scorer",
+]

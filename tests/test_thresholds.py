@@ -1,0 +1,114 @@
+import math
+import re
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from skanomaly.exceptions import CalibrationWarning
+from skanomaly.thresholds import conformal_p_values, conformal_threshold, expected_false_alarm_rate
+
+RATES = [0.5, 1 / 3, 0.3, 0.1, 0.05, 0.01, 0.001]
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "rank"),  # rank = ceil((n + 1)(1 - rate))
+    [
+        (1, 0.5, 1),
+        (4, 0.2, 4),
+        (19, 0.05, 19),
+        (99, 0.05, 95),
+        (100, 0.05, 96),
+        (10, 0.3, 8),
+        (999, 0.001, 999),
+    ],
+)
+def test_threshold_is_the_score_of_the_stated_rank(n, rate, rank):
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, n + 1))  # the k-th smallest is k
+    assert conformal_threshold(scores, rate) == rank
+    assert expected_false_alarm_rate(n, rate) == pytest.approx(1 - rank / (n + 1))
+
+
+def test_threshold_counts_ties_and_keeps_the_order_of_its_argument():
+    scores = [7.0, 1.0, 7.0, 7.0]
+    assert conformal_threshold(scores, 0.5) == 7  # rank 3 of 1, 7, 7, 7
+    assert scores == [7.0, 1.0, 7.0, 7.0]
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_expected_rate_never_exceeds_the_rate_asked_for_once_enough_samples_are_there(rate):
+    enough = math.ceil(1 / rate - 1 - 1e-9)
+    for n in range(enough, enough + 300):
+        assert rate - 1 / (n + 1) < expected_false_alarm_rate(n, rate) <= rate + 1e-12
+    for n in range(1, min(enough, 300)):
+        assert expected_false_alarm_rate(n, rate) == pytest.approx(1 / (n + 1))  # only the maximum is left
+
+
+@pytest.mark.parametrize(("n", "rate"), [(9, 0.1), (37, 0.1), (20, 0.3), (50, 0.05)])
+def test_share_flagged_among_exchangeable_draws_is_the_expected_one(n, rate):
+    rng = np.random.default_rng(0)
+    n_trials = 20_000
+    together = rng.normal(size=(n_trials, 1))  # exchangeable, not independent
+    scores = np.exp(together + rng.normal(size=(n_trials, n + 1)))
+    flagged = np.mean([row[-1] > conformal_threshold(row[:-1], rate) for row in scores])
+    expected = expected_false_alarm_rate(n, rate)
+    assert flagged == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / n_trials))
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "needed"), [(1, 1 / 3, 2), (2, 0.3, 3), (9, 0.05, 19), (998, 0.001, 999)]
+)
+def test_too_few_samples_warn_with_the_number_needed_and_give_the_largest(n, rate, needed):
+    scores = np.random.default_rng(1).normal(size=n)
+    message = f"false_alarm_rate={rate:g} needs at least {needed} calibration samples, got {n}."
+    with pytest.warns(CalibrationWarning, match=re.escape(message)) as caught:
+        assert conformal_threshold(scores, rate) == scores.max()
+    assert caught[0].filename == __file__
+    assert f"flag {1 / (n + 1):.3g} of" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_the_number_in_the_warning_is_enough_and_one_less_is_not(rate):
+    with pytest.warns(CalibrationWarning) as caught:
+        conformal_threshold(np.arange(0.0, 1), rate / 2)
+    needed = int(re.search(r"at least (\d+)", str(caught[0].message))[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        conformal_threshold(np.arange(needed), rate / 2)
+        with pytest.raises(CalibrationWarning):
+            conformal_threshold(np.arange(needed - 1), rate / 2)
+
+
+def test_p_values_by_hand():
+    p = conformal_p_values([5, 4, 3.5, 3, 1, 0], [3, 1, 4, 3])
+    assert_allclose(p, [1 / 5, 2 / 5, 2 / 5, 4 / 5, 1, 1])
+
+
+def test_p_values_equal_the_definition():
+    rng = np.random.default_rng(2)
+    scores, calibration = rng.integers(0, 20, 50), rng.integers(0, 20, 31)
+    expected = [(1 + sum(c >= s for c in calibration)) / 32 for s in scores]
+    assert_allclose(conformal_p_values(scores, calibration), expected)
+
+
+@pytest.mark.parametrize("n_values", [3, 1000, None])  # many, few and no ties
+def test_p_values_of_exchangeable_scores_are_valid_and_uniform_without_ties(n_values):
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=40) if n_values is None else rng.integers(0, n_values, 40).astype(float)
+    p = np.concatenate([conformal_p_values(scores[[i]], np.delete(scores, i)) for i in range(40)])
+    for level in np.arange(1, 41) / 40:
+        assert (p <= level + 1e-12).mean() <= level + 1e-12
+    if n_values is None:
+        assert_allclose(np.sort(p), np.arange(1, 41) / 40)
+
+
+@pytest.mark.parametrize("n", [19, 37, 99])
+@pytest.mark.parametrize("rate", [0.3, 0.1, 0.0625])
+def test_a_score_above_the_threshold_is_one_with_a_p_value_up_to_the_rate(n, rate):
+    rng = np.random.default_rng(n)
+    calibration = rng.integers(0, 30, n).astype(float)
+    scores = np.arange(-1, 31, 0.5)
+    flagged = scores > conformal_threshold(calibration, rate)
+    assert 0 < flagged.sum() < len(scores)
+    assert (flagged == (conformal_p_values(scores, calibration) <= rate + 1e-12)).all()
