@@ -122,8 +122,9 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,), int64
         """
+        decision = self.decision_function(X)
         self._check_decides(X, "predict")
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        return np.where(decision < 0, -1, 1)
 
     def p_values(self, X):
         """Return conformal p-values: (1 + calibration scores at least as anomalous) / (n + 1).
@@ -137,8 +138,10 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,), float64
         """
+        scores = self.score_samples(X)
+        self._check_calibrated("p_values")
         self._check_decides(X, "p_values")
-        return conformal_p_values(-self.score_samples(X), self.calibration_scores_)
+        return conformal_p_values(-scores, self.calibration_scores_)
 
     def calibrate(self, X):
         """Set the thresholds from fresh normal samples, without learning from them.
@@ -211,8 +214,9 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples, H, W), bool, or list of ndarray where sizes differ
         """
-        self._check_decides(X, "anomaly_mask")
+        check_is_fitted(self)
         self._check_calibrated("anomaly_mask")
+        self._check_decides(X, "anomaly_mask")
         return stack_if_equal(
             [
                 remove_small_regions(score_map > self.pixel_threshold_, self.min_defect_area)

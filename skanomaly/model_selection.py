@@ -2,10 +2,10 @@
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import _num_samples, check_consistent_length, check_is_fitted
 
 from ._inputs.labels import anomalous
 from .base import all_or_nothing
@@ -67,7 +67,25 @@ class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.estimator_type = "outlier_detector"
+        inner = get_tags(self.estimator).input_tags
+        tags.input_tags.allow_nan, tags.input_tags.sparse = inner.allow_nan, inner.sparse
         return tags
+
+    @property
+    def n_features_in_(self):
+        """Number of features seen by the fitted estimator, where it counts them."""
+        return self._fitted.n_features_in_
+
+    @property
+    def offset_(self):
+        """Threshold of the fitted estimator on `score_samples`."""
+        return self._fitted.offset_
+
+    @property
+    def _fitted(self):
+        if not hasattr(self, "estimator_"):
+            raise AttributeError("this FitOnNormal is not fitted")
+        return self.estimator_
 
     def fit(self, X, y=None):
         """Fit on the rows of `X` whose label says normal.
@@ -96,7 +114,7 @@ class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
                     raise ValueError(f"y labels all {len(y)} samples as anomalies; there is nothing to fit on.")
                 X = _safe_indexing(X, normal)
             self.estimator_ = clone(self.estimator).fit(X)
-            self.n_normal_ = len(X)
+            self.n_normal_ = _num_samples(X)
         return self
 
     @available_if(_estimator_has("score_samples"))

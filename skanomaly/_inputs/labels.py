@@ -20,13 +20,13 @@ def anomalous(y, name="y"):
     ValueError
         For any other label; 0/1 in particular, for which there are two opposite conventions.
     """
-    if len(y) and all(hasattr(item, "label") for item in y):
+    if isinstance(y, (list, tuple)) and y and all(hasattr(item, "label") for item in y):
         y = [item.label for item in y]
     values = np.asarray(y)
     if values.ndim != 1:
         raise ValueError(f"{name} must be 1-dimensional, got shape {values.shape}; accepted are {_ACCEPTED}.")
-    if values.dtype == bool:
-        return values
+    if values.dtype == bool or (values.dtype == object and all(isinstance(v, (bool, np.bool_)) for v in values)):
+        return values.astype(bool)
     distinct = np.unique(values)
     if not set(distinct.tolist()) <= {1, -1}:
         shown = ", ".join(map(repr, distinct.tolist()[:5]))

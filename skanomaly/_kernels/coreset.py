@@ -83,6 +83,7 @@ def greedy_k_center(X, n_centers, start, progress=iter):
     order, label = _lists(points.following, centers.first, n_centers)
     labels = np.empty(n_points, np.int32)
     labels[points.name[order]] = label
+    labels[centers.name] = np.arange(n_centers)  # they stay in the list of the centre that owned them before
     return centers.name, labels, max(float(centers.radius.max()), 0.0)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 _BLOCK_VALUES = 2**22  # entries of one block of the distance matrix: 16 MB in float32
+_ROUNDING = 32  # bound of the rounding of a squared distance, in units of eps (|q| + |b|)^2
 _SPARE = 4  # candidates beyond k that are measured again without cancellation
 
 
@@ -12,6 +13,7 @@ def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
 
     A matrix product ranks the bank, then the best few are measured again from the differences themselves in
     float64, so that a query that is in the bank has distance 0 and a result does not depend on the other queries.
+    Where rounding in the product leaves it open whether the best are among these few, the whole bank is measured.
 
     Parameters
     ----------
@@ -36,6 +38,7 @@ def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
     if bank_groups is None or query_groups is None:
         bank_groups, query_groups = np.zeros(n_bank, np.int64), np.ones(n_queries, np.int64)
     n_candidates = min(k + _SPARE, n_bank)
+    farthest, eps = np.sqrt(2 * half_norms.max()), np.finfo(bank.dtype).eps
     # The shape of a block depends on the bank alone: a query's product is the same whoever it is scored with.
     n_rows = max(1, min(1024, _BLOCK_VALUES // n_bank))
     block = np.zeros((n_rows, bank.shape[1]), bank.dtype)
@@ -46,16 +49,24 @@ def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
         n_real = part.stop - start
         np.subtract(queries[part], center, out=block[:n_real])
         products = block @ centered.T
-        candidates = _rank(half_norms, products[:n_real], n_candidates, bank_groups, query_groups[part])
-        distances[part], indices[part] = _measure(bank, queries[part], candidates, k)
+        candidates, last = _rank(half_norms, products[:n_real], n_candidates, bank_groups, query_groups[part])
+        norms = np.einsum("ij,ij->i", block[:n_real], block[:n_real])
+        certain = 2 * last + norms - _ROUNDING * eps * (np.sqrt(norms) + farthest) ** 2
+        distances[part], indices[part] = _measure(
+            bank, queries[part], candidates, certain, k, bank_groups, query_groups[part]
+        )
     return distances, indices
 
 
 @njit(cache=True, parallel=True)
 def _rank(half_norms, products, n_candidates, bank_groups, query_groups):
-    """Return the rows of the bank with the smallest `half_norms - products`; -1 where groups leave fewer."""
+    """Return the rows of the bank with the smallest `half_norms - products`, and the largest of these values.
+
+    Where groups leave fewer rows than asked for, the rest is -1 and the value infinite.
+    """
     n_queries, n_bank = products.shape
     candidates = np.full((n_queries, n_candidates), -1, np.int64)
+    last = np.empty(n_queries)
     for i in prange(n_queries):
         best = np.full(n_candidates, np.inf, products.dtype)
         for row in range(n_bank):
@@ -68,25 +79,38 @@ def _rank(half_norms, products, n_candidates, bank_groups, query_groups):
                     place -= 1
                 best[place] = value
                 candidates[i, place] = row
-    return candidates
+        last[i] = best[-1]
+    return candidates, last
 
 
 @njit(cache=True, parallel=True)
-def _measure(bank, queries, candidates, k):
-    """Return the `k` smallest true distances among the candidates, with their rows."""
-    n_queries, n_candidates = candidates.shape
+def _measure(bank, queries, candidates, certain, k, bank_groups, query_groups):
+    """Return the `k` smallest true distances with their rows.
+
+    The candidates are enough if the k-th of them is nearer than the square root of `certain`, below which no other
+    row can be; else all rows are measured.
+    """
+    n_queries = len(queries)
     distances = np.empty((n_queries, k))
     indices = np.empty((n_queries, k), np.int64)
     for i in prange(n_queries):
         rows = np.sort(candidates[i][candidates[i] >= 0])
-        measured = np.empty(len(rows))
-        for c in range(len(rows)):
-            total = 0.0
-            for j in range(bank.shape[1]):
-                step = np.float64(queries[i, j]) - np.float64(bank[rows[c], j])
-                total += step * step
-            measured[c] = np.sqrt(total)
-        order = np.argsort(measured, kind="mergesort")[:k]
-        distances[i] = measured[order]
+        squared = _squared_distances(bank, queries, i, rows)
+        order = np.argsort(squared, kind="mergesort")[:k]
+        if not squared[order[-1]] < certain[i]:
+            rows = np.flatnonzero(bank_groups != query_groups[i])
+            squared = _squared_distances(bank, queries, i, rows)
+            order = np.argsort(squared, kind="mergesort")[:k]
+        distances[i] = np.sqrt(squared[order])
         indices[i] = rows[order]
     return distances, indices
+
+
+@njit(cache=True)
+def _squared_distances(bank, queries, i, rows):
+    squared = np.zeros(len(rows))
+    for c in range(len(rows)):
+        for j in range(bank.shape[1]):
+            step = np.float64(queries[i, j]) - np.float64(bank[rows[c], j])
+            squared[c] += step * step
+    return squared

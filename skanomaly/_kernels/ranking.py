@@ -17,8 +17,9 @@ def weighted_curve(scores, positive_weight, negative_weight):
     negative_share, positive_share : ndarray of shape (n_distinct + 1,), float64
         Both start at 0 (threshold above every score) and end at 1.
     """
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    order = np.argsort(scores, kind="stable")[::-1]
+    ranked = scores[order]
+    last_of_tie = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(scores) - 1)
 
     def cumulate(weight):
         return np.append(0.0, np.cumsum(weight[order], dtype=np.float64)[last_of_tie])

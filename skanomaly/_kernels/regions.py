@@ -37,9 +37,9 @@ def largest_level(score_map, min_area):
     float
         ``-inf`` when the map is too small for such a region.
     """
-    if min_area <= 1:
-        return float(np.nanmax(score_map))
     seen = np.where(np.isnan(score_map), -np.inf, score_map)
+    if min_area <= 1:
+        return float(seen.max())
     order = np.argsort(-seen, axis=None, kind="stable")
     return float(_flood(seen, order, min_area))
 

@@ -68,7 +68,7 @@ def load_image_folder(root, *, normal="good", masks=None):
     Raises
     ------
     FileNotFoundError
-        If the folder, its images, or a mask is missing.
+        If the folder, its images, the normal ones among them, or a mask is missing.
 
     Examples
     --------
@@ -90,6 +90,8 @@ def load_image_folder(root, *, normal="good", masks=None):
     kinds = {kind: paths for kind, paths in kinds.items() if paths} or {normal: _images(root)}
     if not any(kinds.values()):
         raise FileNotFoundError(f"root={str(root)!r} holds no images ({', '.join(sorted(_SUFFIXES))}).")
+    if normal not in kinds:
+        raise FileNotFoundError(f"root={str(root)!r} has no folder {normal!r} of normal images, only {', '.join(kinds)}.")
     items = [(kind, path) for kind, paths in kinds.items() for path in paths]
     labels = [1 if kind == normal else -1 for kind, _ in items]
     return Bunch(
@@ -128,12 +130,11 @@ def load_mvtec(root):
     Bergmann et al., "MVTec AD", CVPR 2019.
     """
     root = Path(root)
-    missing = [name for name in ("train/good", "test") if not (root / name).is_dir()]
+    missing = [name for name in ("train/good", "test", "ground_truth") if not (root / name).is_dir()]
     if missing:
         raise FileNotFoundError(f"root={str(root)!r} is no MVTec folder: it has no {' and no '.join(missing)}.")
     train = load_image_folder(root / "train" / "good")
-    masks = root / "ground_truth"
-    test = load_image_folder(root / "test", masks=masks if masks.is_dir() else None)
+    test = load_image_folder(root / "test", masks=root / "ground_truth")
     return Bunch(
         X_train=train.X, X_test=test.X, y_test=test.y, kinds_test=test.kinds, masks_test=test.masks
     )

@@ -59,7 +59,7 @@ class PatchCore(BaseDetector):
     def _check_samples(self, X, reset):
         if reset:
             features = PretrainedPatchFeatures(verbose=self.verbose) if self.features is None else self.features
-            self.features_ = clone(features).fit(X)
+            self.features_ = clone(features).fit(X, None)  # a FrozenEstimator insists on y
         return self.features_.check_samples(X)
 
     def _embed(self, samples):

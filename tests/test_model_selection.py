@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from sklearn.neighbors import LocalOutlierFactor
+
+from skanomaly import FitOnNormal, KNNScorer
+
+
+@pytest.mark.parametrize("y", [[1, 1, -1, 1], [False, False, True, False]])
+def test_drops_anomalies(y):
+    X = np.array([[0.0], [1.0], [100.0], [2.0]])
+    wrapped = FitOnNormal(KNNScorer(false_alarm_rate=None)).fit(X, y)
+    np.testing.assert_array_equal(wrapped.estimator_.bank_.ravel(), [0, 1, 2])
+    assert wrapped.n_normal_ == 3
+
+
+def test_lists_of_paths_and_labelled_items():
+    class Recorder(KNNScorer):
+        def fit(self, X, y=None):
+            self.seen_ = X
+            return self
+
+    class Item:
+        def __init__(self, label):
+            self.label = label
+
+    wrapped = FitOnNormal(Recorder()).fit(["a.png", "b.png"], [Item(-1), Item(1)])
+    assert wrapped.estimator_.seen_ == ["b.png"]
+
+
+@pytest.mark.parametrize(
+    ("y", "message"), [([0, 1, 1], "labels 0, 1; accepted are.*y == 1"), ([-1, -1, -1], "nothing to fit on"), ([1, 1], "inconsistent")]
+)
+def test_refuses_other_labels(y, message):
+    with pytest.raises(ValueError, match=message):
+        FitOnNormal(KNNScorer()).fit(np.zeros((3, 1)), y)
+
+
+def test_offers_only_what_the_estimator_has():
+    assert not hasattr(FitOnNormal(LocalOutlierFactor()), "predict")
+    assert hasattr(FitOnNormal(LocalOutlierFactor(novelty=True)), "predict")

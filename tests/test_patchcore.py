@@ -1,0 +1,213 @@
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+
+from skanomaly import FitOnNormal, GreedyCoreset, KNNScorer, PatchCore, PretrainedPatchFeatures, anomaly_map
+from skanomaly.datasets import load_mvtec, make_surfaces
+from skanomaly.metrics import aupro, image_auroc, image_auroc_scorer, pixel_auroc, pixel_auroc_scorer
+
+pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+
+
+@pytest.fixture(scope="module")
+def fitted(small_features, cloth):
+    return PatchCore(small_features, random_state=0).fit(cloth.X_train)
+
+
+def test_composition(fitted, small_features, cloth):
+    """The detector is features, coreset and nearest neighbours, nothing else."""
+    grids = small_features.fit_transform(cloth.X_train)
+    bank = GreedyCoreset(0.1, random_state=0).fit_transform(grids)
+    scorer = KNNScorer(reweight=9, false_alarm_rate=None).fit(bank)
+    test = small_features.transform(cloth.X_test)
+    np.testing.assert_array_equal(fitted.scorer_.bank_, bank.reshape(-1, bank.shape[-1]))
+    np.testing.assert_array_equal(fitted.score_samples(cloth.X_test), scorer.score_samples(test))
+    for grid, score_map in zip(scorer.anomaly_map(test), fitted.anomaly_map(cloth.X_test), strict=True):
+        np.testing.assert_array_equal(small_features.map_to_image(grid, (64, 64)), score_map)
+
+
+def test_training_images_score_zero_at_ratio_one(small_features, cloth):
+    detector = PatchCore(small_features, coreset_ratio=1.0, false_alarm_rate=None).fit(cloth.X_train)
+    np.testing.assert_array_equal(detector.score_samples(cloth.X_train), 0)
+    np.testing.assert_array_equal(detector.anomaly_map(cloth.X_train), 0)
+
+
+def test_leave_one_out_at_ratio_one_is_refitting(small_features, cloth):
+    detector = PatchCore(small_features, coreset_ratio=1.0).fit(cloth.X_train)
+    refitted = [
+        -PatchCore(small_features, coreset_ratio=1.0, false_alarm_rate=None)
+        .fit(np.delete(cloth.X_train, i, axis=0))
+        .score_samples(cloth.X_train[i : i + 1])[0]
+        for i in range(len(cloth.X_train))
+    ]
+    np.testing.assert_allclose(detector.calibration_scores_, np.sort(refitted), rtol=1e-9)
+
+
+def test_leave_one_out_mends_its_holes(fitted, small_features, cloth):
+    """Without mending, other images' patches lose their cover with the image; with it, nothing exceeds the radius."""
+    grids = small_features.transform(cloth.X_train)
+    holes = fitted.scorer_._leave_one_out(grids)[1]
+    mended = fitted._leave_one_out(grids)[1]
+    full = fitted.scorer_._score(grids)[1]
+    assert (mended <= holes).all()
+    assert mended.mean() < holes.mean()
+    assert full.max() <= fitted.coreset_.coverage_radius_ * (1 + 1e-6)
+    assert full.mean() < mended.mean()
+
+
+def test_same_seed_same_everything(small_features, cloth):
+    a, b, c = (PatchCore(small_features, random_state=s).fit(cloth.X_train) for s in (0, 0, 1))
+    np.testing.assert_array_equal(a.scorer_.bank_, b.scorer_.bank_)
+    np.testing.assert_array_equal(a.score_samples(cloth.X_test), b.score_samples(cloth.X_test))
+    assert a.offset_ == b.offset_
+    assert a.scorer_.bank_.shape == c.scorer_.bank_.shape
+    assert not np.array_equal(a.scorer_.bank_, c.scorer_.bank_)
+
+
+def test_batches_do_not_matter(fitted, cloth):
+    scores = fitted.score_samples(cloth.X_test)
+    singles = np.concatenate([fitted.score_samples(image[None]) for image in cloth.X_test])
+    np.testing.assert_array_equal(scores, singles)
+    np.testing.assert_array_equal(fitted.anomaly_map(cloth.X_test)[2], fitted.anomaly_map(cloth.X_test[2:3])[0])
+
+
+def test_shapes_and_dtypes(fitted, cloth, rng):
+    assert fitted.score_samples(cloth.X_test).dtype == np.float64
+    assert fitted.predict(cloth.X_test).dtype.kind == "i"
+    maps, masks = fitted.anomaly_map(cloth.X_test), fitted.anomaly_mask(cloth.X_test)
+    assert (maps.shape, maps.dtype) == ((16, 64, 64), np.float32)
+    assert (masks.shape, masks.dtype) == ((16, 64, 64), bool)
+    np.testing.assert_array_equal(masks, maps > fitted.pixel_threshold_)
+    odd = [rng.random((50, 70)), rng.random((31, 20))]
+    assert [m.shape for m in fitted.anomaly_map(odd)] == [(50, 70), (31, 20)]
+    assert fitted.anomaly_map(odd, size=(10, 12)).shape == (2, 10, 12)
+    assert fitted.predict(odd[:1]).shape == (1,)
+
+
+def test_process_does_not_matter(fitted, cloth, tmp_path):
+    np.save(tmp_path / "X.npy", cloth.X_test)
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(fitted))
+    code = (
+        "import pickle, sys, numpy as np; folder = sys.argv[1]; model = pickle.load(open(folder + '/model.pkl', 'rb'));"
+        "np.save(folder + '/scores.npy', model.score_samples(np.load(folder + '/X.npy')))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), fitted.score_samples(cloth.X_test))
+
+
+def test_pickle_holds_no_network(fitted):
+    assert b"torch" not in pickle.dumps(fitted)
+
+
+def test_thread_count_matters_little(fitted, cloth):
+    import torch
+
+    scores, threads = fitted.score_samples(cloth.X_test), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        np.testing.assert_allclose(fitted.score_samples(cloth.X_test), scores, rtol=1e-5)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_min_defect_area(small_features, cloth):
+    """Asking for larger regions lowers the level that normal images reach, and small regions are dropped."""
+    any_size, large = (
+        PatchCore(small_features, min_defect_area=area, random_state=0).fit(cloth.X_train) for area in (1, 100)
+    )
+    assert large.pixel_threshold_ < any_size.pixel_threshold_
+    for mask in large.anomaly_mask(cloth.X_test):
+        assert mask.sum() == 0 or mask.sum() >= 100
+
+
+def test_bad_input_keeps_the_old_fit(small_features, cloth):
+    detector = PatchCore(small_features, random_state=0).fit(cloth.X_train)
+    scores = detector.score_samples(cloth.X_test)
+    for bad in (cloth.X_train.astype(float), "nowhere/*.png", cloth.X_train[:1], cloth.X_train[0]):
+        with pytest.raises(ValueError, match=r"\w+"):
+            detector.fit(bad)
+        np.testing.assert_array_equal(detector.score_samples(cloth.X_test), scores)
+    with pytest.raises(ValueError, match="'coreset_ratio' parameter of PatchCore"):
+        detector.set_params(coreset_ratio=2).fit(cloth.X_train)
+
+
+def test_frozen_features_are_not_refitted(small_features, cloth):
+    features = clone(small_features).fit(cloth.X_train)
+    detector = PatchCore(FrozenEstimator(features), random_state=0).fit(cloth.X_train)
+    np.testing.assert_array_equal(
+        detector.score_samples(cloth.X_test),
+        PatchCore(small_features, random_state=0).fit(cloth.X_train).score_samples(cloth.X_test),
+    )
+    assert detector.features_.estimator is features
+
+
+def test_pipeline_fits_scores_maps_clones_and_searches(small_features, cloth):
+    pipeline = make_pipeline(small_features, GreedyCoreset(0.1, random_state=0), KNNScorer())
+    pipeline = clone(pipeline).fit(cloth.X_train)
+    assert pipeline.score_samples(cloth.X_test).shape == (16,)
+    assert anomaly_map(pipeline, cloth.X_test).shape == (16, 64, 64)
+    X = np.concatenate([cloth.X_train, cloth.X_test])
+    y = np.concatenate([np.ones(12, int), cloth.y_test])
+    search = GridSearchCV(
+        FitOnNormal(pipeline),
+        {"estimator__greedycoreset__ratio": [0.05, 0.2], "estimator__knnscorer__n_neighbors": [1, 3]},
+        cv=StratifiedKFold(3),
+        scoring=image_auroc_scorer,
+    ).fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_estimator_.n_normal_ == (y == 1).sum()
+    assert anomaly_map(search.best_estimator_, cloth.X_test).shape == (16, 64, 64)
+
+
+@pytest.mark.weights
+def test_finds_defects_and_its_controls_do_not():
+    """Real weights tell defects apart; labels shuffled or weights random do clearly worse."""
+    data = make_surfaces("cloth", n_train=12, n_good=6, n_anomalous=10, random_state=0)
+    real, untrained = (
+        PatchCore(PretrainedPatchFeatures(weights=weights, random_state=0), random_state=0).fit(data.X_train)
+        for weights in (None, "random")
+    )
+    scores = -real.score_samples(data.X_test)
+    auroc, pro = image_auroc(data.y_test, scores), aupro(data.masks_test, real.anomaly_map(data.X_test))
+    assert auroc > 0.85
+    assert pro > 0.7
+    assert image_auroc(data.y_test, -untrained.score_samples(data.X_test)) < auroc - 0.15
+    assert aupro(data.masks_test, untrained.anomaly_map(data.X_test)) < pro - 0.15
+    assert image_auroc(np.random.default_rng(1).permutation(data.y_test), scores) < auroc - 0.15
+
+
+@pytest.mark.weights
+@pytest.mark.shared_data
+def test_real_photographs(shared_data):
+    data = load_mvtec(shared_data / "paper" / "PA_FLR01_TL")
+    detector = PatchCore(random_state=0).fit(data.X_train[:16])
+    assert image_auroc(data.y_test, -detector.score_samples(data.X_test)) > 0.98
+    assert pixel_auroc(data.masks_test, detector.anomaly_map(data.X_test)) > 0.97
+
+
+def test_pixel_scorer_searches_over_lazily_read_masks(small_features, cloth, tmp_path):
+    from PIL import Image
+
+    for folder, images in (("train/good", cloth.X_train), ("test/good", cloth.X_test[:6]), ("test/bad", cloth.X_test[6:])):
+        (tmp_path / folder).mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / folder / f"{i}.png")
+    (tmp_path / "ground_truth/bad").mkdir(parents=True)
+    for i, mask in enumerate(cloth.masks_test[6:]):
+        Image.fromarray(mask).save(tmp_path / f"ground_truth/bad/{i}_mask.png")
+    data = load_mvtec(tmp_path)
+    labels = np.array([mask.label for mask in data.masks_test])
+    splits = list(StratifiedKFold(2).split(labels, labels))
+    pipeline = make_pipeline(small_features, GreedyCoreset(0.2, random_state=0), KNNScorer())
+    search = GridSearchCV(
+        FitOnNormal(pipeline), {"estimator__knnscorer__n_neighbors": [1]}, cv=splits, scoring=pixel_auroc_scorer
+    ).fit(data.X_test, data.masks_test)
+    assert search.best_estimator_.n_normal_ == 6
+    assert 0 < search.best_score_ <= 1
