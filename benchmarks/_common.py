@@ -23,7 +23,8 @@ def parser(description):
 def print_machine():
     """Print the machine and the versions that the figures below belong to."""
     versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (np, scipy, sklearn, torch))
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
 
 
 class RecalledFeatures(PretrainedPatchFeatures):

@@ -49,9 +49,7 @@ def evaluate(detector, data, *, map_size=None):
         aupro=aupro(masks, maps),
         flagged_normal=1 - tnr,
         flagged_anomalous=tpr,
-        expected_flagged_normal=expected_false_alarm_rate(
-            len(detector.calibration_scores_), detector.false_alarm_rate
-        ),
+        expected_flagged_normal=expected_false_alarm_rate(len(detector.calibration_scores_), detector.false_alarm_rate),
         fit_seconds=fitted - start,
         score_seconds=end - fitted,
         anomaly_score=scores,

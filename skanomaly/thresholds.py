@@ -81,7 +81,9 @@ def conformal_threshold(calibration_scores, false_alarm_rate):
     scores = np.sort(np.asarray(calibration_scores, dtype=np.float64))
     n = len(scores)
     if n == 0 or np.isnan(scores).any():
-        raise ValueError(f"calibration_scores has {n} values, {np.isnan(scores).sum()} of them NaN; at least one number is needed.")
+        raise ValueError(
+            f"calibration_scores has {n} values, {np.isnan(scores).sum()} of them NaN; at least one number is needed."
+        )
     needed = math.ceil(1 / false_alarm_rate - 1 - 1e-9)
     if n < needed:
         warnings.warn(

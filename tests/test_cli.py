@@ -10,7 +10,11 @@ QUICK = ["--quiet", "--set", "features__weights=random", "--set", "features__ima
 
 @pytest.fixture
 def folder(cloth, tmp_path):
-    for name, images in (("train/good", cloth.X_train), ("test/good", cloth.X_test[:3]), ("test/hole", cloth.X_test[8:9])):
+    for name, images in (
+        ("train/good", cloth.X_train),
+        ("test/good", cloth.X_test[:3]),
+        ("test/hole", cloth.X_test[8:9]),
+    ):
         (tmp_path / name).mkdir(parents=True)
         for i, image in enumerate(images):
             Image.fromarray(image[: 60 + i]).save(tmp_path / name / f"{i}.png")

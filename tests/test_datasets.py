@@ -15,9 +15,7 @@ DEFECTS = ("scratch", "stain", "hole", "missing_thread", "blob")
 
 
 def few(surface="cloth", random_state=0, **changes):
-    return make_surfaces(
-        surface, **{"n_train": 3, "n_good": 2, "n_anomalous": 10} | changes, random_state=random_state
-    )
+    return make_surfaces(surface, **{"n_train": 3, "n_good": 2, "n_anomalous": 10} | changes, random_state=random_state)
 
 
 @pytest.mark.parametrize("surface", SURFACES)
@@ -72,9 +70,7 @@ def test_masks_are_the_pixels_with_two_fifths_of_the_full_change(kind):
     data, clean = few("speckle", n_anomalous=20), few("speckle", n_anomalous=20, contrast=0)
     of_kind = data.kinds_test == kind
     assert of_kind.sum() == 4
-    for after, before, mask in zip(
-        data.X_test[of_kind], clean.X_test[of_kind], data.masks_test[of_kind], strict=True
-    ):
+    for after, before, mask in zip(data.X_test[of_kind], clean.X_test[of_kind], data.masks_test[of_kind], strict=True):
         change = np.abs(after.astype(int) - before)
         found = change > 0.4 * change.max()
         assert (found & mask).sum() > 0.9 * (found | mask).sum()
@@ -105,9 +101,7 @@ def test_surfaces_may_have_no_test_images():
 
 
 def test_an_unknown_surface_is_refused_with_the_known_ones():
-    with pytest.raises(
-        ValueError, match="surface='wool' is not known; accepted: cloth, metal, speckle, grid"
-    ):
+    with pytest.raises(ValueError, match="surface='wool' is not known; accepted: cloth, metal, speckle, grid"):
         make_surfaces("wool")
 
 
@@ -192,9 +186,7 @@ def test_a_mask_of_another_size_is_refused(category):
 
 def test_a_missing_mask_is_named(category):
     (category / "ground_truth" / "cut" / "001.png").unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"No mask for .*001.png: looked for .*001_mask.png and .*001.png"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"No mask for .*001.png: looked for .*001_mask.png and .*001.png"):
         load_mvtec(category)
 
 

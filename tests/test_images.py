@@ -56,7 +56,11 @@ def test_decompression_bombs_are_refused(tmp_path):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
 def test_modes(tmp_path, mode, rng):
     gray = rng.integers(0, 2, (6, 5)) * 255
-    image = Image.fromarray((gray * 257).astype(np.uint16)) if mode == "I;16" else Image.fromarray(gray.astype(np.uint8)).convert(mode)
+    image = (
+        Image.fromarray((gray * 257).astype(np.uint16))
+        if mode == "I;16"
+        else Image.fromarray(gray.astype(np.uint8)).convert(mode)
+    )
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     image.save(path)
     pixels = check_images([path]).read(0)

@@ -240,9 +240,7 @@ def test_k_nearest_orders_ties_of_different_rows_by_index(seed):
 
 def to_map(grid, cropped, resized, out, sigma):
     """Return the map of a grid; all sizes are (H, W)."""
-    rows, columns = (
-        map_operator(*sizes, sigma) for sizes in zip(grid.shape, cropped, resized, out, strict=True)
-    )
+    rows, columns = (map_operator(*sizes, sigma) for sizes in zip(grid.shape, cropped, resized, out, strict=True))
     return rows @ grid @ columns.T
 
 
@@ -261,9 +259,7 @@ def oracle_map(grid, cropped, resized, out, sigma):
 @pytest.mark.parametrize("grid_shape", [(7, 5), (1, 4), (40, 70)])
 def test_map_operator_equals_interpolate_then_gaussian_filter(grid_shape, sigma):
     grid, size = np.random.default_rng(0).random(grid_shape), (56, 40)
-    assert_allclose(
-        to_map(grid, size, size, size, sigma), oracle_map(grid, size, size, size, sigma), atol=1e-6
-    )
+    assert_allclose(to_map(grid, size, size, size, sigma), oracle_map(grid, size, size, size, sigma), atol=1e-6)
 
 
 @pytest.mark.parametrize("out", [(48, 60), (96, 120), (31, 200), (20, 15)])

@@ -96,9 +96,7 @@ def test_nan_pixels_are_left_out():
     maps[2][:] = np.nan
     assert aupro(masks, maps) == pytest.approx(aupro_slowly(masks, maps, 0.3), abs=1e-12)
     seen = ~np.isnan(maps)
-    assert pixel_auroc(masks, maps) == pytest.approx(
-        roc_auc_score(np.array(masks)[seen], np.array(maps)[seen])
-    )
+    assert pixel_auroc(masks, maps) == pytest.approx(roc_auc_score(np.array(masks)[seen], np.array(maps)[seen]))
 
 
 def test_every_region_counts_the_same():

@@ -28,7 +28,8 @@ def test_lists_of_paths_and_labelled_items():
 
 
 @pytest.mark.parametrize(
-    ("y", "message"), [([0, 1, 1], "labels 0, 1; accepted are.*y == 1"), ([-1, -1, -1], "nothing to fit on"), ([1, 1], "inconsistent")]
+    ("y", "message"),
+    [([0, 1, 1], "labels 0, 1; accepted are.*y == 1"), ([-1, -1, -1], "nothing to fit on"), ([1, 1], "inconsistent")],
 )
 def test_refuses_other_labels(y, message):
     with pytest.raises(ValueError, match=message):

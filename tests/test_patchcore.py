@@ -195,7 +195,11 @@ def test_real_photographs(shared_data):
 def test_pixel_scorer_searches_over_lazily_read_masks(small_features, cloth, tmp_path):
     from PIL import Image
 
-    for folder, images in (("train/good", cloth.X_train), ("test/good", cloth.X_test[:6]), ("test/bad", cloth.X_test[6:])):
+    for folder, images in (
+        ("train/good", cloth.X_train),
+        ("test/good", cloth.X_test[:6]),
+        ("test/bad", cloth.X_test[6:]),
+    ):
         (tmp_path / folder).mkdir(parents=True)
         for i, image in enumerate(images):
             Image.fromarray(image).save(tmp_path / folder / f"{i}.png")

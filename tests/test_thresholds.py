@@ -56,9 +56,7 @@ def test_share_flagged_among_exchangeable_draws_is_the_expected_one(n, rate):
     assert flagged == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / n_trials))
 
 
-@pytest.mark.parametrize(
-    ("n", "rate", "needed"), [(1, 1 / 3, 2), (2, 0.3, 3), (9, 0.05, 19), (998, 0.001, 999)]
-)
+@pytest.mark.parametrize(("n", "rate", "needed"), [(1, 1 / 3, 2), (2, 0.3, 3), (9, 0.05, 19), (998, 0.001, 999)])
 def test_too_few_samples_warn_with_the_number_needed_and_give_the_largest(n, rate, needed):
     scores = np.random.default_rng(1).normal(size=n)
     message = f"false_alarm_rate={rate:g} needs at least {needed} calibration samples, got {n}."

@@ -177,9 +177,7 @@ def _widest(n_centers, name, radius, farthest):
     """Return the centre with the largest radius; ties go to the lowest name of the point there."""
     widest = 0
     for q in range(n_centers):
-        if radius[q] > radius[widest] or (
-            radius[q] == radius[widest] and name[farthest[q]] < name[farthest[widest]]
-        ):
+        if radius[q] > radius[widest] or (radius[q] == radius[widest] and name[farthest[q]] < name[farthest[widest]]):
             widest = q
     return widest
 
@@ -218,9 +216,7 @@ def _take_over(
             else:
                 following[previous] = after
             following[point], first[new] = first[new], point
-        if nearest[point] > radius[owner] or (
-            nearest[point] == radius[owner] and name[point] < name[farthest[owner]]
-        ):
+        if nearest[point] > radius[owner] or (nearest[point] == radius[owner] and name[point] < name[farthest[owner]]):
             radius[owner], farthest[owner] = nearest[point], point
         point = after
 

@@ -91,7 +91,9 @@ def load_image_folder(root, *, normal="good", masks=None):
     if not any(kinds.values()):
         raise FileNotFoundError(f"root={str(root)!r} holds no images ({', '.join(sorted(_SUFFIXES))}).")
     if normal not in kinds:
-        raise FileNotFoundError(f"root={str(root)!r} has no folder {normal!r} of normal images, only {', '.join(kinds)}.")
+        raise FileNotFoundError(
+            f"root={str(root)!r} has no folder {normal!r} of normal images, only {', '.join(kinds)}."
+        )
     items = [(kind, path) for kind, paths in kinds.items() for path in paths]
     labels = [1 if kind == normal else -1 for kind, _ in items]
     return Bunch(
@@ -135,9 +137,7 @@ def load_mvtec(root):
         raise FileNotFoundError(f"root={str(root)!r} is no MVTec folder: it has no {' and no '.join(missing)}.")
     train = load_image_folder(root / "train" / "good")
     test = load_image_folder(root / "test", masks=root / "ground_truth")
-    return Bunch(
-        X_train=train.X, X_test=test.X, y_test=test.y, kinds_test=test.kinds, masks_test=test.masks
-    )
+    return Bunch(X_train=train.X, X_test=test.X, y_test=test.y, kinds_test=test.kinds, masks_test=test.masks)
 
 
 def _images(folder):

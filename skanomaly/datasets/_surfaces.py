@@ -10,9 +10,7 @@ DEFECTS = ("scratch", "stain", "hole", "missing_thread", "blob")
 _THREAD = 8  # pixels between two threads or grid lines
 
 
-def make_surfaces(
-    surface="cloth", *, n_train=40, n_good=20, n_anomalous=40, size=128, contrast=1.0, random_state=None
-):
+def make_surfaces(surface="cloth", *, n_train=40, n_good=20, n_anomalous=40, size=128, contrast=1.0, random_state=None):
     """Make grey images of a surface, some with a defect and its mask.
 
     Every image has its own phase, tilt, brightness and noise, so that no pixel value alone gives a defect away. The

@@ -16,7 +16,87 @@ from ..scoring import KNNScorer
 
 
 class PatchCore(BaseDetector):
-    """PLACEHOLDER."""
+    r"""PatchCore: distance to the nearest patch of a coreset of normal patches.
+
+    Patches of pretrained features (`PretrainedPatchFeatures`) of all training images are thinned to a bank M by the
+    greedy k-centre rule (`GreedyCoreset`); a test patch scores its distance to the nearest bank patch, an image its
+    highest patch, re-weighted where the bank itself is sparse (`KNNScorer`):
+
+    .. math::
+
+        s^* = \max_p \min_{m \in M} \lVert p - m \rVert_2, \qquad
+        s = \Bigl( 1 - \frac{e^{\lVert p^* - m^* \rVert}}{\sum_{m \in N_b(m^*)} e^{\lVert p^* - m \rVert}} \Bigr) s^*
+
+    The map is the grid of patch scores, bilinearly enlarged and smoothed by a Gaussian.
+
+    Parameters
+    ----------
+    features : transformer or None, default=None
+        Images to patch grids; None is ``PretrainedPatchFeatures()``. Pass one to choose or search its parameters
+        (``features__layers``), or a `FrozenEstimator` of a fitted one.
+    coreset_ratio : float, default=0.1
+        Share of the patches in the bank, in (0, 1].
+    projection : int, transformer or None, default=None
+        Projection in which the coreset is selected; see `GreedyCoreset`.
+    n_neighbors : int, default=1
+        Bank patches whose distances are averaged.
+    reweight : int or False, default=9
+        Number b of bank patches in the re-weighting; False for none.
+    sigma : float, default=4.0
+        Of the smoothing of maps, in pixels of a 224-pixel side.
+    false_alarm_rate : float or None, default=0.05
+        Share of normal images that may be flagged, in (0, 1); None sets no threshold.
+    calibration : {"loo", "cv", "split"}, default="loo"
+        Which scores of normal images set the thresholds.
+
+        - "loo": each training image against a bank that does not know it: the bank without the image's patches,
+          and where that uncovers patches of other images, some of those instead.
+        - "cv": 10 folds, the bank selected anew for each.
+        - "split": a random fifth of the images, which the bank never sees. Only this one carries the guarantee of
+          split-conformal prediction.
+    min_defect_area : int, default=1
+        Smallest region in masks, in pixels of the image.
+    random_state : int, RandomState instance or None, default=None
+        Of the coreset, the folds and the split.
+    verbose : int, default=0
+        1 shows a progress bar per stage.
+
+    Attributes
+    ----------
+    features_, coreset_, scorer_ : estimators
+        The fitted parts; ``scorer_.bank_`` is the bank.
+    offset_ : float
+        Threshold on `score_samples`.
+    pixel_threshold_ : float
+        Threshold on maps.
+    calibration_scores_, calibration_levels_ : ndarray of shape (n,)
+        What the two were taken from, ascending.
+
+    Notes
+    -----
+    @MEASURED@
+
+    Variants: the authors' code is ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224,
+    dim=1024), projection=128, reweight=False)``, which ranks images as their squared distances do; anomalib's is
+    ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224),
+    projection=SparseRandomProjection(eps=0.9))``.
+
+    Pickles hold the parameters and the attributes above, not the network.
+
+    References
+    ----------
+    Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, arXiv:2106.08265.
+
+    Examples
+    --------
+    >>> from skanomaly import PatchCore, PretrainedPatchFeatures
+    >>> from skanomaly.datasets import make_surfaces
+    >>> data = make_surfaces("grid", n_train=20, n_good=2, n_anomalous=3, size=64, random_state=0)
+    >>> features = PretrainedPatchFeatures(weights="random", image_size=64, random_state=0)  # a quick control
+    >>> detector = PatchCore(features, random_state=0).fit(data.X_train)
+    >>> detector.predict(data.X_test).shape, detector.anomaly_map(data.X_test).shape
+    ((5,), (5, 64, 64))
+    """
 
     _parameter_constraints = {
         **BaseDetector._parameter_constraints,
@@ -83,7 +163,9 @@ class PatchCore(BaseDetector):
         Of such orphans, the farthest is added again and again until all lie within the radius of the full bank.
         """
         if len(Z) < 2:
-            raise ValueError("calibration='loo' needs at least 2 images, got 1; set false_alarm_rate=None to go without.")
+            raise ValueError(
+                "calibration='loo' needs at least 2 images, got 1; set false_alarm_rate=None to go without."
+            )
         scorer, rows = self.scorer_, _rows(Z)
         radius = covering_radius(rows, scorer.bank_, self.coreset_.labels_)
         lost_with = scorer.bank_images_[self.coreset_.labels_]

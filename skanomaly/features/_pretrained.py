@@ -196,9 +196,10 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         backbone = self._load()
         grids = np.empty((len(source), *self.grid_shape_, self.n_features_out_), np.float32)
         batches = list(padded_batches(len(source), self.batch_size))
-        with ThreadPoolExecutor(1) as reader, tqdm(
-            total=len(source), desc="features", unit="image", disable=not self.verbose
-        ) as bar:
+        with (
+            ThreadPoolExecutor(1) as reader,
+            tqdm(total=len(source), desc="features", unit="image", disable=not self.verbose) as bar,
+        ):
             upcoming = reader.submit(self._read_batch, source, *batches[0])
             for i, (start, stop) in enumerate(batches):
                 pixels = upcoming.result()

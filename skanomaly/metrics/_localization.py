@@ -106,5 +106,7 @@ def _flatten(masks, anomaly_maps):
     scores, regions = np.concatenate(scores), np.concatenate(regions)
     defect = regions > 0
     if defect.all() or not defect.any():
-        raise ValueError(f"masks mark {defect.sum()} of {len(defect)} pixels; both defects and normal pixels are needed.")
+        raise ValueError(
+            f"masks mark {defect.sum()} of {len(defect)} pixels; both defects and normal pixels are needed."
+        )
     return scores, defect, regions
