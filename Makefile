@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DATA ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint pictures clean
 
 install: $(STAMP)
 
@@ -23,6 +23,9 @@ test: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+pictures: install
+	$(BIN)/python docs/make_pictures.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

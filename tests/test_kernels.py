@@ -11,6 +11,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from skanomaly._kernels.coreset import cover_again, covering_radius, greedy_k_center, greedy_k_center_plain
 from skanomaly._kernels.neighbors import k_nearest
+from skanomaly._kernels.pruned_neighbors import build_index, search_index
 from skanomaly._kernels.ranking import area_under, weighted_curve
 from skanomaly._kernels.regions import label_regions, largest_level, remove_small_regions
 from skanomaly._kernels.smoothing import map_operator, resize_matrix
@@ -370,3 +371,23 @@ def test_weighted_curve_counts_weights():
     assert_allclose(y, [0, 0, 0.4, 1])
     assert area_under(x, y) == pytest.approx(0.3 * (0.4 + 1) / 2)
     assert area_under(x, y, 0.85) == pytest.approx(0.15 * (0.4 + 0.7) / 2 / 0.85)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("d", "k"), [(2, 1), (40, 3), (152, 9)])
+def test_pruned_search_equals_brute_force(d, k, dtype):
+    rng = np.random.default_rng(0)
+    blobs = rng.normal(0, 5, (12, d))
+    bank = (blobs[rng.integers(12, size=2500)] + rng.normal(size=(2500, d)) + 50).astype(dtype)
+    bank[100:110] = bank[5]
+    queries = np.concatenate([bank[::50], rng.normal(50, 5, (150, d)).astype(dtype)])
+    groups = rng.integers(0, 5, 2500), rng.integers(0, 5, len(queries))
+    index = build_index(bank)
+    for choice in ((), groups):
+        distances, indices = search_index(index, queries, k, *choice)
+        expected, expected_indices = k_nearest(bank, queries, k, *choice)
+        assert_allclose(distances, expected, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-12)
+        assert (indices == expected_indices).mean() > 0.999  # the rest are ties within rounding
+        one = (choice[0], choice[1][7:8]) if choice else ()
+        assert_array_equal(search_index(index, queries[7:8], k, *one)[0], distances[7:8])
+    assert (search_index(index, bank[:20], 1)[0] == 0).all()

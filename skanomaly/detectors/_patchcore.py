@@ -8,7 +8,6 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from tqdm import tqdm
 
 from .._kernels.coreset import cover_again, covering_radius
-from .._kernels.neighbors import k_nearest
 from ..base import BaseDetector
 from ..features import PretrainedPatchFeatures
 from ..reduction import GreedyCoreset
@@ -170,7 +169,7 @@ class PatchCore(BaseDetector):
         radius = covering_radius(rows, scorer.bank_, self.coreset_.labels_)
         lost_with = scorer.bank_images_[self.coreset_.labels_]
         orphans = np.flatnonzero(lost_with != _image_of_row(Z))
-        distances, _ = k_nearest(scorer.bank_, rows[orphans], 1, scorer.bank_images_, lost_with[orphans])
+        distances, _ = scorer._search(rows[orphans], 1, lost_with[orphans])
         added = []
         for image in tqdm(range(len(Z)), desc="calibration", unit="image", disable=not self.verbose):
             chosen = lost_with[orphans] == image

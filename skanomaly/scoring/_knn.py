@@ -4,11 +4,14 @@ from numbers import Integral
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.utils._param_validation import Interval, Options
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from .._inputs.arrays import check_patches
 from .._kernels.neighbors import k_nearest
+from .._kernels.pruned_neighbors import build_index, search_index
 from ..base import BaseDetector
+
+_WORTH_PRUNING = 2048  # bank rows from which the index pays
 
 
 class KNNScorer(BaseDetector):
@@ -30,6 +33,9 @@ class KNNScorer(BaseDetector):
         Neighbours k to average over.
     reweight : int or False, default=False
         Neighbours b of the re-weighting (anomalib uses 9); False for none.
+    algorithm : {"auto", "pruned", "brute"}, default="auto"
+        Both are exact. "brute" multiplies matrices; "pruned" skips most distances by proof and is faster from a few
+        thousand bank rows on, which is where "auto" takes it.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="loo"
@@ -83,6 +89,7 @@ class KNNScorer(BaseDetector):
         **BaseDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "reweight": [Interval(Integral, 2, None, closed="left"), Options(bool, {False})],
+        "algorithm": [StrOptions({"auto", "pruned", "brute"})],
     }
 
     def __init__(
@@ -90,6 +97,7 @@ class KNNScorer(BaseDetector):
         n_neighbors=1,
         *,
         reweight=False,
+        algorithm="auto",
         false_alarm_rate=0.05,
         calibration="loo",
         min_defect_area=1,
@@ -98,6 +106,7 @@ class KNNScorer(BaseDetector):
     ):
         self.n_neighbors = n_neighbors
         self.reweight = reweight
+        self.algorithm = algorithm
         self.false_alarm_rate = false_alarm_rate
         self.calibration = calibration
         self.min_defect_area = min_defect_area
@@ -137,14 +146,31 @@ class KNNScorer(BaseDetector):
         """
         self.bank_, self.bank_images_ = bank, images
         self.n_features_in_ = bank.shape[1]
+        self._index = self._build_index()
         return self
+
+    def __getstate__(self):
+        return {name: value for name, value in super().__getstate__().items() if name != "_index"}
+
+    def _build_index(self):
+        """Return what `_search` needs beside the bank: derived from it, hence never pickled."""
+        pruned = self.algorithm == "pruned" or (self.algorithm == "auto" and len(self.bank_) >= _WORTH_PRUNING)
+        return build_index(self.bank_) if pruned else None
+
+    def _search(self, patches, k, images=None):
+        """Return distances and bank rows of the k nearest, none of them from a patch's own image."""
+        if not hasattr(self, "_index"):
+            self._index = self._build_index()
+        if self._index is None:
+            return k_nearest(self.bank_, patches, k, self.bank_images_, images)
+        return search_index(self._index, patches, k, self.bank_images_, images)
 
     def _score(self, Z):
         patches = self._patches(Z)
-        distances, _ = k_nearest(self.bank_, patches, self.n_neighbors)
+        distances, _ = self._search(patches, self.n_neighbors)
         scores, grids, top = _summarize(distances, Z.shape)
         if self.reweight:
-            scores = scores * _reweighting(patches[top], self.bank_, self.reweight)
+            scores = scores * self._weights(patches[top], len(self.bank_))
         return scores, grids
 
     def _leave_one_out(self, Z, added=None):
@@ -157,9 +183,7 @@ class KNNScorer(BaseDetector):
                 f"calibration='loo': without one sample only {fewest} bank rows are left, n_neighbors="
                 f"{self.n_neighbors} needs as many. Fit more samples, lower n_neighbors, or set false_alarm_rate=None."
             )
-        distances, _ = k_nearest(
-            self.bank_, patches, self.n_neighbors, self.bank_images_, np.repeat(np.arange(len(Z)), cells)
-        )
+        distances, _ = self._search(patches, self.n_neighbors, np.repeat(np.arange(len(Z)), cells))
         for i, rows in enumerate(added):
             if len(rows):
                 own = slice(i * cells, (i + 1) * cells)
@@ -167,10 +191,29 @@ class KNNScorer(BaseDetector):
                 distances[own] = np.sort(np.hstack([distances[own], more]), axis=1)[:, : self.n_neighbors]
         scores, grids, top = _summarize(distances, Z.shape)
         if self.reweight:
-            for i, rows in enumerate(added):
-                bank = np.concatenate([self.bank_[self.bank_images_ != i], rows])
-                scores[i] *= _reweighting(patches[top[i : i + 1]], bank, self.reweight)[0]
+            scores = scores * self._weights(patches[top], fewest, np.arange(len(Z)), added)
         return scores, grids
+
+    def _weights(self, patches, n_bank, images=None, added=None):
+        """Return the factor in front of s* for patches p*: 1 minus the softmax share of m* among its neighbours."""
+        n_around = min(self.reweight, n_bank)
+        if n_around < 2:
+            return np.ones(len(patches))
+        nearest = self._nearest_rows(patches, 1, images, added)[:, 0]
+        around = self._nearest_rows(nearest, n_around, images, added)
+        own_distance = np.linalg.norm(patches.astype(np.float64) - nearest, axis=1)
+        distances = np.linalg.norm(patches[:, None].astype(np.float64) - around, axis=2)
+        return 1 - np.exp(own_distance - logsumexp(distances, axis=1))
+
+    def _nearest_rows(self, patches, k, images, added):
+        """Return the k rows (n, k, d) of the bank that are nearest to each patch, one patch per image."""
+        rows = self.bank_[self._search(patches, k, images)[1]]
+        for i, extra in enumerate(added or ()):
+            if len(extra):
+                candidates = np.concatenate([rows[i], extra])
+                distances = np.linalg.norm(candidates.astype(np.float64) - patches[i], axis=1)
+                rows[i] = candidates[np.argsort(distances, kind="stable")[:k]]
+        return rows
 
     def _patches(self, Z):
         return Z.reshape(-1, Z.shape[-1]).astype(self.bank_.dtype, copy=False)
@@ -182,14 +225,3 @@ def _summarize(distances, shape):
     scores = distances.mean(axis=1).reshape(n, height * width)
     top = scores.argmax(axis=1) + height * width * np.arange(n)
     return scores.ravel()[top], scores.reshape(n, height, width), top
-
-
-def _reweighting(patches, bank, n_around):
-    """Return the factor in front of s* for patches p*: 1 minus the softmax share of m* among its neighbours."""
-    n_around = min(n_around, len(bank))
-    if n_around < 2:
-        return np.ones(len(patches))
-    distances, nearest = k_nearest(bank, patches, 1)
-    _, around = k_nearest(bank, bank[nearest[:, 0]], n_around)
-    gaps = patches[:, None].astype(np.float64) - bank[around]
-    return 1 - np.exp(distances[:, 0] - logsumexp(np.sqrt(np.einsum("nbd,nbd->nb", gaps, gaps)), axis=1))
