@@ -10,7 +10,11 @@ _HOME = {
     "GreedyCoreset": "reduction",
     "KNNScorer": "scoring",
     "FitOnNormal": "model_selection",
+    "ConformalDetector": "conformal",
+    "select_anomalies": "thresholds",
     "anomaly_map": "maps",
+    "save": "persistence",
+    "load": "persistence",
 }
 
 __all__ = list(_HOME)

@@ -10,6 +10,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
 
 from ._kernels.regions import largest_level, remove_small_regions
 from .thresholds import conformal_p_values, conformal_threshold
@@ -238,7 +239,8 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         samples = self._check_samples(X, reset=False)
         step = self._batch_len or max(len(samples), 1)
-        for start in range(0, len(samples), step):
+        starts = range(0, len(samples), step)
+        for start in tqdm(starts, desc="scoring", unit_scale=step, delay=2, disable=not self.verbose):
             batch = samples[start : start + step]
             yield self._embed(batch), _sizes(batch)
 

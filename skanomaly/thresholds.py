@@ -10,7 +10,7 @@ import numpy as np
 
 from .exceptions import CalibrationWarning
 
-__all__ = ["conformal_p_values", "conformal_threshold", "expected_false_alarm_rate"]
+__all__ = ["conformal_p_values", "conformal_threshold", "expected_false_alarm_rate", "select_anomalies"]
 
 
 def _rank(n, false_alarm_rate):
@@ -117,3 +117,67 @@ def conformal_p_values(scores, calibration_scores):
     calibration = np.sort(np.asarray(calibration_scores, dtype=np.float64))
     at_least = len(calibration) - np.searchsorted(calibration, scores, side="left")
     return (1 + at_least) / (len(calibration) + 1)
+
+
+def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
+    r"""Select anomalies so that at most a share `fdr` of the selected is expected to be normal (Benjamini-Hochberg).
+
+    With p-values sorted, the k smallest are selected, k being the largest with :math:`p_{(k)} \le k \, q / m`.
+
+    Parameters
+    ----------
+    p_values : array-like of shape (m,)
+        In (0, 1], from ``detector.p_values(X)``.
+    fdr : float, default=0.1
+        False-discovery rate q, in (0, 1).
+    n_calibration : int, optional
+        Number n of calibration scores behind the p-values, ``len(detector.calibration_scores_)``. By default, the
+        smallest p-value stands for the smallest possible one, 1 / (n + 1).
+
+    Returns
+    -------
+    ndarray of shape (m,), bool
+        True for the selected.
+
+    Raises
+    ------
+    ValueError
+        For p-values outside (0, 1], or `fdr` outside (0, 1).
+
+    Warns
+    -----
+    CalibrationWarning
+        If 1 / (n + 1) is so coarse that a single anomaly among m could not be selected.
+
+    References
+    ----------
+    Benjamini, Hochberg, 1995. For conformal p-values: Bates et al., "Testing for outliers with conformal p-values",
+    Annals of Statistics 2023.
+
+    Examples
+    --------
+    >>> from skanomaly import select_anomalies
+    >>> select_anomalies([0.001, 0.8, 0.03, 0.5], fdr=0.1)
+    array([ True, False,  True, False])
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not ((p > 0) & (p <= 1)).all():
+        raise ValueError(f"p_values must be 1-dimensional and in (0, 1], got shape {p.shape}.")
+    if not 0 < fdr < 1:
+        raise ValueError(f"fdr={fdr} is not accepted; it must be in (0, 1).")
+    m = len(p)
+    if m == 0:
+        return np.zeros(0, bool)
+    finest = p.min() if n_calibration is None else 1 / (n_calibration + 1)
+    if finest > fdr / m:
+        warnings.warn(
+            f"the smallest possible p-value, {finest:.3g}, is above fdr / m = {fdr / m:.3g}: one anomaly among {m} "
+            f"samples could not be selected. Calibrate with at least {math.ceil(m / fdr - 1)} normal samples.",
+            CalibrationWarning,
+            stacklevel=2,
+        )
+    order = np.argsort(p, kind="stable")
+    below = np.flatnonzero(p[order] <= fdr * np.arange(1, m + 1) / m)
+    selected = np.zeros(m, bool)
+    selected[order[: below[-1] + 1 if len(below) else 0]] = True
+    return selected

@@ -52,8 +52,16 @@ class Backbone:
         return self.module.forward_intermediates(x, indices=list(self.layers), intermediates_only=True)
 
 
+_embedded = {}  # SHA-256 -> tensors by name, from model files that hold their weights
+
+
+def add_embedded_weights(sha256, state):
+    """Keep the tensors of a network for when a backbone with this hash is asked for and not installed."""
+    _embedded[sha256] = state
+
+
 @lru_cache(maxsize=4)  # clones of one estimator share the network
-def load_backbone(name, weights, layers, device, seed):
+def load_backbone(name, weights, layers, device, seed, sha256=None):
     """Return a `Backbone`.
 
     Parameters
@@ -68,6 +76,8 @@ def load_backbone(name, weights, layers, device, seed):
     device : torch.device
     seed : int
         Of the initialisation where `weights` is "random".
+    sha256 : str, optional
+        Of the weights that are wanted: lets those of a model file stand in for missing ones.
 
     Raises
     ------
@@ -76,7 +86,13 @@ def load_backbone(name, weights, layers, device, seed):
     MissingWeightsError
         Where no weights are found; the message says how to get them.
     """
-    module, source = _load_module(name, weights, seed)
+    try:
+        module, source = _load_module(name, weights, seed)
+    except MissingWeightsError:
+        if sha256 not in _embedded:
+            raise
+        module, source = _create(name), "model file"
+        module.load_state_dict({key: torch.from_numpy(value) for key, value in _embedded[sha256].items()})
     info = [dict(entry) for entry in getattr(module.feature_info, "info", module.feature_info)]
     indices = tuple(_layer_index(layer, info, name) for layer in layers)
     module = module.eval().requires_grad_(False)

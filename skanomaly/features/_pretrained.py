@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .._inputs.images import MAX_PIXELS, check_images
 from .._kernels.smoothing import map_operator
-from .._networks.backbones import load_backbone
+from .._networks.backbones import add_embedded_weights, load_backbone
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
 from ..base import all_or_nothing
@@ -169,6 +169,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         with all_or_nothing(self):
             self._check_geometry()
             self.check_samples(X)
+            vars(self).pop("weights_sha256_", None)  # of an earlier fit, whose network may be another
             self._seed = int(check_random_state(self.random_state).randint(2**31))
             backbone = self._load()
             self.weights_source_, self.weights_sha256_ = backbone.source, backbone.sha256
@@ -198,7 +199,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         batches = list(padded_batches(len(source), self.batch_size))
         with (
             ThreadPoolExecutor(1) as reader,
-            tqdm(total=len(source), desc="features", unit="image", disable=not self.verbose) as bar,
+            tqdm(total=len(source), desc="features", unit="image", delay=2, disable=not self.verbose) as bar,
         ):
             upcoming = reader.submit(self._read_batch, source, *batches[0])
             for i, (start, stop) in enumerate(batches):
@@ -240,6 +241,21 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         )
         return rows @ grid.astype(np.float32) @ columns.T
 
+    def network_state(self):
+        """Return the tensors of the fitted network by name, as numpy arrays."""
+        check_is_fitted(self)
+        return {name: value.cpu().numpy() for name, value in self._load().module.state_dict().items()}
+
+    def use_network_state(self, state):
+        """Let the network be made of these tensors where its weights are not installed.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+            As returned by `network_state`; checked against ``weights_sha256_`` when the network is next needed.
+        """
+        add_embedded_weights(self.weights_sha256_, state)
+
     def _cropped(self):
         return _pair(self.image_size if self.crop is None else self.crop)
 
@@ -255,7 +271,12 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
     def _load(self):
         """Return the backbone, the same one as in fit."""
         backbone = load_backbone(
-            self.backbone, self.weights, tuple(self.layers), resolve_device(self.device), self._seed
+            self.backbone,
+            self.weights,
+            tuple(self.layers),
+            resolve_device(self.device),
+            self._seed,
+            getattr(self, "weights_sha256_", None),
         )
         if backbone.sha256 != getattr(self, "weights_sha256_", backbone.sha256):
             raise ValueError(

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from sklearn.ensemble import IsolationForest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import OneClassSVM
+
+from skanomaly import ConformalDetector, GreedyCoreset, KNNScorer, PatchCore, select_anomalies
+from skanomaly.exceptions import CalibrationWarning
+from skanomaly.thresholds import conformal_p_values, conformal_threshold, expected_false_alarm_rate
+
+
+def test_split_equals_the_rule_by_hand(rng):
+    X = rng.normal(size=(100, 2))
+    detector = ConformalDetector(KNNScorer(), random_state=3, false_alarm_rate=0.1).fit(X)
+    held_out = np.sort(np.random.RandomState(3).permutation(100)[:20])
+    inner = KNNScorer(false_alarm_rate=None).fit(np.delete(X, held_out, axis=0))
+    scores = -inner.score_samples(X[held_out])
+    np.testing.assert_array_equal(detector.calibration_scores_, np.sort(scores))
+    assert detector.offset_ == -conformal_threshold(scores, 0.1)
+    np.testing.assert_array_equal(detector.p_values(X), conformal_p_values(-inner.score_samples(X), scores))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "calibration"),
+    [
+        (IsolationForest(n_estimators=20, random_state=0), "split"),
+        (IsolationForest(n_estimators=20, random_state=0), "cv"),
+        (make_pipeline(StandardScaler(), OneClassSVM()), "split"),  # "cv" does not suit it: its scores grow with n
+        (KNNScorer(), "split"),
+        (KNNScorer(), "cv"),
+    ],
+)
+def test_false_alarms_are_as_promised(estimator, calibration):
+    """Mean over draws; the tolerance is 4 standard errors of a beta-binomial mean, plus the folds' known bias."""
+    rng, rates, n_draws = np.random.default_rng(0), [], 15
+    for seed in range(n_draws):
+        X = rng.normal(size=(350, 2))
+        detector = ConformalDetector(estimator, calibration=calibration, false_alarm_rate=0.2, random_state=seed)
+        rates.append((detector.fit(X[:150]).predict(X[150:]) == -1).mean())
+    n = 30 if calibration == "split" else 150
+    error = np.sqrt(0.16 / (n + 2) + 0.16 / 200) / np.sqrt(n_draws)
+    slack = 0 if calibration == "split" else 0.02
+    assert abs(np.mean(rates) - expected_false_alarm_rate(n, 0.2)) < 4 * error + slack
+
+
+def test_data_frames_and_lists_pass_through(rng):
+    import pandas as pd
+
+    frame = pd.DataFrame(rng.normal(size=(200, 2)), columns=["a", "b"])
+    detector = ConformalDetector(make_pipeline(StandardScaler(), IsolationForest(random_state=0)), random_state=0)
+    np.testing.assert_array_equal(detector.fit(frame).predict(frame), detector.predict(frame))
+
+
+@pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+@pytest.mark.parametrize("calibration", ["split", "cv"])
+def test_pipelines_of_images_get_labels_maps_and_masks(small_features, cloth, calibration):
+    pipeline = make_pipeline(small_features, GreedyCoreset(0.1, random_state=0), KNNScorer())
+    detector = ConformalDetector(pipeline, calibration=calibration, random_state=0).fit(cloth.X_train)
+    labels, maps, masks = (getattr(detector, m)(cloth.X_test) for m in ("predict", "anomaly_map", "anomaly_mask"))
+    assert set(labels) <= {1, -1}
+    assert maps.shape == masks.shape == (16, 64, 64)
+    np.testing.assert_array_equal(masks, maps > detector.pixel_threshold_)
+    np.testing.assert_array_equal(detector.score_samples(cloth.X_test), detector.estimator_.score_samples(cloth.X_test))
+    assert len(detector.calibration_scores_) == {"split": 2, "cv": 12}[calibration]
+
+
+@pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+def test_around_a_detector(small_features, cloth):
+    """Around PatchCore it does what PatchCore's own calibration does."""
+    inner = PatchCore(small_features, random_state=0, calibration="split")
+    detector = ConformalDetector(inner, random_state=0).fit(cloth.X_train)
+    inner.fit(cloth.X_train)
+    np.testing.assert_array_equal(detector.calibration_scores_, inner.calibration_scores_)
+    np.testing.assert_array_equal(detector.anomaly_mask(cloth.X_test), inner.anomaly_mask(cloth.X_test))
+
+
+def test_calibrate_keeps_the_model(rng):
+    X = rng.normal(size=(100, 2))
+    detector = ConformalDetector(KNNScorer(), random_state=0).fit(X)
+    scores = detector.score_samples(X)
+    detector.calibrate(rng.normal(size=(50, 2)) * 3)
+    np.testing.assert_array_equal(detector.score_samples(X), scores)
+    assert len(detector.calibration_scores_) == 50
+
+
+def test_benjamini_hochberg_equals_scipy(rng):
+    from scipy.stats import false_discovery_control
+
+    for _ in range(20):
+        p = np.concatenate([rng.uniform(1e-6, 1, 30), rng.uniform(1e-6, 0.01, 10)])
+        np.testing.assert_array_equal(select_anomalies(p, n_calibration=10**6), false_discovery_control(p) <= 0.1)
+    assert select_anomalies([], fdr=0.1).shape == (0,)
+
+
+def test_coarse_p_values_warn():
+    with pytest.warns(CalibrationWarning, match="at least 999 normal samples"):
+        select_anomalies([0.05, *[0.9] * 99])
+    with pytest.warns(CalibrationWarning, match="at least 99 "):
+        select_anomalies([0.02, *[0.9] * 9], n_calibration=49)
+    select_anomalies([0.02, *[0.9] * 9], n_calibration=99)
+
+
+@pytest.mark.parametrize("p", [[0.0], [1.1], [np.nan], [[0.5]]])
+def test_bad_p_values(p):
+    with pytest.raises(ValueError, match=r"in \(0, 1\]"):
+        select_anomalies(p)
