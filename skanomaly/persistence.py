@@ -111,7 +111,8 @@ def load(path, trusted=()):
         raise ModelFileError(f"path={str(path)!r} cannot be read: {error}") from error
     if parse_version(content["skanomaly"]) > parse_version(skanomaly.__version__):
         raise ModelFileError(
-            f"path={str(path)!r} was written by skanomaly {content['skanomaly']}, newer than this {skanomaly.__version__}."
+            f"path={str(path)!r} was written by skanomaly {content['skanomaly']}, newer than this "
+            f"{skanomaly.__version__}."
         )
     for part in _fitted_networks(content["estimator"]):
         if part.weights_sha256_ in content.get("weights", {}):

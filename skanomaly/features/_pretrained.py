@@ -20,7 +20,10 @@ from .._networks.backbones import add_embedded_weights, load_backbone
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
 from ..base import all_or_nothing
+from ._cache import FeatureCache, cache_key
 
+_CACHE_RUN = 64  # images between two writes to the cache
+_NOT_IN_KEY = ("memory", "memory_limit", "verbose", "max_pixels", "random_state")  # no effect on the values
 _SIGMA_SIDE = 224  # the side of the network input, in pixels, to which a sigma refers
 
 
@@ -64,6 +67,11 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         What 1.0 stands for in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
     max_pixels : int, default=169_000_000
         Largest accepted number of pixels of one image.
+    memory : path or None, default=None
+        Folder of a feature cache: patch grids are stored by the content of the image and every setting that matters, so
+        that a search or a second run passes each image through the network once. Safe for several processes.
+    memory_limit : int, default=21_474_836_480
+        Largest size of that folder, in bytes; grids used longest ago are deleted.
     random_state : int, RandomState instance or None, default=None
         Only used by ``weights="random"``.
     verbose : int, default=0
@@ -109,6 +117,8 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         "device": [StrOptions({"auto", "cpu", "cuda", "mps"})],
         "data_range": [Interval(Real, 0, None, closed="neither"), None],
         "max_pixels": [Interval(Integral, 1, None, closed="left")],
+        "memory": [str, PathLike, None],
+        "memory_limit": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -127,6 +137,8 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         device="auto",
         data_range=None,
         max_pixels=MAX_PIXELS,
+        memory=None,
+        memory_limit=20 * 2**30,
         random_state=None,
         verbose=0,
     ):
@@ -141,6 +153,8 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         self.device = device
         self.data_range = data_range
         self.max_pixels = max_pixels
+        self.memory = memory
+        self.memory_limit = memory_limit
         self.random_state = random_state
         self.verbose = verbose
 
@@ -194,8 +208,16 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         source = self.check_samples(X)
-        backbone = self._load()
         grids = np.empty((len(source), *self.grid_shape_, self.n_features_out_), np.float32)
+        if self.memory is None:
+            self._compute(source, grids)
+        else:
+            self._recall(source, grids)
+        return grids
+
+    def _compute(self, source, grids):
+        """Fill the patch grids of all images; the next batch is read while the network works on this one."""
+        backbone = self._load()
         batches = list(padded_batches(len(source), self.batch_size))
         with (
             ThreadPoolExecutor(1) as reader,
@@ -209,7 +231,35 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
                 patches = run_padded(lambda x: self._patches(backbone, x), pixels, self.batch_size)
                 grids[start:stop] = patches.cpu().numpy()
                 bar.update(stop - start)
-        return grids
+
+    def _recall(self, source, grids):
+        """Fill the patch grids from the cache, and compute and store those that are not there."""
+        cache = FeatureCache(self.memory, self.memory_limit)
+        settings = {
+            name: value if isinstance(value, (int, float, str, type(None))) else str(value)
+            for name, value in self.get_params().items()
+            if name not in _NOT_IN_KEY
+        }
+        settings["weights"], settings["format"] = self.weights_sha256_, 1
+        settings["device"] = resolve_device(self.device).type
+        keys = [cache_key(source, i, settings) for i in range(len(source))]
+        missing = {}
+        for i, key in enumerate(keys):
+            grid = None if key in missing else cache.get(key)
+            if grid is None:
+                missing.setdefault(key, []).append(i)
+            else:
+                grids[i] = grid
+        firsts = [places[0] for places in missing.values()]
+        for start, stop in padded_batches(len(firsts), _CACHE_RUN):
+            run = firsts[start:stop]
+            computed = np.empty((len(run), *grids.shape[1:]), np.float32)
+            self._compute(source[np.array(run)], computed)
+            for i, grid in zip(run, computed, strict=True):
+                cache.put(keys[i], grid)
+                grids[missing[keys[i]]] = grid
+        if firsts:
+            cache.trim()
 
     def check_samples(self, X):
         """Return `X` as checked, lazily read images."""

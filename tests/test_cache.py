@@ -1,0 +1,150 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from joblib import Parallel, delayed
+from PIL import Image
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+
+from skanomaly import FitOnNormal, GreedyCoreset, KNNScorer, PretrainedPatchFeatures
+from skanomaly.exceptions import CacheWarning
+from skanomaly.metrics import image_auroc_scorer
+
+
+@pytest.fixture
+def cached(small_features, tmp_path):
+    return clone(small_features).set_params(memory=str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Count the images that pass through the network."""
+    counted = []
+    compute = PretrainedPatchFeatures._compute
+
+    def count(self, source, grids):
+        counted.append(len(source))
+        compute(self, source, grids)
+
+    monkeypatch.setattr(PretrainedPatchFeatures, "_compute", count)
+    return counted
+
+
+def entries(features):
+    return sorted(Path(features.memory).glob("??/*"))
+
+
+def test_recalled_grids_are_the_computed_ones(small_features, cached, passes, rng):
+    images = rng.random((5, 64, 64))
+    images[4] = images[1]
+    expected = small_features.fit_transform(images)
+    passes.clear()
+    for _ in range(2):
+        np.testing.assert_array_equal(cached.fit_transform(images), expected)
+    np.testing.assert_array_equal(cached.transform(images[::-1]), expected[::-1])
+    assert passes == [4]  # two images are the same
+
+
+def test_content_counts_not_the_name(cached, passes, tmp_path, rng):
+    a, b = rng.integers(0, 256, (2, 64, 64), np.uint8)
+    Image.fromarray(a).save(tmp_path / "x.png")
+    first = cached.fit_transform([tmp_path / "x.png"])
+    Image.fromarray(b).save(tmp_path / "x.png")
+    assert not np.array_equal(cached.transform([tmp_path / "x.png"]), first)
+    (tmp_path / "copy.png").write_bytes((tmp_path / "x.png").read_bytes())
+    cached.transform([tmp_path / "copy.png"])
+    assert sum(passes) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"layers": (1, 2)}, {"image_size": 96}, {"crop": 32}, {"neighborhood": 1}, {"dim": 16}, {"random_state": 1}],
+)
+def test_every_setting_that_matters_counts(cached, rng, change):
+    images = rng.random((1, 64, 64))
+    cached.fit_transform(images)
+    changed = clone(cached).set_params(**change)
+    plain = clone(changed).set_params(memory=None)
+    np.testing.assert_array_equal(changed.fit_transform(images), plain.fit_transform(images))
+
+
+def test_data_range_counts(cached):
+    images = np.full((1, 64, 64), 2000, np.uint16)
+    a = cached.fit_transform(images)
+    assert not np.array_equal(clone(cached).set_params(data_range=4095).fit_transform(images), a)
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[:50], lambda d: b"", lambda d: d[:-1] + b"x", lambda d: b"\0" * len(d)])
+def test_damaged_entries_are_computed_again_with_a_warning(cached, rng, damage):
+    images = rng.random((2, 64, 64))
+    expected = cached.fit_transform(images)
+    path = entries(cached)[0]
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(CacheWarning, match=path.name):
+        np.testing.assert_array_equal(cached.transform(images), expected)
+    np.testing.assert_array_equal(cached.transform(images), expected)
+
+
+def test_the_size_is_bounded_and_the_oldest_go_first(cached, passes, rng):
+    images = rng.random((6, 64, 64))
+    one = cached.fit(images).transform(images[:1])
+    size = entries(cached)[0].stat().st_size
+    cached.set_params(memory_limit=3 * size)
+    for i in range(1, 6):
+        time.sleep(0.02)
+        cached.transform(images[:1])  # used again and again, hence kept
+        time.sleep(0.02)
+        cached.transform(images[i : i + 1])
+    assert len(entries(cached)) == 3
+    passes.clear()
+    np.testing.assert_array_equal(cached.transform(images[:1]), one)
+    assert passes == []
+
+
+def test_several_processes(cached, small_features, rng):
+    images = rng.random((12, 64, 64))
+    expected = small_features.fit_transform(images)
+    for grids in Parallel(n_jobs=2)(delayed(clone(cached).fit_transform)(images) for _ in range(4)):
+        np.testing.assert_allclose(grids, expected, rtol=1e-5, atol=1e-5)  # workers have one thread each
+
+
+def test_killed_in_the_middle_of_a_write(cached, small_features, rng, tmp_path):
+    images = rng.random((40, 64, 64))
+    np.save(tmp_path / "X.npy", images)
+    code = (
+        "import numpy as np; from skanomaly import PretrainedPatchFeatures; from skanomaly.features import _cache;"
+        f"f = PretrainedPatchFeatures(weights='random', image_size=64, random_state=0, memory={cached.memory!r});"
+        f"X = np.load({str(tmp_path / 'X.npy')!r}); print('ready', flush=True);"
+        "[f.fit_transform(X[i:i+1]) for i in range(40)]"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    while not list((tmp_path / "cache").glob("??/*.grid")):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert 0 < len(entries(cached)) < 40
+    np.testing.assert_array_equal(cached.fit_transform(images), small_features.fit_transform(images))
+
+
+@pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+def test_a_search_passes_each_image_once(cached, cloth, passes):
+    X = np.concatenate([cloth.X_train, cloth.X_test])
+    y = np.concatenate([np.ones(12, int), cloth.y_test])
+    pipeline = make_pipeline(cached, GreedyCoreset(random_state=0), KNNScorer())
+    search = GridSearchCV(
+        FitOnNormal(pipeline),
+        {"estimator__knnscorer__n_neighbors": [1, 2]},
+        cv=StratifiedKFold(3),
+        scoring=image_auroc_scorer,
+    )
+    search.fit(X, y)
+    assert sum(passes) == len(X)
