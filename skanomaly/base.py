@@ -179,9 +179,32 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         ndarray of shape (H, W), float32
             Higher is more anomalous; NaN where the detector did not look.
         """
+        for _, score_map in self.iter_scores_and_maps(X, size=size):
+            yield score_map
+
+    def iter_scores_and_maps(self, X, *, size=None):
+        """Yield the score and the anomaly map of one image after another, from one pass over the images.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples in a form that the class accepts.
+        size : tuple of int (H, W), optional
+            Of the maps; by default each has the size of its image.
+
+        Yields
+        ------
+        score : float
+            As in `score_samples`: higher is more normal.
+        score_map : ndarray of shape (H, W), float32
+            As in `anomaly_map`.
+        """
         for Z, sizes in self._embedded_batches(X):
-            for grid, own_size in zip(self._score(Z)[1], sizes, strict=True):
-                yield self._render(grid, size or own_size)
+            scores, grids = self._score(Z)
+            if grids is None:
+                raise AttributeError(f"{type(self).__name__} has no anomaly maps.")
+            for score, grid, own_size in zip(scores, grids, sizes, strict=True):
+                yield -float(score), self._render(grid, size or own_size)
 
     def anomaly_map(self, X, *, size=None):
         """Return where the anomalies are: higher is more anomalous.

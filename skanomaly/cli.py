@@ -5,6 +5,7 @@ import ast
 import sys
 from importlib.metadata import version
 
+_METHODS = {"patchcore": "PatchCore"}
 _METRICS = (
     ("image AUROC", "image_auroc"),
     ("pixel AUROC", "pixel_auroc"),
@@ -36,19 +37,34 @@ def _parser():
     parser = argparse.ArgumentParser(prog="skanomaly", description="Anomaly detection on images.")
     parser.add_argument("--version", action="version", version=version("skanomaly"))
     commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="fit and test PatchCore on made-up surfaces, or on a folder")
+    demo = commands.add_parser("demo", help="fit and test a detector on made-up surfaces, or on a folder")
     demo.add_argument("--data", metavar="FOLDER", help="a folder in MVTec layout instead")
     demo.set_defaults(run=_demo)
-    evaluate = commands.add_parser("evaluate", help="fit and test PatchCore on a folder in MVTec layout")
+    evaluate = commands.add_parser("evaluate", help="fit and test a detector on a folder in MVTec layout")
     evaluate.add_argument("data", metavar="FOLDER", help="train/good, test/good, test/<defect>, ground_truth")
     evaluate.set_defaults(run=_evaluate_folder)
+    fit = commands.add_parser("fit", help="fit a detector on good images and write it to a file")
+    fit.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or globs of good images")
+    fit.add_argument("-o", "--output", metavar="FILE", required=True, help="the model file, e.g. model.skops")
+    fit.add_argument("--include-weights", action="store_true", help="store the network's weights in the file")
+    fit.set_defaults(run=_fit)
+    score = commands.add_parser("score", help="score images with a model file")
+    score.add_argument("model", metavar="MODEL", help="a file written by `skanomaly fit`")
+    score.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or globs")
+    score.add_argument("--out", metavar="DIR", required=True, help="where scores.csv goes; a stopped run is resumed")
+    score.add_argument("--overlays", action="store_true", help="also write every image with its map")
+    score.add_argument("--trust", metavar="TYPE", action="append", default=[], help="a further type the model may hold")
+    score.add_argument("--quiet", action="store_true", help="no progress bar")
+    score.set_defaults(run=_score)
     for command in (demo, evaluate):
         command.add_argument("--out", metavar="DIR", default="demo_output", help="where the overlay sheet goes")
+    for command in (demo, evaluate, fit):
+        command.add_argument("--method", choices=sorted(_METHODS), default="patchcore", help="the detector")
         command.add_argument("--seed", type=int, default=0, help="random_state of the detector")
         command.add_argument("--quiet", action="store_true", help="no progress bars")
         command.add_argument(
             "--set", metavar="NAME=VALUE", action="append", default=[], dest="settings",
-            help="a parameter of PatchCore, e.g. coreset_ratio=0.05 or features__image_size=320",
+            help="a parameter of the detector, e.g. coreset_ratio=0.05 or features__image_size=320",
         )  # fmt: skip
     return parser
 
@@ -87,11 +103,33 @@ def _evaluate(name, data, options):
     print(f"  overlay sheet   {sheet}", flush=True)
 
 
+def _fit(options):
+    from ._inputs.images import expand_paths
+    from .persistence import save
+
+    detector = _detector(options).fit([path for pattern in options.images for path in expand_paths(pattern)])
+    save(detector, options.output, include_weights=options.include_weights)
+    threshold = f"{-detector.offset_:.4g}" if hasattr(detector, "offset_") else "none"
+    print(f"{options.output}: threshold {threshold}")
+
+
+def _score(options):
+    from ._inputs.images import expand_paths
+    from .batch_scoring import score_files
+
+    paths = [path for pattern in options.images for path in expand_paths(pattern)]
+    table = score_files(
+        options.model, paths, options.out, overlays=options.overlays, trusted=options.trust, verbose=not options.quiet
+    )
+    print(f"{table}: {len(paths)} images")
+
+
 def _detector(options):
-    from . import PatchCore, PretrainedPatchFeatures
+    import skanomaly
 
     verbose = int(not options.quiet)
-    detector = PatchCore(PretrainedPatchFeatures(verbose=verbose), random_state=options.seed, verbose=verbose)
+    features = skanomaly.PretrainedPatchFeatures(verbose=verbose)
+    detector = getattr(skanomaly, _METHODS[options.method])(features, random_state=options.seed, verbose=verbose)
     return detector.set_params(**dict(map(_setting, options.settings)))
 
 

@@ -29,19 +29,18 @@ def evaluate(detector, data, *, map_size=None):
     Bunch
         ``image_auroc``, ``f1_max``, ``pixel_auroc``, ``aupro``; ``flagged_normal`` and ``flagged_anomalous``, shares
         below the calibrated threshold; ``expected_flagged_normal``; ``fit_seconds``, ``score_seconds``;
-        ``anomaly_score`` (n,) and ``anomaly_maps``, of the test images.
+        ``anomaly_score`` (n,) and ``anomaly_maps``, list of (H, W), of the test images.
     """
     start = time.perf_counter()
     detector.fit(data.X_train)
     fitted = time.perf_counter()
-    maps = detector.anomaly_map(data.X_test, size=map_size)
-    decision = detector.decision_function(data.X_test)
+    normality, maps = zip(*detector.iter_scores_and_maps(data.X_test, size=map_size), strict=True)
     end = time.perf_counter()
-    scores = -(decision + detector.offset_)
+    scores = -np.array(normality)
     masks = [np.asarray(mask) for mask in data.masks_test]
     if map_size is not None:
         masks = [_nearest(mask, map_size) for mask in masks]
-    tnr, tpr = tnr_tpr(data.y_test, np.where(decision < 0, -1, 1))
+    tnr, tpr = tnr_tpr(data.y_test, scores > -detector.offset_)
     return Bunch(
         image_auroc=image_auroc(data.y_test, scores),
         f1_max=f1_max(data.y_test, scores),

@@ -1,7 +1,10 @@
+import csv
+
 import numpy as np
 import pytest
 from PIL import Image
 
+import skanomaly
 from skanomaly.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
@@ -49,3 +52,48 @@ def test_errors_are_one_line_and_status_2(folder, capsys, arguments, message):
     assert message in captured.err
     assert captured.err.startswith("skanomaly: error: ")
     assert captured.err.count("\n") == 1
+
+
+def read_table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_fit_and_score_a_folder(folder, capsys):
+    model, out = str(folder / "model.skops"), folder / "scores"
+    images = str(folder / "test" / "*" / "*.png")
+    assert main(["fit", str(folder / "train/good"), "-o", model, *QUICK]) == 0
+    assert main(["score", model, images, "--out", str(out), "--quiet", "--overlays"]) == 0
+    rows = read_table(out / "scores.csv")
+    detector = skanomaly.load(model)
+    paths = [row["path"] for row in rows]
+    assert len(rows) == len(list((out / "overlays").iterdir())) == 4
+    np.testing.assert_array_equal([float(row["score"]) for row in rows], detector.score_samples(paths))
+    np.testing.assert_array_equal([int(row["label"]) for row in rows], detector.predict(paths))
+    np.testing.assert_array_equal([float(row["p_value"]) for row in rows], detector.p_values(paths))
+    regions = [int(row["largest_region"]) for row in rows]
+    np.testing.assert_array_equal(np.array(regions) > 0, [mask.any() for mask in detector.anomaly_mask(paths)])
+
+
+def test_a_stopped_run_goes_on(folder, capsys):
+    model, out = str(folder / "model.skops"), folder / "scores"
+    command = ["score", model, str(folder / "test" / "*" / "*.png"), "--out", str(out), "--quiet"]
+    assert main(["fit", str(folder / "train/good"), "-o", model, *QUICK]) == 0
+    assert main(command) == 0
+    table = out / "scores.csv"
+    whole = table.read_bytes()
+    table.write_bytes(whole[: len(whole) * 2 // 3])  # died in the middle of a line
+    assert main(command) == 0
+    assert table.read_bytes() == whole
+    assert main(command) == 0
+    assert table.read_bytes() == whole
+
+
+def test_scores_of_two_models_are_not_mixed(folder, capsys):
+    for seed in ("0", "1"):
+        model = str(folder / f"{seed}.skops")
+        assert main(["fit", str(folder / "train/good"), "-o", model, "--seed", seed, *QUICK]) == 0
+    arguments = [str(folder / "test/good"), "--out", str(folder / "scores"), "--quiet"]
+    assert main(["score", str(folder / "0.skops"), *arguments]) == 0
+    assert main(["score", str(folder / "1.skops"), *arguments]) == 2
+    assert "another model" in capsys.readouterr().err

@@ -97,11 +97,18 @@ def check_images(X, *, data_range=None, max_pixels=MAX_PIXELS, min_samples=1):
     return ImageSource(items, [shape[:2] for shape in shapes], data_range)
 
 
+def expand_paths(pattern):
+    """Return the files that a glob string, a folder, or the name of a file stands for, sorted."""
+    if Path(pattern).is_file():
+        return [Path(pattern)]
+    pattern = str(Path(pattern) / "*") if Path(pattern).is_dir() else pattern
+    return [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
+
+
 def _expand(X):
     """Return X as a list of paths or of 3-D arrays."""
     if isinstance(X, str):
-        pattern = str(Path(X) / "*") if Path(X).is_dir() else X
-        return [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
+        return expand_paths(X)
     if isinstance(X, Path):
         raise TypeError(f"X is one path, {X}; pass a sequence of paths, or a string to expand as a glob.")
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
