@@ -1,9 +1,7 @@
 """One score per pixel."""
 
-import numpy as np
-
+from .._kernels.localization import flatten_pixels, pro_curve
 from .._kernels.ranking import area_under, weighted_curve
-from .._kernels.regions import label_regions
 
 
 def pixel_auroc(masks, anomaly_maps):
@@ -28,7 +26,7 @@ def pixel_auroc(masks, anomaly_maps):
     >>> pixel_auroc(mask, np.array([[[0.1, 0.9], [0.2, 0.3]]]))
     1.0
     """
-    scores, defect, _ = _flatten(masks, anomaly_maps)
+    scores, defect, _ = flatten_pixels(masks, anomaly_maps)
     negative_share, positive_share = weighted_curve(scores, defect / defect.sum(), ~defect / (~defect).sum())
     return area_under(negative_share, positive_share)
 
@@ -78,35 +76,4 @@ def aupro(masks, anomaly_maps, *, max_fpr=0.3):
     >>> round(aupro(mask, np.zeros((1, 8, 8))), 3)
     0.15
     """
-    if not 0 < max_fpr <= 1:
-        raise ValueError(f"max_fpr={max_fpr} is not accepted; it must be in (0, 1].")
-    scores, defect, region = _flatten(masks, anomaly_maps)
-    area = np.bincount(region)
-    n_regions = np.count_nonzero(area[1:])
-    weight = np.where(defect, 1 / (np.maximum(area, 1)[region] * n_regions), 0)
-    fpr, pro = weighted_curve(scores, weight, ~defect / (~defect).sum())
-    return area_under(fpr, pro, max_fpr)
-
-
-def _flatten(masks, anomaly_maps):
-    """Return scores, defect flags and region numbers (0 for none) of all pixels seen."""
-    if len(masks) != len(anomaly_maps):
-        raise ValueError(f"masks has {len(masks)} images, anomaly_maps has {len(anomaly_maps)}.")
-    scores, regions, n_regions = [], [], 0
-    for i, (mask, score_map) in enumerate(zip(masks, anomaly_maps, strict=True)):
-        mask, score_map = np.asarray(mask), np.asarray(score_map)
-        if mask.ndim != 2 or mask.shape != score_map.shape:
-            raise ValueError(f"image {i}: masks has shape {mask.shape}, anomaly_maps {score_map.shape}.")
-        labels, count = label_regions(mask != 0)
-        labels[labels > 0] += n_regions
-        n_regions += count
-        seen = ~np.isnan(score_map)
-        scores.append(score_map[seen])
-        regions.append(labels[seen])
-    scores, regions = np.concatenate(scores), np.concatenate(regions)
-    defect = regions > 0
-    if defect.all() or not defect.any():
-        raise ValueError(
-            f"masks mark {defect.sum()} of {len(defect)} pixels; both defects and normal pixels are needed."
-        )
-    return scores, defect, regions
+    return area_under(*pro_curve(masks, anomaly_maps, max_fpr), max_fpr)

@@ -1,5 +1,7 @@
 """Pictures of scores and maps: arrays in, matplotlib axes out."""
 
 from ._maps import AnomalyMapDisplay, plot_overlay_sheet
+from ._pro import PROCurveDisplay
+from ._scores import ScoreDisplay
 
-__all__ = ["AnomalyMapDisplay", "plot_overlay_sheet"]
+__all__ = ["AnomalyMapDisplay", "ScoreDisplay", "PROCurveDisplay", "plot_overlay_sheet"]
