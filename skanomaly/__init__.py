@@ -7,7 +7,9 @@ __version__ = "0.1.0"
 _HOME = {
     "PatchCore": "detectors",
     "PretrainedPatchFeatures": "features",
+    "PatchFeatures": "features",
     "GreedyCoreset": "reduction",
+    "RandomProjection": "reduction",
     "KNNScorer": "scoring",
     "FitOnNormal": "model_selection",
     "ConformalDetector": "conformal",

@@ -5,7 +5,7 @@ import pytest
 from sklearn.ensemble import IsolationForest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skanomaly import FitOnNormal, GreedyCoreset, KNNScorer
+from skanomaly import FitOnNormal, GreedyCoreset, KNNScorer, RandomProjection
 
 # The checks fit on a dozen rows, too few for a false-alarm rate of 0.05.
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
@@ -31,7 +31,13 @@ class FitOnNormalOrAll(FitOnNormal):
 
 
 @parametrize_with_checks(
-    [KNNScorer(), GreedyCoreset(), FitOnNormalOrAll(IsolationForest(n_estimators=10, random_state=0))],
+    [
+        KNNScorer(),
+        GreedyCoreset(),
+        RandomProjection(),
+        RandomProjection(2, kind="sparse"),
+        FitOnNormalOrAll(IsolationForest(n_estimators=10, random_state=0)),
+    ],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES.get(type(estimator).__name__, {}),
 )
 def test_sklearn_checks(estimator, check):

@@ -1,9 +1,10 @@
-"""From a grid of patch scores to a smooth map, as one small matrix per image axis."""
+"""Resizing, and from a grid of patch scores to a smooth map: one matrix per image axis."""
 
 from functools import lru_cache
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
+from scipy.sparse import csr_array
 
 
 def resize_matrix(n_in, n_out):
@@ -17,6 +18,42 @@ def resize_matrix(n_in, n_out):
     """
     positions = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5
     return _sample_matrix(positions, n_in)
+
+
+@lru_cache(maxsize=256)
+def antialiased_matrix(n_in, n_out):
+    """Return the matrix of bilinear resizing that averages over all that it shrinks.
+
+    Every output pixel is the mean of the input under a triangle of twice the width of an output pixel, at least two
+    input pixels wide: enlarging is `resize_matrix`.
+
+    Returns
+    -------
+    csr_array of shape (n_out, n_in), float32
+        Sparse, because few input pixels count for one output pixel. Shared between callers: not to be changed.
+
+    >>> (7 * antialiased_matrix(4, 2)).toarray()
+    array([[3., 3., 1., 0.],
+           [0., 1., 3., 3.]], dtype=float32)
+    """
+    scale = n_in / n_out
+    centers = (np.arange(n_out) + 0.5) * scale
+    distances = np.abs(np.arange(n_in) + 0.5 - centers[:, None])
+    weights = np.maximum(0, 1 - distances / max(scale, 1))
+    return csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def resize_antialiased(image, size):
+    """Return an image (H, W, C), float32, resized to (H', W'): antialiased bilinear.
+
+    Its bits depend neither on the memory layout of `image` nor on the number of threads.
+    """
+    height, width = size
+    for length in (height, width):  # each pass resizes the first axis and swaps the two
+        n_in, n_other, n_channels = image.shape
+        resized = antialiased_matrix(n_in, length) @ image.reshape(n_in, n_other * n_channels)
+        image = resized.reshape(length, n_other, n_channels).transpose(1, 0, 2)
+    return image
 
 
 def _sample_matrix(positions, n_in):
@@ -50,7 +87,36 @@ def map_operator(n_grid, n_cropped, n_resized, n_out, sigma):
     ndarray of shape (n_out, n_grid), float32
         Rows of NaN for pixels outside the crop. Shared between callers, hence read-only.
     """
-    smooth = resize_matrix(n_grid, n_cropped)
+    return _smooth_operator(resize_matrix(n_grid, n_cropped), n_resized, n_out, sigma)
+
+
+@lru_cache(maxsize=256)
+def patch_map_operator(n_grid, first, step, n_resized, n_out, sigma):
+    """Return the matrix of `map_operator` for patches whose centres are given, of which nothing was cropped.
+
+    Linear between the centres, constant beyond the outer ones.
+
+    Parameters
+    ----------
+    n_grid : int
+    first, step : float
+        Position of the first centre and distance of the next, in pixels of the resized image; pixel i lies at i.
+    n_resized, n_out : int
+    sigma : float
+        Of the Gaussian, in pixels of the resized image; 0 for none.
+
+    Returns
+    -------
+    ndarray of shape (n_out, n_grid), float32
+        Shared between callers, hence read-only.
+    """
+    positions = (np.arange(n_resized) - first) / step
+    return _smooth_operator(_sample_matrix(positions, n_grid), n_resized, n_out, sigma)
+
+
+def _smooth_operator(to_crop, n_resized, n_out, sigma):
+    """Return the matrix that applies `to_crop` (n_cropped, n_grid), smooths, and resizes to the image."""
+    n_cropped, smooth = len(to_crop), to_crop
     if sigma > 0:
         smooth = gaussian_filter1d(smooth, sigma, axis=0, mode="reflect", truncate=4.0)
     margin = (n_resized - n_cropped) // 2

@@ -1,5 +1,6 @@
 """Patch grids to thinner grids or banks."""
 
 from ._coreset import GreedyCoreset
+from ._projection import RandomProjection
 
-__all__ = ["GreedyCoreset"]
+__all__ = ["GreedyCoreset", "RandomProjection"]

@@ -69,7 +69,7 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
     >>> X = np.array([[0.0], [0.1], [5.0], [5.1], [9.0]])
     >>> coreset = GreedyCoreset(n_samples=3, random_state=0)
     >>> coreset.fit_transform(X).ravel()
-    array([5.1, 0. , 9. ])
+    array([9., 0., 5.])
     >>> round(coreset.coverage_radius_, 3)
     0.1
     """

@@ -1,0 +1,228 @@
+"""Patches of pixels, without a network."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from .._inputs.images import MAX_PIXELS, check_images
+from .._kernels.smoothing import patch_map_operator, resize_antialiased
+from ..base import all_or_nothing
+
+_SIGMA_SIDE = 224  # the side of an image, in pixels, to which a sigma refers
+_NOISE = 10 / 255  # standard deviation below which a patch counts as flat
+
+
+class PatchFeatures(TransformerMixin, BaseEstimator):
+    r"""Patch grids of raw pixels.
+
+    Every image is resized to `image_size` (antialiased bilinear; no part is lost), halved `level` times by averaging
+    2 x 2 pixels, and cut into overlapping squares, `stride` pixels apart. With ``normalization="contrast"`` the p
+    pixel values x of a patch become
+
+    .. math:: z_i = \frac{x_i - \bar x}{\sqrt{\frac{1}{p} \sum_j (x_j - \bar x)^2 + (10 / 255)^2}}
+
+    so that brightness and contrast do not count, and the noise of flat patches is not blown up. Stains, which differ
+    in little but brightness, need ``normalization=None``.
+
+    Parameters
+    ----------
+    patch_size : int, default=8
+        Side of a patch, in pixels of the resized and halved image.
+    stride : int, default=4
+        Distance of neighbouring patches, in the same pixels. Pixels at the right and bottom that no whole patch
+        reaches are not seen.
+    level : int, default=0
+        How often the resized image is halved: patches of the same number of pixels see 2^level times as far.
+    normalization : {"contrast"} or None, default="contrast"
+        None keeps the pixel values, in [0, 1].
+    image_size : int or (int, int), default=128
+        Height and width that images are resized to, in pixels, so that the grids of all images agree.
+    gray : bool, default=True
+        Average the colours; False keeps the channels, grey images are repeated to 3.
+    data_range : float or None, default=None
+        What 1.0 stands for in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
+    max_pixels : int, default=169_000_000
+        Largest accepted number of pixels of one image.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Number of features d of a patch: its pixels row by row, the channels of a pixel next to each other.
+    grid_shape_ : tuple of int
+        (h, w) of the patch grid.
+
+    References
+    ----------
+    Coates and Ng, "Learning Feature Representations with K-means", Neural Networks: Tricks of the Trade, 2012: the
+    normalization, with 10 added to the variance of grey levels up to 255, where here it is 10^2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skanomaly import PatchFeatures
+    >>> images = np.random.default_rng(0).random((2, 64, 64))
+    >>> features = PatchFeatures(patch_size=8, stride=4, image_size=32)
+    >>> features.fit_transform(images).shape
+    (2, 7, 7, 64)
+    """
+
+    _parameter_constraints = {
+        "patch_size": [Interval(Integral, 1, None, closed="left")],
+        "stride": [Interval(Integral, 1, None, closed="left")],
+        "level": [Interval(Integral, 0, None, closed="left")],
+        "normalization": [StrOptions({"contrast"}), None],
+        "image_size": [Interval(Integral, 1, None, closed="left"), tuple],
+        "gray": ["boolean"],
+        "data_range": [Interval(Real, 0, None, closed="neither"), None],
+        "max_pixels": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        patch_size=8,
+        stride=4,
+        *,
+        level=0,
+        normalization="contrast",
+        image_size=128,
+        gray=True,
+        data_range=None,
+        max_pixels=MAX_PIXELS,
+    ):
+        self.patch_size = patch_size
+        self.stride = stride
+        self.level = level
+        self.normalization = normalization
+        self.image_size = image_size
+        self.gray = gray
+        self.data_range = data_range
+        self.max_pixels = max_pixels
+
+    def fit(self, X, y=None):
+        """Check `X` and the geometry; nothing is learnt from the images.
+
+        Parameters
+        ----------
+        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
+            uint8, uint16, bool, or float in [0, 1]; C in {1, 3, 4}.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the image cannot be halved so often, or is smaller than a patch.
+        ImageReadError
+            For files that are no images; the message names all of them.
+        """
+        with all_or_nothing(self):
+            height, width = self._check_geometry()
+            self.check_samples(X)
+            self.grid_shape_ = tuple((n - self.patch_size) // self.stride + 1 for n in (height, width))
+            self.n_features_out_ = self.patch_size**2 * (1 if self.gray else 3)
+        return self
+
+    def transform(self, X):
+        """Return the patch grids of images.
+
+        Parameters
+        ----------
+        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
+            As in `fit`; sizes and number of channels may differ from fit.
+
+        Returns
+        -------
+        ndarray of shape (n, h, w, d), float32
+        """
+        check_is_fitted(self)
+        source = self.check_samples(X)
+        grids = np.empty((len(source), *self.grid_shape_, self.n_features_out_), np.float32)
+        for i, grid in enumerate(grids):
+            grid[:] = self._patches(self._read(source, i))
+        return grids
+
+    def check_samples(self, X):
+        """Return `X` as checked, lazily read images."""
+        return check_images(X, data_range=self.data_range, max_pixels=self.max_pixels)
+
+    def map_to_image(self, grid, size, sigma=4.0):
+        """Return a grid of patch scores as a smooth map of the image it came from.
+
+        Every score is placed at the centre of its patch: linear in between, constant beyond the outer centres,
+        Gaussian there, bilinear to the image.
+
+        Parameters
+        ----------
+        grid : ndarray of shape (h, w)
+        size : tuple of int (H, W)
+            Of the image.
+        sigma : float
+            Of the Gaussian, in pixels of a 224-pixel side; it scales with `image_size`.
+
+        Returns
+        -------
+        ndarray of shape (H, W), float32
+        """
+        pixel = 2**self.level
+        first = (self.patch_size * pixel - 1) / 2
+        rows, columns = (
+            patch_map_operator(n_grid, first, self.stride * pixel, n_resized, n_out, sigma * n_resized / _SIGMA_SIDE)
+            for n_grid, n_resized, n_out in zip(grid.shape, _pair(self.image_size), size, strict=True)
+        )
+        return rows @ grid.astype(np.float32) @ columns.T
+
+    def _check_geometry(self):
+        """Return height and width of the halved image."""
+        size, step = _pair(self.image_size), 2**self.level
+        if len(size) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in size):
+            raise ValueError(f"image_size={self.image_size!r}; accepted is one side or (height, width), in pixels.")
+        if any(n % step for n in size):
+            raise ValueError(
+                f"image_size={self.image_size} cannot be halved level={self.level} times; accepted are multiples of "
+                f"{step}."
+            )
+        height, width = (n // step for n in size)
+        if self.patch_size > min(height, width):
+            raise ValueError(
+                f"patch_size={self.patch_size} is larger than the image of {height} x {width} pixels (image_size="
+                f"{self.image_size} halved level={self.level} times); at most {min(height, width)} is accepted."
+            )
+        return height, width
+
+    def _read(self, source, i):
+        """Return image i, resized and halved, (H, W, C) float32 in [0, 1]."""
+        pixels = source.read(i)
+        if self.gray and pixels.shape[2] == 3:
+            # in float64, the mean of three equal values is that value
+            pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
+        if pixels.shape[:2] != _pair(self.image_size):
+            pixels = resize_antialiased(pixels, _pair(self.image_size))
+        for _ in range(self.level):
+            pixels = (pixels[::2] + pixels[1::2]) / 2
+            pixels = (pixels[:, ::2] + pixels[:, 1::2]) / 2
+        return pixels if self.gray or pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+
+    def _patches(self, pixels):
+        """Return the patch grid (h, w, d) of pixels (H, W, C)."""
+        side = self.patch_size
+        windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side), axis=(0, 1))
+        windows = windows[:: self.stride, :: self.stride].transpose(0, 1, 3, 4, 2)
+        patches = windows.reshape(*self.grid_shape_, self.n_features_out_)
+        return patches if self.normalization is None else _normalize_contrast(patches)
+
+
+def _normalize_contrast(patches):
+    """Return patches (h, w, d) without their mean, divided by their contrast."""
+    centered = patches - patches.mean(axis=-1, keepdims=True)
+    variance = np.square(centered).mean(axis=-1, keepdims=True)
+    return centered / np.sqrt(variance + np.float32(_NOISE**2))
+
+
+def _pair(size):
+    return (size, size) if isinstance(size, Integral) else tuple(size)
