@@ -73,9 +73,9 @@ class PatchCore(BaseDetector):
 
     Notes
     -----
-    Measured false alarms (`benchmarks/bench_thresholds.py`): 40 draws of 80 training images of MVTec's screw and 120 fresh
-    normal ones, lite0 features. Shares of fresh images flagged / with any masked pixel, for a false_alarm_rate of 0.05
-    and 0.2; 95 % of such means would lie within .040-.059 and .180-.215 if the rule were exact:
+    Measured false alarms (`benchmarks/bench_thresholds.py`): 40 draws of 80 training images of MVTec's screw and 120
+    fresh normal ones, lite0 features. Shares of fresh images flagged / with any masked pixel, for a false_alarm_rate of
+    0.05 and 0.2; 95 % of such means would lie within .040-.059 and .180-.215 if the rule were exact:
 
     ===========  ==============  ============  ============
     calibration  coreset_ratio   0.05          0.2
@@ -85,9 +85,8 @@ class PatchCore(BaseDetector):
     "loo"        0.01            .038 / .036   .140 / .148
     ===========  ==============  ============  ============
 
-    At a ratio of 0.01 "loo" is on the safe side: expect to flag about three quarters of what was asked for. Re-selection
-    in 10 folds is no closer there (.038 and .130 in a trial of 12 draws) and costs 10 coresets instead of one; 5 folds are
-    worse (.024 and .084), as is leaving an image's patches out without mending the holes (.014 and .029). Hence "loo".
+    So "loo" is exact within the error of the measurement down to a ratio of 0.1, and on the safe side at 0.01, where it
+    flags about three quarters of what was asked for. It needs one coreset; "cv" needs 11.
 
     Variants: the authors' code is ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224,
     dim=1024), projection=128, reweight=False)``, which ranks images as their squared distances do; anomalib's is
