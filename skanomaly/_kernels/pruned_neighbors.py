@@ -146,7 +146,8 @@ def _search(
         best = np.empty(k, queries.dtype)
         found = np.full(k, -1, np.int64)
         for q in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n_queries)):
-            bound = _first_bound(queries, q, rows, found, groups, query_groups[q])
+            group = query_groups[q]
+            bound = _first_bound(queries, q, rows, found, groups, group)
             best[:] = np.inf
             found[:] = -1
             nearest = to_centers[q].argmin()
@@ -159,11 +160,19 @@ def _search(
                 if to_centers[q, c] - product_error[q] > (reach + radius) ** 2:
                     continue
                 gap = np.sqrt(_squared_distance(queries, q, centers, c))
-                if gap - radius <= reach:
-                    _scan_cluster(
-                        q, start[c], start[c + 1], gap, reach, bound, slack[q], query_groups[q], best, found,
-                        queries, sketches, rows, name, to_center, sketch, groups,
-                    )  # fmt: skip
+                if gap - radius > reach:
+                    continue
+                for row in range(start[c], start[c + 1]):
+                    if to_center[row] < gap - reach:
+                        continue
+                    if to_center[row] > gap + reach:
+                        break
+                    if groups[row] == group or _squared_distance(sketches, q, sketch, row) > reach * reach:
+                        continue
+                    distance = np.sqrt(_squared_distance(queries, q, rows, row))
+                    if distance <= best[k - 1]:
+                        _insert(best, found, distance, row, name)
+                        reach = min(best[k - 1], bound) * (1 + _MARGIN) + slack[q]
             _report(queries, q, rows, name, found, distances, names)
     return distances, names
 
@@ -180,31 +189,18 @@ def _first_bound(queries, q, rows, previous, groups, group):
 
 
 @njit(cache=True)
-def _scan_cluster(
-    q, begin, end, gap, reach, bound, slack, group, best, found,
-    queries, sketches, rows, name, to_center, sketch, groups,
-):  # fmt: skip
-    """Put the rows of a cluster that are nearer than the k best so far in their place."""
-    last = len(best) - 1
-    for row in range(begin, end):
-        if to_center[row] < gap - reach:
-            continue
-        if to_center[row] > gap + reach:
-            break
-        if groups[row] == group or _squared_distance(sketches, q, sketch, row) > reach * reach:
-            continue
-        distance = np.sqrt(_squared_distance(queries, q, rows, row))
-        place = last + 1
-        while place > 0 and (
-            distance < best[place - 1]
-            or (distance == best[place - 1] and (found[place - 1] < 0 or name[row] < name[found[place - 1]]))
-        ):
-            place -= 1
-        if place <= last:
-            for later in range(last, place, -1):
-                best[later], found[later] = best[later - 1], found[later - 1]
-            best[place], found[place] = distance, row
-            reach = min(best[last], bound) * (1 + _MARGIN) + slack
+def _insert(best, found, distance, row, name):
+    """Put a row in its place among the k best; equal distances are ordered by name."""
+    place = len(best)
+    while place > 0 and (
+        distance < best[place - 1]
+        or (distance == best[place - 1] and (found[place - 1] < 0 or name[row] < name[found[place - 1]]))
+    ):
+        place -= 1
+    for later in range(len(best) - 1, place, -1):
+        best[later], found[later] = best[later - 1], found[later - 1]
+    if place < len(best):
+        best[place], found[place] = distance, row
 
 
 @njit(cache=True)
