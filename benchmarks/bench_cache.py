@@ -57,9 +57,8 @@ def main():
     plain, plain_passes = (value * len(RATIOS) / len(timed) for value in (plain, plain_passes))
     print(f"{len(X)} images, {len(RATIOS) * len(NEIGHBORS)} candidates x 3 folds")
     print(f"with the cache     {cached:7.1f} s   {passes} backbone passes")
-    print(
-        f"without            {plain:7.1f} s   {plain_passes:.0f} backbone passes (from {len(timed)} of {len(RATIOS)} ratios)"
-    )
+    extrapolated = f"from {len(timed)} of {len(RATIOS)} ratios"
+    print(f"without            {plain:7.1f} s   {plain_passes:.0f} backbone passes ({extrapolated})")
     print(f"ratio              {plain / cached:7.1f} x")
 
 
