@@ -11,10 +11,9 @@ SETTINGS = {  # name: (training images, coreset ratio, seeds, features)
     "first 80, ratio 0.1": (80, 0.1, 5, {}),
     "all 320, ratio 0.05": (320, 0.05, 2, {}),
     "all 320, ratio 0.01": (320, 0.01, 2, {}),
-    "all 320, ratio 0.01, 320 px": (320, 0.01, 2, {"image_size": 320}),
-    "all 320, ratio 0.01, layers (1, 2, 3)": (320, 0.01, 1, {"layers": (1, 2, 3)}),
-    "all 320, ratio 0.01, layers (2,)": (320, 0.01, 2, {"layers": (2,)}),
-    "all 320, ratio 0.01, layers (3,)": (320, 0.01, 2, {"layers": (3,)}),
+    "all 320, ratio 0.01, 320 px": (320, 0.01, 1, {"image_size": 320}),
+    "all 320, ratio 0.01, layers (2,)": (320, 0.01, 1, {"layers": (2,)}),
+    "all 320, ratio 0.01, layers (3,)": (320, 0.01, 1, {"layers": (3,)}),
 }
 
 
