@@ -329,3 +329,8 @@ def test_overlay_sheet_never_saturates_below_the_level(image):
     assert figure.axes[5].images[-1].get_clim() == pytest.approx((0, np.quantile([*range(9), 1000], 0.9)))
     figure = plot_overlay_sheet([image] * 10, maps, level=500, n_columns=5)
     assert figure.axes[5].images[-1].get_clim() == (0, 500)
+
+
+def test_a_mask_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"mask has shape \(5, 5\), the image \(8, 8\)"):
+        AnomalyMapDisplay.from_predictions(np.zeros((8, 8)), np.zeros((8, 8)), mask=np.ones((5, 5)))

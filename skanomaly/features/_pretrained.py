@@ -21,10 +21,10 @@ from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
 from ..base import all_or_nothing
 from ._cache import FeatureCache, cache_key
+from ._patches import _SIGMA_SIDE, _pair
 
 _CACHE_RUN = 64  # images between two writes to the cache
 _NOT_IN_KEY = ("memory", "memory_limit", "verbose", "max_pixels", "random_state")  # no effect on the values
-_SIGMA_SIDE = 224  # the side of the network input, in pixels, to which a sigma refers
 
 
 class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
@@ -360,10 +360,6 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         maps = [_align(m, self.grid_shape_) for m in maps]
         patches = torch.cat([m.permute(0, 2, 3, 1) for m in maps], dim=-1)
         return patches if self.dim is None else _pool_last(patches, self.dim)
-
-
-def _pair(size):
-    return (size, size) if isinstance(size, Integral) else tuple(size)
 
 
 def _align(maps, grid_shape):

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .._inputs.images import check_images
+from ._axes import given_or_new
 
 
 class AnomalyMapDisplay:
@@ -86,6 +87,8 @@ class AnomalyMapDisplay:
         if score_map.shape != pixels.shape[:2]:
             raise ValueError(f"anomaly_map has shape {score_map.shape}, the image {pixels.shape[:2]}.")
         mask = None if mask is None else np.asarray(mask, bool)
+        if mask is not None and mask.shape != score_map.shape:
+            raise ValueError(f"mask has shape {mask.shape}, the image {score_map.shape}.")
         return cls(pixels, score_map, mask=mask, level=level).plot(ax=ax, **plot_options)
 
     def plot(self, *, ax=None, cmap="inferno", vmin=None, vmax=None, alpha=0.55):
@@ -105,10 +108,7 @@ class AnomalyMapDisplay:
         -------
         self
         """
-        if ax is None:
-            import matplotlib.pyplot as plt  # only here: pyplot picks a backend when imported
-
-            ax = plt.figure().add_subplot()
+        ax = given_or_new(ax)
         gray = self.image.shape[2] == 1
         ax.imshow(self.image[..., 0] if gray else self.image, cmap="gray" if gray else None, vmin=0, vmax=1)
         self.im_ = ax.imshow(self.anomaly_map, cmap=cmap, vmin=vmin, vmax=vmax, alpha=alpha)
