@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .ranking import weighted_curve
+from .ranking import cut, weighted_curve
 from .regions import label_regions
 
 
@@ -85,5 +85,4 @@ def pro_curve(masks, anomaly_maps, max_fpr=1.0):
     n_regions = np.count_nonzero(area[1:])
     weight = np.where(defect, 1 / (np.maximum(area, 1)[region] * n_regions), 0)
     fpr, pro = weighted_curve(scores, weight, ~defect / (~defect).sum())
-    inside = fpr <= max_fpr
-    return np.append(fpr[inside], max_fpr), np.append(pro[inside], np.interp(max_fpr, fpr, pro))
+    return cut(fpr, pro, max_fpr)

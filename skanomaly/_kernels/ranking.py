@@ -33,7 +33,11 @@ def area_under(x, y, limit=1.0):
     >>> area_under(np.array([0.0, 1.0]), np.array([0.0, 1.0]), limit=0.5)
     0.25
     """
-    inside = x <= limit
-    x_cut = np.append(x[inside], limit)
-    y_cut = np.append(y[inside], np.interp(limit, x, y))
+    x_cut, y_cut = cut(x, y, limit)
     return float(np.trapezoid(y_cut, x_cut) / limit)
+
+
+def cut(x, y, limit):
+    """Return the part of a curve up to `limit` in x, where y is interpolated."""
+    inside = x <= limit
+    return np.append(x[inside], limit), np.append(y[inside], np.interp(limit, x, y))
