@@ -23,9 +23,9 @@ class CountingFeatures(PretrainedPatchFeatures):
 
     passed = 0
 
-    def _compute(self, source, grids):
+    def _compute(self, source, output, values):
         CountingFeatures.passed += len(source)
-        super()._compute(source, grids)
+        super()._compute(source, output, values)
 
 
 def search_seconds(memory, ratios, X, y):

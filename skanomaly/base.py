@@ -40,7 +40,8 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     A subclass validates and computes; inside, higher is more anomalous:
 
     - ``_check_samples(X, reset)`` returns samples that have a length and take slices and integer arrays;
-    - ``_embed(samples)`` returns what the model learns from (default: the samples themselves);
+    - ``_embed(samples)`` returns what the model learns from (default: the samples themselves): an array, or anything
+      that has a length and takes slices and integer arrays;
     - ``_fit(Z)`` learns from embedded samples, setting attributes only;
     - ``_score(Z)`` returns scores (n,) float64 and score grids (n, h, w), or None for a detector without maps;
     - ``_leave_one_out(Z)``, where "loo" is accepted: the same for the training samples, each without itself;
@@ -329,7 +330,7 @@ def _cross_validate(detector, Z, sizes):
     for train, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.arange(len(Z))):
         twin = copy.copy(detector)
         twin._fit(Z[train])
-        statistics.append(twin._normal_statistics(*twin._score(Z[held_out]), _select(sizes, held_out)))
+        statistics.append(_score_unseen(twin, Z, sizes, held_out))
         order.append(held_out)
     detector._fit(Z)
     back = np.argsort(np.concatenate(order))
@@ -346,7 +347,14 @@ def _hold_out(detector, Z, sizes):
     order = check_random_state(detector.random_state).permutation(len(Z))
     held_out, train = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
     detector._fit(Z[train])
-    return detector._normal_statistics(*detector._score(Z[held_out]), _select(sizes, held_out))
+    return _score_unseen(detector, Z, sizes, held_out)
+
+
+def _score_unseen(detector, Z, sizes, held_out):
+    step = detector._batch_len or len(held_out)
+    runs = [held_out[start : start + step] for start in range(0, len(held_out), step)]
+    statistics = [detector._normal_statistics(*detector._score(Z[run]), _select(sizes, run)) for run in runs]
+    return tuple(np.concatenate(values) for values in zip(*statistics, strict=True))
 
 
 _CALIBRATIONS = {"loo": _leave_one_out, "cv": _cross_validate, "split": _hold_out}

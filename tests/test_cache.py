@@ -29,9 +29,9 @@ def passes(monkeypatch):
     counted = []
     compute = PretrainedPatchFeatures._compute
 
-    def count(self, source, grids):
+    def count(self, source, output, values):
         counted.append(len(source))
-        compute(self, source, grids)
+        compute(self, source, output, values)
 
     monkeypatch.setattr(PretrainedPatchFeatures, "_compute", count)
     return counted

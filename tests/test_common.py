@@ -5,7 +5,14 @@ import pytest
 from sklearn.ensemble import IsolationForest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skanomaly import FitOnNormal, GreedyCoreset, KNNScorer, RandomProjection
+from skanomaly import (
+    FitOnNormal,
+    GreedyCoreset,
+    KNNScorer,
+    RandomProjection,
+    SparseCoding,
+    SparseCodingScorer,
+)
 
 # The checks fit on a dozen rows, too few for a false-alarm rate of 0.05.
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
@@ -33,7 +40,9 @@ class FitOnNormalOrAll(FitOnNormal):
 @parametrize_with_checks(
     [
         KNNScorer(),
+        SparseCodingScorer(),
         GreedyCoreset(),
+        SparseCoding(),
         RandomProjection(),
         RandomProjection(2, kind="sparse"),
         FitOnNormalOrAll(IsolationForest(n_estimators=10, random_state=0)),
@@ -44,7 +53,7 @@ def test_sklearn_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("estimator", [KNNScorer(), FitOnNormal(KNNScorer())])
+@pytest.mark.parametrize("estimator", [KNNScorer(), FitOnNormal(KNNScorer()), SparseCodingScorer(random_state=0)])
 def test_sign_and_labels(estimator, rng):
     """sklearn's checks do not test the sign: outliers must score lower, decide negative and be called -1."""
     X = rng.normal(size=(100, 3))

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -127,3 +129,19 @@ def test_bad_parameters_leave_the_old_fit(scorer, message, rng):
         fitted.fit(X * 2)
     assert fitted.bank_ is bank
     assert not hasattr(scorer, "bank_")
+
+
+def test_graph_search_finds_nearly_all_and_never_its_own_image(rng):
+    """The distances are those of the rows found, whatever else is searched for, and again after pickling."""
+    grids = rng.normal(size=(60, 4, 5, 6)).astype(np.float32)
+    graph = KNNScorer(2, algorithm="pynndescent", false_alarm_rate=None, random_state=0).fit(grids)
+    exact = KNNScorer(2, algorithm="brute", false_alarm_rate=None).fit(grids)
+    near = (grids + 0.1 * rng.normal(size=grids.shape)).astype(np.float32)
+    scores = graph.score_samples(near)
+    assert np.isclose(scores, exact.score_samples(near), rtol=1e-6).mean() > 0.9
+    np.testing.assert_array_equal(graph.score_samples(near[7:8]), scores[7:8])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(graph)).score_samples(near), scores)
+    images = np.repeat(np.arange(60), 20)
+    _, rows = graph._search(grids.reshape(-1, 6), 2, images)
+    assert (graph.bank_images_[rows] != images[:, None]).all()
+    assert (graph._search(grids.reshape(-1, 6), 1)[0] == 0).mean() > 0.9

@@ -1,89 +1,71 @@
 """Exact Euclidean nearest neighbours that compute few of the distances."""
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
-_ROWS_PER_CLUSTER = 32
-_SKETCH = 32  # coordinates of the last filter before a full distance
-_MARGIN = 1e-5  # a proof that a distance is superfluous has to hold with this relative margin: rounding
-_ROUNDING = 1e-5  # of sketched coordinates, relative to the norms
-_PRODUCT_ROUNDING = 32  # of squared distances from a matrix product, in units of eps (|q| + |c|)^2
-_BLOCK_VALUES = 2**23  # query-to-centre distances held at a time: 32 MB in float32
-_CHUNK = 64  # queries that one thread takes in a row, each starting from its predecessor's answer
+_AXES = 45, 1 / 11  # leading principal coordinates in a sketch: at least; as a share of all coordinates
+_TILE = 512  # bank rows per matrix product
+_GROUP = 64  # of these, rows that are dismissed together
+_CHUNK = 32  # queries per matrix product
+_SAMPLE = 4096  # bank rows from which the principal axes are computed
+_MARGIN = 1e-5  # relative, on a distance in the rows' dtype
+_ROUNDING = 32 * np.finfo(np.float32).eps  # of squared distances from sketches, relative to (|q| + |b|)^2
+_FAR = 1e12  # where float32 sketches of a query say nothing, in norms of the farthest bank row
 _SUMS = {"reassoc", "contract", "nsz"}  # lets sums use vector registers
 
 
 class NeighborIndex(NamedTuple):
-    """A bank sorted by cluster, and by distance to the cluster's centre within each; its mean is subtracted."""
+    """A bank and sketches of its rows.
 
-    mean: np.ndarray  # (d,)
-    rows: np.ndarray  # (m, d)
-    name: np.ndarray  # (m,) row in the caller's bank
-    to_center: np.ndarray  # (m,) distance to the own centre, ascending within a cluster
-    sketch: np.ndarray  # (m, s) leading principal coordinates
-    axes: np.ndarray  # (d, s) of the sketch
-    centers: np.ndarray  # (c, d)
-    start: np.ndarray  # (c + 1,) first row of each cluster
-    largest_norm: float  # of rows and centres
+    The sketch of a row b is (P b, |b - P b|, |b|^2, 1) with P b its leading principal coordinates, the mean
+    subtracted and lengths in `unit`. |P b - P q|^2 + (|b - P b| - |q - P q|)^2 <= |b - q|^2, hence the product of a
+    bank sketch with (-2 P q, -2 |q - P q|, 1, |q|^2 - x^2) is negative for every row nearer to q than x.
+    """
+
+    rows: np.ndarray  # (m, d), the bank
+    mean: np.ndarray  # (d,), float64
+    axes: np.ndarray  # (d, s), float64
+    sketches: np.ndarray  # (tiles, s + 3, rows per tile), float32
+    unit: float  # norm of the row farthest from the mean
 
 
 def build_index(bank):
-    """Return a `NeighborIndex` of the rows of `bank` (m, d), float32 or float64.
-
-    Clusters come from one k-means step from evenly spaced rows: enough to prune, and cheap beside a coreset.
-    """
-    mean = bank.mean(axis=0, dtype=np.float64).astype(bank.dtype)
-    rows = bank - mean
-    n_clusters = max(1, len(rows) // _ROWS_PER_CLUSTER)
-    centers = rows[np.linspace(0, len(rows) - 1, n_clusters).astype(int)]
-    label = _nearest_center(rows, centers)
-    counts = np.bincount(label, minlength=n_clusters)
-    order = np.argsort(label, kind="stable")
-    filled = counts > 0
-    sums = np.add.reduceat(rows[order], (np.cumsum(counts) - counts)[filled], axis=0, dtype=np.float64)
-    centers = np.ascontiguousarray(sums / counts[filled, None], dtype=bank.dtype)
-    label = _nearest_center(rows, centers)
-    to_center = np.sqrt(((rows - centers[label]) ** 2).sum(axis=1))
-    order = np.lexsort((to_center, label))
-    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), 4096)).astype(int)].astype(np.float64)
-    _, axes = np.linalg.eigh(sample.T @ sample)
-    axes = np.ascontiguousarray(axes[:, : -_SKETCH - 1 : -1], dtype=bank.dtype)
-    rows = np.ascontiguousarray(rows[order])
-    return NeighborIndex(
-        mean=mean,
-        rows=rows,
-        name=order,
-        to_center=to_center[order],
-        sketch=rows @ axes,
-        axes=axes,
-        centers=centers,
-        start=np.searchsorted(label[order], np.arange(len(centers) + 1)),
-        largest_norm=float(np.sqrt(np.einsum("ij,ij->i", rows, rows).max())),
-    )
+    """Return a `NeighborIndex` of the rows of `bank` (m, d), float32 or float64."""
+    mean = bank.mean(axis=0, dtype=np.float64)
+    sample = bank[np.linspace(0, len(bank) - 1, min(len(bank), _SAMPLE)).astype(int)] - mean
+    n_axes = max(_AXES[0], int(_AXES[1] * bank.shape[1]))
+    axes = np.ascontiguousarray(np.linalg.eigh(sample.T @ sample)[1][:, : -n_axes - 1 : -1])
+    tiles = [bank[start : start + _TILE] for start in range(0, len(bank), _TILE)]
+    unit = max(float(np.linalg.norm(tile - mean, axis=1).max()) for tile in tiles) or 1.0
+    sketches = np.zeros((len(tiles), axes.shape[1] + 3, _TILE), np.float32)
+    for tile, sketch in zip(tiles, sketches, strict=True):
+        part = (tile - mean) / unit
+        coordinates, rest, norms = _sketch(part, axes)
+        sketch[:, : len(part)] = np.vstack([coordinates.T, rest, norms, np.ones(len(part))])
+        sketch[-2, len(part) :] = 1  # of rows that are not there: no query is near
+    return NeighborIndex(bank, mean, axes, sketches, unit)
 
 
-def _nearest_center(rows, centers):
-    half_norms = np.einsum("ij,ij->i", centers, centers) / 2
-    label = np.empty(len(rows), np.int64)
-    step = max(1, _BLOCK_VALUES // len(centers))
-    for begin in range(0, len(rows), step):
-        label[begin : begin + step] = (half_norms - rows[begin : begin + step] @ centers.T).argmin(axis=1)
-    return label
+def _sketch(rows, axes):
+    coordinates = rows @ axes
+    norms = np.einsum("ij,ij->i", rows, rows)
+    return coordinates, np.sqrt(np.maximum(norms - (coordinates**2).sum(axis=1), 0)), norms
 
 
 def search_index(index, queries, k, bank_groups=None, query_groups=None):
     """Return the `k` nearest rows of the indexed bank for every row of `queries`, exactly.
 
-    With best the k-th smallest distance so far, a query q skips cluster c if d(q, c) - radius_c > best, a row b of it
-    if abs(d(q, c) - d(b, c)) > best (triangle inequality), or if their sketches are farther apart than best. Queries
-    are taken cluster by cluster, each with its predecessor's answer as the first bound.
+    Sketches of the bank are multiplied with those of the queries, tile by tile, in the processor's cache. Rows that
+    a product proves to be farther than the k-th best so far are skipped; of the few others the distance is computed.
 
     Parameters
     ----------
     index : NeighborIndex
     queries : ndarray of shape (n_queries, n_features), dtype of the bank
+        Fastest where neighbouring queries are alike.
     k : int
         At most the number of bank rows outside any one group.
     bank_groups, query_groups : ndarray of shape (n_bank,) and (n_queries,), int, optional
@@ -97,31 +79,137 @@ def search_index(index, queries, k, bank_groups=None, query_groups=None):
         Rows of the bank; equal distances are ordered by index.
     """
     if bank_groups is None or query_groups is None:
-        groups, query_groups = np.zeros(len(index.rows), np.int64), np.ones(len(queries), np.int64)
-    else:
-        groups = bank_groups[index.name]
-    distances = np.empty((len(queries), k))
-    indices = np.empty((len(queries), k), np.int64)
-    center_norms = np.einsum("ij,ij->i", index.centers, index.centers)
-    eps = np.finfo(index.rows.dtype).eps
-    step = max(1, _BLOCK_VALUES // len(index.centers))
-    for begin in range(0, len(queries), step):
-        block = queries[begin : begin + step] - index.mean
-        norms = np.einsum("ij,ij->i", block, block)
-        to_centers = block @ index.centers.T
-        to_centers *= -2
-        to_centers += center_norms
-        to_centers += norms[:, None]
-        order = np.argsort(to_centers.argmin(axis=1), kind="stable")
-        reaches = np.sqrt(norms) + index.largest_norm
-        block = block[order]
-        found = _search(
-            k, block, block @ index.axes, to_centers[order], query_groups[begin : begin + step][order],
-            (_PRODUCT_ROUNDING * eps * reaches**2)[order], (_ROUNDING * reaches)[order],
-            index.rows, index.name, index.to_center, index.sketch, index.centers, index.start, groups,
-        )  # fmt: skip
-        distances[begin + order], indices[begin + order] = found
-    return distances, indices
+        bank_groups, query_groups = np.zeros(len(index.rows), np.int64), np.ones(len(queries), np.int64)
+    with _blas().limit(limits=1, user_api="blas"):  # the threads are numba's
+        return _search(k, queries, query_groups, bank_groups, *index)
+
+
+@cache
+def _blas():
+    import scipy.linalg.cython_blas  # noqa: F401, the one that numba calls, to be limited too
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+@njit(cache=True, parallel=True)
+def _search(k, queries, query_groups, groups, rows, mean, axes, sketches, unit):
+    n = len(queries)
+    n_tiles, n_columns, n_tile = sketches.shape
+    distances = np.empty((n, k))
+    names = np.empty((n, k), np.int64)
+    for chunk in prange((n + _CHUNK - 1) // _CHUNK):
+        start = chunk * _CHUNK
+        n_real = min(_CHUNK, n - start)
+        factors = np.zeros((_CHUNK, n_columns), np.float32)
+        norms = np.zeros(_CHUNK)
+        _sketch_queries(queries, start, n_real, mean, axes, unit, factors, norms)
+        best = np.full((_CHUNK, k), np.inf, queries.dtype)
+        found = np.full((_CHUNK, k), -1, np.int64)
+        products = np.empty((_CHUNK, n_tile), np.float32)
+        grouped = products.reshape(_CHUNK, n_tile // _GROUP, _GROUP)
+        bits = grouped.view(np.int32)
+        for tile in range(n_tiles):
+            np.dot(factors, sketches[tile], products)
+            for i in range(n_real):
+                _visit_tile(
+                    i, tile * n_tile, grouped, bits, factors, norms, unit, queries, start + i, rows,
+                    query_groups[start + i], groups, best, found,
+                )  # fmt: skip
+        for i in range(n_real):
+            _report(i, queries, rows, found, start + i, distances, names)
+    return distances, names
+
+
+@njit(cache=True)
+def _sketch_queries(queries, start, n_real, mean, axes, unit, factors, norms):
+    """Fill `factors` with the queries' side of the products, `norms` with their squared norms."""
+    scaled = np.zeros((len(factors), len(mean)))
+    for i in range(n_real):
+        for j in range(len(mean)):
+            scaled[i, j] = (queries[start + i, j] - mean[j]) / unit
+    coordinates = np.dot(scaled, axes)
+    n_axes = axes.shape[1]
+    for i in range(n_real):
+        for j in range(len(mean)):
+            norms[i] += scaled[i, j] ** 2
+        if not norms[i] < _FAR**2:
+            continue  # factors of 0: no row is ruled out
+        rest = norms[i]
+        for j in range(n_axes):
+            rest -= coordinates[i, j] ** 2
+            factors[i, j] = -2 * coordinates[i, j]
+        factors[i, n_axes] = -2 * np.sqrt(max(rest, 0.0))
+        factors[i, n_axes + 1] = 1
+
+
+@njit(inline="always")
+def _visit_tile(i, first, products, bits, factors, norms, unit, queries, q, rows, group, groups, best, found):
+    """Compare query q, the i-th of its chunk, with those rows from `first` on that its products do not rule out."""
+    k = best.shape[1]
+    base = np.float64(factors[i, -1])
+    seed, reach = -1, best[i, k - 1]
+    if base == 0:  # no bound yet
+        seed = first + _smallest(products, i, min(len(rows) - first, bits.shape[1] * bits.shape[2]))
+        if groups[seed] == group:
+            seed = -1
+        else:
+            _insert(best, found, i, np.sqrt(_squared_distance(queries, q, rows, seed)), seed)
+        reach = min(best[i, k - 1], _reach_of_neighbor(i, queries, q, rows, group, groups, found))
+    limit = np.float32(base + _level(reach, norms[i], unit))
+    for part in range(bits.shape[1]):
+        if base != 0 and not _any_negative(bits, i, part):
+            continue
+        for j in range(bits.shape[2]):
+            row = first + part * bits.shape[2] + j
+            if not products[i, part, j] < limit or row == seed:
+                continue
+            if row >= len(rows) or groups[row] == group:
+                continue
+            distance = np.sqrt(_squared_distance(queries, q, rows, row))
+            if distance <= best[i, k - 1]:
+                _insert(best, found, i, distance, row)
+                reach = min(reach, best[i, k - 1])
+                limit = np.float32(base + _level(reach, norms[i], unit))
+    level = _level(reach, norms[i], unit)
+    factors[i, -1] = -level if level < np.inf else 0
+
+
+@njit(inline="always")
+def _level(reach, norm, unit):
+    """Return what a product, without its last column, is at most for rows within `reach`; norm is squared."""
+    if not (reach < np.inf and norm < _FAR**2):
+        return np.inf
+    return (reach * (1 + _MARGIN) / unit) ** 2 - norm + _ROUNDING * (np.sqrt(norm) + 1) ** 2
+
+
+@njit(cache=True)
+def _reach_of_neighbor(i, queries, q, rows, group, groups, found):
+    """Return a distance within which k rows lie: those of the query before, if all may be compared with."""
+    reach = queries.dtype.type(np.inf if i == 0 else 0)
+    for j in range(found.shape[1] if i > 0 else 0):
+        row = found[i - 1, j]
+        if row < 0 or groups[row] == group:
+            return queries.dtype.type(np.inf)
+        reach = max(reach, np.sqrt(_squared_distance(queries, q, rows, row)))
+    return reach
+
+
+@njit(cache=True)
+def _smallest(products, i, n):
+    best = 0
+    for j in range(n):
+        if products[i, j // _GROUP, j % _GROUP] < products[i, best // _GROUP, best % _GROUP]:
+            best = j
+    return best
+
+
+@njit(cache=True)
+def _any_negative(bits, i, part):
+    union = np.int32(0)
+    for j in range(bits.shape[2]):
+        union |= bits[i, part, j]
+    return union < 0
 
 
 @njit(cache=True, fastmath=_SUMS)
@@ -133,90 +221,34 @@ def _squared_distance(A, a, B, b):
     return total
 
 
-@njit(cache=True, parallel=True)
-def _search(
-    k, queries, sketches, to_centers, query_groups, product_error, slack,
-    rows, name, to_center, sketch, centers, start, groups,
-):  # fmt: skip
-    """Return the distances and names of the k nearest rows; queries come cluster by cluster."""
-    n_queries = len(queries)
-    distances = np.empty((n_queries, k))
-    names = np.empty((n_queries, k), np.int64)
-    for chunk in prange((n_queries + _CHUNK - 1) // _CHUNK):
-        best = np.empty(k, queries.dtype)
-        found = np.full(k, -1, np.int64)
-        for q in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n_queries)):
-            group = query_groups[q]
-            bound = _first_bound(queries, q, rows, found, groups, group)
-            best[:] = np.inf
-            found[:] = -1
-            nearest = to_centers[q].argmin()
-            for visit in range(-1, len(centers)):
-                c = nearest if visit < 0 else visit
-                if visit == nearest or start[c] == start[c + 1]:
-                    continue
-                reach = min(best[k - 1], bound) * (1 + _MARGIN) + slack[q]
-                radius = to_center[start[c + 1] - 1]
-                if to_centers[q, c] - product_error[q] > (reach + radius) ** 2:
-                    continue
-                gap = np.sqrt(_squared_distance(queries, q, centers, c))
-                if gap - radius > reach:
-                    continue
-                for row in range(start[c], start[c + 1]):
-                    if to_center[row] < gap - reach:
-                        continue
-                    if to_center[row] > gap + reach:
-                        break
-                    if groups[row] == group or _squared_distance(sketches, q, sketch, row) > reach * reach:
-                        continue
-                    distance = np.sqrt(_squared_distance(queries, q, rows, row))
-                    if distance <= best[k - 1]:
-                        _insert(best, found, distance, row, name)
-                        reach = min(best[k - 1], bound) * (1 + _MARGIN) + slack[q]
-            _report(queries, q, rows, name, found, distances, names)
-    return distances, names
-
-
 @njit(cache=True)
-def _first_bound(queries, q, rows, previous, groups, group):
-    """Return the distance within which the k answers of the query before lie, if all may be compared with."""
-    bound = queries.dtype.type(0)
-    for row in previous:
-        if row < 0 or groups[row] == group:
-            return queries.dtype.type(np.inf)
-        bound = max(bound, np.sqrt(_squared_distance(queries, q, rows, row)))
-    return bound
-
-
-@njit(cache=True)
-def _insert(best, found, distance, row, name):
-    """Put a row in its place among the k best; equal distances are ordered by name."""
-    place = len(best)
+def _insert(best, found, i, distance, row):
+    """Put a row in its place among the k best of query i; equal distances are ordered by row."""
+    place = best.shape[1]
     while place > 0 and (
-        distance < best[place - 1]
-        or (distance == best[place - 1] and (found[place - 1] < 0 or name[row] < name[found[place - 1]]))
+        distance < best[i, place - 1]
+        or (distance == best[i, place - 1] and (found[i, place - 1] < 0 or row < found[i, place - 1]))
     ):
         place -= 1
-    for later in range(len(best) - 1, place, -1):
-        best[later], found[later] = best[later - 1], found[later - 1]
-    if place < len(best):
-        best[place], found[place] = distance, row
+    for later in range(best.shape[1] - 1, place, -1):
+        best[i, later], found[i, later] = best[i, later - 1], found[i, later - 1]
+    if place < best.shape[1]:
+        best[i, place], found[i, place] = distance, row
 
 
 @njit(cache=True)
-def _report(queries, q, rows, name, found, distances, names):
-    """Measure the answers of one query in float64 and put them in order."""
-    k = len(found)
-    for i in range(k):
+def _report(i, queries, rows, found, q, distances, names):
+    """Measure the answers of query q, the i-th of its chunk, in float64 and put them in order."""
+    for j in range(found.shape[1]):
+        row = found[i, j]
         total = 0.0
-        for j in range(rows.shape[1]):
-            step = np.float64(queries[q, j]) - np.float64(rows[found[i], j])
+        for column in range(rows.shape[1]):
+            step = np.float64(queries[q, column]) - np.float64(rows[row, column])
             total += step * step
-        distance, place = np.sqrt(total), i
+        distance, place = np.sqrt(total), j
         while place > 0 and (
-            distance < distances[q, place - 1]
-            or (distance == distances[q, place - 1] and name[found[i]] < names[q, place - 1])
+            distance < distances[q, place - 1] or (distance == distances[q, place - 1] and row < names[q, place - 1])
         ):
             distances[q, place], names[q, place] = distances[q, place - 1], names[q, place - 1]
             place -= 1
-        distances[q, place], names[q, place] = distance, name[found[i]]
+        distances[q, place], names[q, place] = distance, row

@@ -1,20 +1,15 @@
 """PatchCore."""
 
-from numbers import Real
-
 import numpy as np
-from sklearn.base import clone
-from sklearn.utils._param_validation import HasMethods, Interval
 from tqdm import tqdm
 
 from .._kernels.coreset import cover_again, covering_radius
-from ..base import BaseDetector
-from ..features import PretrainedPatchFeatures
 from ..reduction import GreedyCoreset
 from ..scoring import KNNScorer
+from ._features import FeatureDetector
 
 
-class PatchCore(BaseDetector):
+class PatchCore(FeatureDetector):
     r"""PatchCore: distance to the nearest patch of a coreset of normal patches.
 
     Patches of pretrained features (`PretrainedPatchFeatures`) of all training images are thinned to a bank M by the
@@ -111,15 +106,12 @@ class PatchCore(BaseDetector):
     """
 
     _parameter_constraints = {
-        **BaseDetector._parameter_constraints,
-        "features": [HasMethods(["fit", "transform", "map_to_image"]), None],
+        **FeatureDetector._parameter_constraints,
         "coreset_ratio": GreedyCoreset._parameter_constraints["ratio"],
         "projection": GreedyCoreset._parameter_constraints["projection"],
         "n_neighbors": KNNScorer._parameter_constraints["n_neighbors"],
         "reweight": KNNScorer._parameter_constraints["reweight"],
-        "sigma": [Interval(Real, 0, None, closed="left")],
     }
-    _batch_len = 32
 
     def __init__(
         self,
@@ -147,15 +139,6 @@ class PatchCore(BaseDetector):
         self.min_defect_area = min_defect_area
         self.random_state = random_state
         self.verbose = verbose
-
-    def _check_samples(self, X, reset):
-        if reset:
-            features = PretrainedPatchFeatures(verbose=self.verbose) if self.features is None else self.features
-            self.features_ = clone(features).fit(X, None)  # a FrozenEstimator insists on y
-        return self.features_.check_samples(X)
-
-    def _embed(self, samples):
-        return self.features_.transform(samples)
 
     def _fit(self, Z):
         self.coreset_ = GreedyCoreset(
@@ -189,9 +172,6 @@ class PatchCore(BaseDetector):
             hole = rows[orphans[chosen]]
             added.append(hole[cover_again(hole, distances[chosen, 0], radius)])
         return scorer._leave_one_out(Z, added)
-
-    def _render(self, grid, size):
-        return self.features_.map_to_image(grid, size, self.sigma)
 
 
 def _rows(Z):

@@ -83,6 +83,8 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         Number of features d of a patch.
     grid_shape_ : tuple of int
         (h, w) of the patch grid.
+    level_shapes_ : list of tuple of int
+        (h_l, w_l, d_l) of every layer.
     weights_source_, weights_sha256_ : str
         Where the weights came from, and the hash of all tensors, which is checked whenever they are read again.
 
@@ -190,7 +192,9 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
             height, width = self._cropped()
             probe = torch.zeros((1, 3, height, width), device=resolve_device(self.device))
             with torch.inference_mode():
-                self.grid_shape_ = tuple(max(m.shape[2:] for m in backbone(probe)))
+                shapes = [(*m.shape[2:], m.shape[1]) for m in backbone(probe)]
+            self.level_shapes_ = shapes
+            self.grid_shape_ = max(shape[:2] for shape in shapes)
             self.n_features_out_ = self.dim or sum(backbone.channels)
         return self
 
@@ -206,18 +210,41 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         -------
         ndarray of shape (n, h, w, d), float32
         """
+        return self._extract(X, "grid", (*self.grid_shape_, self.n_features_out_))
+
+    def transform_levels(self, X):
+        """Return the maps of every layer by itself, at its own resolution.
+
+        Parameters
+        ----------
+        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
+            As in `transform`.
+
+        Returns
+        -------
+        list of ndarray of shape (n, h_l, w_l, d_l), float32
+            In the order of `layers`; averaged over `neighborhood` cells, without `dim`.
+        """
+        check_is_fitted(self)
+        sizes = [int(np.prod(shape)) for shape in self.level_shapes_]
+        flat = self._extract(X, "levels", (sum(sizes),))
+        parts = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
+        return [part.reshape(-1, *shape) for part, shape in zip(parts, self.level_shapes_, strict=True)]
+
+    def _extract(self, X, output, shape):
         check_is_fitted(self)
         source = self.check_samples(X)
-        grids = np.empty((len(source), *self.grid_shape_, self.n_features_out_), np.float32)
+        values = np.empty((len(source), *shape), np.float32)
         if self.memory is None:
-            self._compute(source, grids)
+            self._compute(source, output, values)
         else:
-            self._recall(source, grids)
-        return grids
+            self._recall(source, output, values)
+        return values
 
-    def _compute(self, source, grids):
-        """Fill the patch grids of all images; the next batch is read while the network works on this one."""
+    def _compute(self, source, output, values):
+        """Fill the output of all images; the next batch is read while the network works on this one."""
         backbone = self._load()
+        run = {"grid": self._patches, "levels": self._levels}[output]
         batches = list(padded_batches(len(source), self.batch_size))
         with (
             ThreadPoolExecutor(1) as reader,
@@ -228,36 +255,36 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
                 pixels = upcoming.result()
                 if i + 1 < len(batches):
                     upcoming = reader.submit(self._read_batch, source, *batches[i + 1])
-                patches = run_padded(lambda x: self._patches(backbone, x), pixels, self.batch_size)
-                grids[start:stop] = patches.cpu().numpy()
+                computed = run_padded(lambda x: run(backbone, x), pixels, self.batch_size)
+                values[start:stop] = computed.cpu().numpy()
                 bar.update(stop - start)
 
-    def _recall(self, source, grids):
-        """Fill the patch grids from the cache, and compute and store those that are not there."""
+    def _recall(self, source, output, values):
+        """Fill the output from the cache, and compute and store what is not there."""
         cache = FeatureCache(self.memory, self.memory_limit)
         settings = {
             name: value if isinstance(value, (int, float, str, type(None))) else str(value)
             for name, value in self.get_params().items()
             if name not in _NOT_IN_KEY
         }
-        settings["weights"], settings["format"] = self.weights_sha256_, 1
-        settings["device"] = resolve_device(self.device).type
+        settings["weights"], settings["format"] = self.weights_sha256_, 2
+        settings["device"], settings["output"] = resolve_device(self.device).type, output
         keys = [cache_key(source, i, settings) for i in range(len(source))]
         missing = {}
         for i, key in enumerate(keys):
-            grid = None if key in missing else cache.get(key)
-            if grid is None:
+            value = None if key in missing else cache.get(key)
+            if value is None:
                 missing.setdefault(key, []).append(i)
             else:
-                grids[i] = grid
+                values[i] = value
         firsts = [places[0] for places in missing.values()]
         for start, stop in padded_batches(len(firsts), _CACHE_RUN):
             run = firsts[start:stop]
-            computed = np.empty((len(run), *grids.shape[1:]), np.float32)
-            self._compute(source[np.array(run)], computed)
-            for i, grid in zip(run, computed, strict=True):
-                cache.put(keys[i], grid)
-                grids[missing[keys[i]]] = grid
+            computed = np.empty((len(run), *values.shape[1:]), np.float32)
+            self._compute(source[np.array(run)], output, computed)
+            for i, value in zip(run, computed, strict=True):
+                cache.put(keys[i], value)
+                values[missing[keys[i]]] = value
         if firsts:
             cache.trim()
 
@@ -350,9 +377,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
 
     def _patches(self, backbone, pixels):
         """Return the patch grid (n, h, w, d) of pixels (n, 3, H, W) in [0, 1]."""
-        pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
-        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-        maps = backbone((pixels - mean) / std)
+        maps = self._maps(backbone, pixels)
         if self.dim is None:
             maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         else:
@@ -360,6 +385,17 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         maps = [_align(m, self.grid_shape_) for m in maps]
         patches = torch.cat([m.permute(0, 2, 3, 1) for m in maps], dim=-1)
         return patches if self.dim is None else _pool_last(patches, self.dim)
+
+    def _levels(self, backbone, pixels):
+        """Return the maps of all layers, one after another, as (n, sum of h_l w_l d_l)."""
+        maps = self._maps(backbone, pixels)
+        maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
+        return torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
+
+    def _maps(self, backbone, pixels):
+        pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
+        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
+        return backbone((pixels - mean) / std)
 
 
 def _align(maps, grid_shape):

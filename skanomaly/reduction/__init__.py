@@ -2,5 +2,6 @@
 
 from ._coreset import GreedyCoreset
 from ._projection import RandomProjection
+from ._sparse_coding import SparseCoding
 
-__all__ = ["GreedyCoreset", "RandomProjection"]
+__all__ = ["GreedyCoreset", "RandomProjection", "SparseCoding"]

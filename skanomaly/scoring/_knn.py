@@ -4,14 +4,16 @@ from numbers import Integral
 
 import numpy as np
 from scipy.special import logsumexp
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from .._inputs.arrays import check_patches
+from .._kernels.approximate_neighbors import build_graph, search_graph
 from .._kernels.neighbors import k_nearest
 from .._kernels.pruned_neighbors import build_index, search_index
 from ..base import BaseDetector
 
-_WORTH_PRUNING = 2048  # bank rows from which the index pays
+_WORTH_PRUNING = 512  # bank rows from which the index pays
 
 
 class KNNScorer(BaseDetector):
@@ -33,9 +35,11 @@ class KNNScorer(BaseDetector):
         Neighbours k to average over.
     reweight : int or False, default=False
         Neighbours b of the re-weighting (anomalib uses 9); False for none.
-    algorithm : {"auto", "pruned", "brute"}, default="auto"
-        Both are exact. "brute" multiplies matrices; "pruned" skips most distances by proof and is faster from a few
-        thousand bank rows on, which is where "auto" takes it.
+    algorithm : {"auto", "pruned", "brute", "pynndescent"}, default="auto"
+        "pruned" and "brute" are exact. "brute" multiplies matrices; "pruned" skips most distances by proof and is
+        faster from a few hundred bank rows on, which is where "auto" takes it. "pynndescent" follows a graph, in
+        time that hardly grows with the bank, and may miss the nearest row: distances are then too long. Its first
+        use compiles for a minute.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="loo"
@@ -45,7 +49,7 @@ class KNNScorer(BaseDetector):
     min_defect_area : int, default=1
         Smallest region in masks, in grid cells.
     random_state : int, RandomState instance or None, default=None
-        Of the folds or the share.
+        Of the folds or the share, and of the graph.
     verbose : int, default=0
         Not used here.
 
@@ -89,7 +93,7 @@ class KNNScorer(BaseDetector):
         **BaseDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "reweight": [Interval(Integral, 2, None, closed="left"), Options(bool, {False})],
-        "algorithm": [StrOptions({"auto", "pruned", "brute"})],
+        "algorithm": [StrOptions({"auto", "pruned", "brute", "pynndescent"})],
     }
 
     def __init__(
@@ -146,6 +150,7 @@ class KNNScorer(BaseDetector):
         """
         self.bank_, self.bank_images_ = bank, images
         self.n_features_in_ = bank.shape[1]
+        self._graph_seed = int(check_random_state(self.random_state).randint(2**31))
         self._index = self._build_index()
         return self
 
@@ -154,6 +159,8 @@ class KNNScorer(BaseDetector):
 
     def _build_index(self):
         """Return what `_search` needs beside the bank: derived from it, hence never pickled."""
+        if self.algorithm == "pynndescent":
+            return build_graph(self.bank_, self._graph_seed)
         pruned = self.algorithm == "pruned" or (self.algorithm == "auto" and len(self.bank_) >= _WORTH_PRUNING)
         return build_index(self.bank_) if pruned else None
 
@@ -163,7 +170,18 @@ class KNNScorer(BaseDetector):
             self._index = self._build_index()
         if self._index is None:
             return k_nearest(self.bank_, patches, k, self.bank_images_, images)
+        if self.algorithm == "pynndescent":
+            return self._search_graph(patches, k, images)
         return search_index(self._index, patches, k, self.bank_images_, images)
+
+    def _search_graph(self, patches, k, images):
+        """Search approximately; exactly for patches around which the graph is too poor in other images' rows."""
+        distances, rows = search_graph(self._index, self.bank_, patches, k, self.bank_images_, images)
+        poor = np.isinf(distances[:, -1])
+        if poor.any():
+            own = None if images is None else images[poor]
+            distances[poor], rows[poor] = k_nearest(self.bank_, patches[poor], k, self.bank_images_, own)
+        return distances, rows
 
     def _score(self, Z):
         patches = self._patches(Z)

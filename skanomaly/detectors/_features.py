@@ -1,0 +1,60 @@
+"""What detectors share that look at images through features: the door, and the way back to the image."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils._param_validation import HasMethods, Interval
+
+from ..base import BaseDetector
+from ..features import PretrainedPatchFeatures
+
+
+class FeatureDetector(BaseDetector):
+    """Detectors that score the features of images.
+
+    A subclass takes ``features`` (None for those of `_default_features`) and, where it has maps, ``sigma``.
+    """
+
+    _parameter_constraints = {
+        **BaseDetector._parameter_constraints,
+        "features": [HasMethods(["fit", "transform", "map_to_image"]), None],
+        "sigma": [Interval(Real, 0, None, closed="left")],
+    }
+    _batch_len = 32
+
+    def _default_features(self):
+        return PretrainedPatchFeatures(verbose=self.verbose)
+
+    def _check_samples(self, X, reset):
+        if reset:
+            features = self._default_features() if self.features is None else self.features
+            self.features_ = clone(features).fit(X, None)  # a FrozenEstimator insists on y
+        return self.features_.check_samples(X)
+
+    def _embed(self, samples):
+        return self.features_.transform(samples)
+
+    def _render(self, grid, size):
+        return self.features_.map_to_image(grid, size, self.sigma)
+
+
+class LazyFeatures:
+    """Features of images that are computed when ``np.asarray`` is called on them, or on a part."""
+
+    def __init__(self, transform, samples):
+        self.transform, self.samples = transform, samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, key):
+        return LazyFeatures(self.transform, self.samples[key])
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.transform(self.samples), dtype)
+
+    def batches(self, length):
+        """Yield arrays of up to `length` samples."""
+        for start in range(0, len(self), length):
+            yield np.asarray(self[start : start + length])
