@@ -6,6 +6,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "PatchCore": "detectors",
+    "PaDiM": "detectors",
+    "Autoencoder": "detectors",
     "PretrainedPatchFeatures": "features",
     "PatchFeatures": "features",
     "GreedyCoreset": "reduction",

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
@@ -19,6 +20,9 @@ __all__ = ["BaseDetector", "all_or_nothing"]
 
 _N_FOLDS = 10
 _HELD_OUT_SHARE = 0.2
+
+
+_with_maps = available_if(lambda detector: detector._makes_maps)
 
 
 @contextmanager
@@ -43,7 +47,8 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     - ``_embed(samples)`` returns what the model learns from (default: the samples themselves): an array, or anything
       that has a length and takes slices and integer arrays;
     - ``_fit(Z)`` learns from embedded samples, setting attributes only;
-    - ``_score(Z)`` returns scores (n,) float64 and score grids (n, h, w), or None for a detector without maps;
+    - ``_score(Z)`` returns scores (n,) float64 and score grids (n, h, w), or None where ``_makes_maps`` is False:
+      then the methods for maps and masks do not exist;
     - ``_leave_one_out(Z)``, where "loo" is accepted: the same for the training samples, each without itself;
     - ``_render(grid, size)`` turns one score grid into a map of `size` (default: the grid is the map).
     """
@@ -56,6 +61,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _batch_len = None  # samples scored at a time; None: all
+    _makes_maps = True
 
     def fit(self, X, y=None):
         """Learn what is normal from normal samples, then set the threshold.
@@ -165,6 +171,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
             self._set_thresholds(*(np.concatenate(values) for values in zip(*batches, strict=True)))
         return self
 
+    @_with_maps
     def iter_anomaly_maps(self, X, *, size=None):
         """Yield the anomaly map of one image after another, in bounded memory.
 
@@ -183,6 +190,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         for _, score_map in self.iter_scores_and_maps(X, size=size):
             yield score_map
 
+    @_with_maps
     def iter_scores_and_maps(self, X, *, size=None):
         """Yield the score and the anomaly map of one image after another, from one pass over the images.
 
@@ -202,11 +210,10 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         """
         for Z, sizes in self._embedded_batches(X):
             scores, grids = self._score(Z)
-            if grids is None:
-                raise AttributeError(f"{type(self).__name__} has no anomaly maps.")
             for score, grid, own_size in zip(scores, grids, sizes, strict=True):
                 yield -float(score), self._render(grid, size or own_size)
 
+    @_with_maps
     def anomaly_map(self, X, *, size=None):
         """Return where the anomalies are: higher is more anomalous.
 
@@ -224,6 +231,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         """
         return stack_if_equal(list(self.iter_anomaly_maps(X, size=size)))
 
+    @_with_maps
     def anomaly_mask(self, X):
         """Return the pixels called anomalous.
 

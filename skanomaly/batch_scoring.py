@@ -53,6 +53,8 @@ def score_files(model, paths, out, *, overlays=False, trusted=(), verbose=False)
     """
     detector = load(model, trusted=trusted).set_params(verbose=0)
     detector._check_calibrated("score_files")
+    if overlays and not hasattr(detector, "anomaly_map"):
+        raise ValueError(f"overlays=True, but a {type(detector).__name__} has no anomaly maps.")
     out = Path(out)
     check_images(paths)
     (out / "overlays" if overlays else out).mkdir(parents=True, exist_ok=True)
@@ -69,7 +71,7 @@ def score_files(model, paths, out, *, overlays=False, trusted=(), verbose=False)
             writer.writerow(_COLUMNS)
         for start in range(0, len(waiting), _BATCH_LEN):
             batch = waiting[start : start + _BATCH_LEN]
-            results = detector.iter_scores_and_maps([path for _, path in batch])
+            results = _scores_and_maps(detector, [path for _, path in batch])
             for (i, path), (score, score_map) in zip(batch, results, strict=True):
                 if overlays:
                     _save_overlay(out / "overlays" / f"{i:06d}_{Path(path).stem}.png", path, score_map, detector)
@@ -80,13 +82,21 @@ def score_files(model, paths, out, *, overlays=False, trusted=(), verbose=False)
     return table
 
 
+def _scores_and_maps(detector, paths):
+    if hasattr(detector, "iter_scores_and_maps"):
+        return detector.iter_scores_and_maps(paths)
+    return ((float(score), None) for score in detector.score_samples(paths))
+
+
 def _verdict(detector, score, score_map):
-    """Return label, p-value and area of the largest region."""
+    """Return label, p-value and area of the largest region; no area where there is no map."""
+    p_value = conformal_p_values([-score], detector.calibration_scores_)[0]
+    label = -1 if score - detector.offset_ < 0 else 1
+    if score_map is None:
+        return label, repr(float(p_value)), ""
     mask = remove_small_regions(score_map > detector.pixel_threshold_, detector.min_defect_area)
     labels, count = label_regions(mask)
-    largest = np.bincount(labels.ravel())[1:].max() if count else 0
-    p_value = conformal_p_values([-score], detector.calibration_scores_)[0]
-    return -1 if score - detector.offset_ < 0 else 1, repr(float(p_value)), int(largest)
+    return label, repr(float(p_value)), int(np.bincount(labels.ravel())[1:].max()) if count else 0
 
 
 def _claim(path, model):

@@ -5,7 +5,7 @@ import ast
 import sys
 from importlib.metadata import version
 
-_METHODS = {"patchcore": "PatchCore"}
+_METHODS = {"patchcore": "PatchCore", "padim": "PaDiM"}
 _METRICS = (
     ("image AUROC", "image_auroc"),
     ("pixel AUROC", "pixel_auroc"),
@@ -96,11 +96,12 @@ def _evaluate(name, data, options):
     detector = _detector(options)
     report = evaluate(detector, data)
     sheet = Path(options.out) / f"{name}.png"
-    save_overlay_sheet(sheet, detector, data)
+    if report.anomaly_maps is not None:
+        save_overlay_sheet(sheet, detector, data)
     print(f"{name}: {len(data.X_train)} training images, {len(data.X_test)} test images")
     for title, key in _METRICS:
         print(f"  {title:<16}{report[key]:8.3f}")
-    print(f"  overlay sheet   {sheet}", flush=True)
+    print(f"  overlay sheet   {sheet if report.anomaly_maps is not None else 'none: no maps'}", flush=True)
 
 
 def _fit(options):
@@ -128,8 +129,9 @@ def _detector(options):
     import skanomaly
 
     verbose = int(not options.quiet)
-    features = skanomaly.PretrainedPatchFeatures(verbose=verbose)
-    detector = getattr(skanomaly, _METHODS[options.method])(features, random_state=options.seed, verbose=verbose)
+    detector = getattr(skanomaly, _METHODS[options.method])(random_state=options.seed, verbose=verbose)
+    if hasattr(detector, "default_features"):
+        detector.set_params(features=detector.default_features())  # so that --set features__... reaches them
     return detector.set_params(**dict(map(_setting, options.settings)))
 
 

@@ -18,7 +18,7 @@ def evaluate(detector, data, *, map_size=None):
     Parameters
     ----------
     detector : detector
-        With `anomaly_map`; is fitted.
+        Is fitted.
     data : Bunch
         As returned by `load_mvtec` or `make_surfaces`.
     map_size : tuple of int (H, W), optional
@@ -29,12 +29,17 @@ def evaluate(detector, data, *, map_size=None):
     Bunch
         ``image_auroc``, ``f1_max``, ``pixel_auroc``, ``aupro``; ``flagged_normal`` and ``flagged_anomalous``, shares
         below the calibrated threshold; ``expected_flagged_normal``; ``fit_seconds``, ``score_seconds``;
-        ``anomaly_score`` (n,) and ``anomaly_maps``, list of (H, W), of the test images.
+        ``anomaly_score`` (n,) and ``anomaly_maps``, list of (H, W), of the test images, with their ``masks``. For a
+        detector without maps the pixel metrics are NaN and the maps None.
     """
     start = time.perf_counter()
     detector.fit(data.X_train)
     fitted = time.perf_counter()
-    normality, maps = zip(*detector.iter_scores_and_maps(data.X_test, size=map_size), strict=True)
+    has_maps = hasattr(detector, "anomaly_map")
+    if has_maps:
+        normality, maps = zip(*detector.iter_scores_and_maps(data.X_test, size=map_size), strict=True)
+    else:
+        normality, maps = detector.score_samples(data.X_test), None
     end = time.perf_counter()
     scores = -np.array(normality)
     masks = [np.asarray(mask) for mask in data.masks_test]
@@ -44,8 +49,8 @@ def evaluate(detector, data, *, map_size=None):
     return Bunch(
         image_auroc=image_auroc(data.y_test, scores),
         f1_max=f1_max(data.y_test, scores),
-        pixel_auroc=pixel_auroc(masks, maps),
-        aupro=aupro(masks, maps),
+        pixel_auroc=pixel_auroc(masks, maps) if has_maps else np.nan,
+        aupro=aupro(masks, maps) if has_maps else np.nan,
         flagged_normal=1 - tnr,
         flagged_anomalous=tpr,
         expected_flagged_normal=expected_false_alarm_rate(len(detector.calibration_scores_), detector.false_alarm_rate),
@@ -53,6 +58,7 @@ def evaluate(detector, data, *, map_size=None):
         score_seconds=end - fitted,
         anomaly_score=scores,
         anomaly_maps=maps,
+        masks=masks,
     )
 
 

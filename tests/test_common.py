@@ -6,6 +6,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skanomaly import (
+    Autoencoder,
     FitOnNormal,
     GreedyCoreset,
     KNNScorer,
@@ -41,6 +42,7 @@ class FitOnNormalOrAll(FitOnNormal):
     [
         KNNScorer(),
         SparseCodingScorer(),
+        Autoencoder((4, 2), max_epochs=2),
         GreedyCoreset(),
         SparseCoding(),
         RandomProjection(),

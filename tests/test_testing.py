@@ -7,12 +7,15 @@ import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skanomaly import PatchCore, PretrainedPatchFeatures
+from skanomaly import Autoencoder, PaDiM, PatchCore, PretrainedPatchFeatures
 from skanomaly._inputs.images import check_images
 from skanomaly.testing import check_image_detector, image_detector_checks, parametrize_with_image_checks
 
+FEATURES = PretrainedPatchFeatures(weights="random", image_size=64, random_state=0)
 DETECTORS = [
-    PatchCore(PretrainedPatchFeatures(weights="random", image_size=64, random_state=0), random_state=0),
+    PatchCore(FEATURES, random_state=0),
+    PaDiM(FEATURES, n_channels=10, random_state=0),
+    Autoencoder(image_size=16, max_epochs=3, lr=3e-3, batch_size=4, random_state=0),
 ]
 
 

@@ -1,6 +1,7 @@
-"""Sets of images with labels and masks, from folders or made up."""
+"""Sets of images with labels and masks, from folders or made up, and tables."""
 
 from ._folders import Mask, load_image_folder, load_mvtec
 from ._surfaces import make_surfaces
+from ._tables import load_creditcard
 
-__all__ = ["load_image_folder", "load_mvtec", "make_surfaces", "Mask"]
+__all__ = ["load_creditcard", "load_image_folder", "load_mvtec", "make_surfaces", "Mask"]

@@ -13,7 +13,7 @@ from ..features import PretrainedPatchFeatures
 class FeatureDetector(BaseDetector):
     """Detectors that score the features of images.
 
-    A subclass takes ``features`` (None for those of `_default_features`) and, where it has maps, ``sigma``.
+    A subclass takes ``features`` (None for those of `default_features`) and, where it has maps, ``sigma``.
     """
 
     _parameter_constraints = {
@@ -23,12 +23,13 @@ class FeatureDetector(BaseDetector):
     }
     _batch_len = 32
 
-    def _default_features(self):
+    def default_features(self):
+        """Return the features that ``features=None`` stands for, unfitted."""
         return PretrainedPatchFeatures(verbose=self.verbose)
 
     def _check_samples(self, X, reset):
         if reset:
-            features = self._default_features() if self.features is None else self.features
+            features = self.default_features() if self.features is None else self.features
             self.features_ = clone(features).fit(X, None)  # a FrozenEstimator insists on y
         return self.features_.check_samples(X)
 

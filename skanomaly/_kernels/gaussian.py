@@ -1,0 +1,362 @@
+"""Gaussians, one per position: moments that merge, triangular factors, Mahalanobis distances.
+
+A symmetric matrix or its Cholesky factor L is stored as its lower triangle, column after column: element (j, i), with
+j >= i, of a (d, d) matrix lies at ``i * d - i * (i + 1) // 2 + j`` (LAPACK's packed order, `pack` and `unpack`).
+Accumulating, factorising and solving are all made of one step, `_add_rows`, whose sums run side by side: their order
+depends on nothing but d, so neither do the bits of a distance.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+_BLOCK = 127  # samples summed up before they are added to the scatter; with the step between the means, 128 rows
+_LANES = 16  # tiles are padded to a multiple of this, so that loops over columns leave no remainder
+_GROUP = 64  # samples that one thread solves for while a factor is in its cache
+_CHUNK_BYTES = 2**27  # of float64 factors held at a time while samples are left out
+_FUSED = {"contract"}
+_SUMS = {"reassoc", "contract", "nsz"}  # lets sums use vector registers
+
+
+class Moments(NamedTuple):
+    """Number, mean and scatter (sum of outer products of deviations from the mean) of samples at P positions."""
+
+    count: int
+    mean: np.ndarray  # (P, d) float64
+    scatter: np.ndarray  # (P, d (d + 1) / 2), packed
+
+
+def empty_moments(n_positions, n_features, dtype):
+    """Return the `Moments` of no samples; `dtype` is that of the scatter, float32 or float64."""
+    n_packed = n_features * (n_features + 1) // 2
+    return Moments(0, np.zeros((n_positions, n_features)), np.zeros((n_positions, n_packed), dtype))
+
+
+def add_samples(moments, X):
+    """Add samples X (n, P, d) to the moments, in place; return them with their new count.
+
+    Blocks of samples are centred on their own mean in float64, then multiplied in the precision of the scatter (Chan
+    et al., 1983): no digits are lost to a large mean.
+    """
+    _add_samples(X, moments.count, moments.mean, moments.scatter)
+    return moments._replace(count=moments.count + len(X))
+
+
+def merge_moments(moments, other, sign=1):
+    """Add the samples behind `other` to the moments, in place, or with sign -1 take them away; return the moments."""
+    count = moments.count + sign * other.count
+    _merge(moments.count, moments.mean, moments.scatter, sign, other.count, other.mean, other.scatter)
+    return moments._replace(count=count)
+
+
+def factorize(scatter, weight, ridge, dtype=None):
+    """Return packed Cholesky factors of ``weight * scatter + ridge * I``, and where there are none.
+
+    Parameters
+    ----------
+    scatter : ndarray of shape (P, d (d + 1) / 2), float32 or float64
+    weight, ridge : float
+    dtype : dtype, optional
+        Of the factors, by default that of the scatter. They are computed in float64.
+
+    Returns
+    -------
+    factor : ndarray of shape (P, d (d + 1) / 2)
+    singular : ndarray of shape (P,), bool
+        Whether a pivot is no larger than d eps times the diagonal, eps that of the scatter: rounding alone.
+    """
+    factor = np.empty(scatter.shape, dtype or scatter.dtype)
+    tolerance = _n_features(scatter) * np.finfo(scatter.dtype).eps
+    return factor, _factorize(scatter, float(weight), float(ridge), tolerance, factor)
+
+
+def mahalanobis(X, mean, factor):
+    """Return the Mahalanobis distances (n, P), float64, of samples X (n, P, d) by the factors of the covariances.
+
+    Every factor is read once, and a distance does not depend on the other samples.
+    """
+    return np.sqrt(_squared_distances(X, mean, factor))
+
+
+def leave_one_out(X, moments, weight, ridge):
+    r"""Return the Mahalanobis distances (n, P) of the samples behind the moments, each by the Gaussian of the others.
+
+    Without sample i, at deviation :math:`\delta` from the mean of all n, the mean moves by
+    :math:`-\delta / (n - 1)` and the scatter loses :math:`\frac{n}{n - 1} \delta \delta^T`. With A the covariance
+    made of the scatter of all, :math:`c = \frac{n}{n - 1}` times `weight` and :math:`q = \delta^T A^{-1} \delta`,
+    the formula of Sherman and Morrison gives
+
+    .. math:: M_i^2 = \Bigl( \frac{n}{n - 1} \Bigr)^2 \frac{q}{1 - c q}
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, P, d)
+        All samples behind `moments`, and no others.
+    moments : Moments
+    weight, ridge : float
+        Of the covariances without a sample, as in `factorize`.
+
+    Returns
+    -------
+    ndarray of shape (n, P), float64
+        Infinite or NaN where a covariance without the sample is singular.
+    """
+    ratio = moments.count / (moments.count - 1)
+    distances = np.empty(X.shape[:2])
+    step = max(1, _CHUNK_BYTES // (8 * moments.scatter.shape[1]))
+    for start in range(0, X.shape[1], step):
+        part = slice(start, start + step)
+        factor, singular = factorize(moments.scatter[part], weight, ridge, np.float64)
+        squared = _squared_distances(np.ascontiguousarray(X[:, part]), moments.mean[part], factor)
+        rest = 1 - ratio * weight * squared
+        rest[:, singular] = 0
+        rest[rest <= X.shape[2] * np.finfo(np.float64).eps] = np.nan
+        distances[:, part] = ratio * np.sqrt(squared / rest)
+    return distances
+
+
+def pack(matrices):
+    """Return the packed lower triangles (..., d (d + 1) / 2) of matrices (..., d, d)."""
+    rows, columns = np.tril_indices(matrices.shape[-1])
+    return matrices[..., rows, columns]
+
+
+def unpack(packed):
+    """Return the lower triangular matrices (..., d, d) of packed triangles."""
+    d = _n_features(packed)
+    matrices = np.zeros((*packed.shape[:-1], d, d), packed.dtype)
+    rows, columns = np.tril_indices(d)
+    matrices[..., rows, columns] = packed
+    return matrices
+
+
+@njit(cache=True)
+def _n_features(packed):
+    return int(np.sqrt(2 * packed.shape[-1]))
+
+
+# Some indices are unsigned: numba would test signed ones for counting from the end, in every step of a loop.
+
+
+@njit(cache=True, fastmath=_FUSED)
+def _add_products(rows, n_rows, tile, i, start, stop):
+    """Add the products of columns i to i + 3 of the first rows with columns start to stop to the rows of the tile."""
+    i0 = np.uint64(i)
+    i1, i2, i3 = i0 + np.uint64(1), i0 + np.uint64(2), i0 + np.uint64(3)
+    for block in range(np.uint64(n_rows // 4)):
+        k0 = block * np.uint64(4)
+        k1, k2, k3 = k0 + np.uint64(1), k0 + np.uint64(2), k0 + np.uint64(3)
+        w00, w01, w02, w03 = rows[k0, i0], rows[k0, i1], rows[k0, i2], rows[k0, i3]
+        w10, w11, w12, w13 = rows[k1, i0], rows[k1, i1], rows[k1, i2], rows[k1, i3]
+        w20, w21, w22, w23 = rows[k2, i0], rows[k2, i1], rows[k2, i2], rows[k2, i3]
+        w30, w31, w32, w33 = rows[k3, i0], rows[k3, i1], rows[k3, i2], rows[k3, i3]
+        for j in range(np.uint64(start), np.uint64(stop)):
+            r0, r1, r2, r3 = rows[k0, j], rows[k1, j], rows[k2, j], rows[k3, j]
+            tile[0, j] = tile[0, j] + w00 * r0 + w10 * r1 + w20 * r2 + w30 * r3
+            tile[1, j] = tile[1, j] + w01 * r0 + w11 * r1 + w21 * r2 + w31 * r3
+            tile[2, j] = tile[2, j] + w02 * r0 + w12 * r1 + w22 * r2 + w32 * r3
+            tile[3, j] = tile[3, j] + w03 * r0 + w13 * r1 + w23 * r2 + w33 * r3
+
+
+@njit(cache=True)
+def _padded(d):
+    return (d + _LANES - 1) // _LANES * _LANES
+
+
+@njit(cache=True, parallel=True)
+def _add_samples(X, count, mean, scatter):
+    n, n_positions, d = X.shape
+    for p in prange(n_positions):
+        rows = np.zeros((_BLOCK + 1, _padded(d)), scatter.dtype)
+        tile = np.empty((4, _padded(d)), scatter.dtype)
+        step = np.empty(d)
+        for first in range(0, n, _BLOCK):
+            last = min(first + _BLOCK, n)
+            _center(X, first, last, p, step, rows)
+            _move_mean(mean, p, step, count + first, last - first, rows)
+            _add_scatter(rows, (last - first + 4) // 4 * 4, tile, scatter[p], d)
+
+
+@njit(cache=True)
+def _center(X, first, last, p, step, rows):
+    """Write the mean of samples first to last to `step`, and their deviations from it to `rows`."""
+    step[:] = 0
+    for i in range(first, last):
+        for j in range(len(step)):
+            step[j] += X[i, p, j]
+    for j in range(len(step)):
+        step[j] /= last - first
+    for i in range(first, last):
+        for j in range(len(step)):
+            rows[i - first, j] = X[i, p, j] - step[j]
+    rows[last - first :] = 0
+
+
+@njit(cache=True)
+def _move_mean(mean, p, step, seen, n, rows):
+    """Merge the mean `step` of n samples with that of those seen; add what this adds to the scatter as a row."""
+    share = n / (seen + n)
+    for j in range(len(step)):
+        rows[n, j] = np.sqrt(seen * share) * (step[j] - mean[p, j])
+        mean[p, j] += share * (step[j] - mean[p, j])
+
+
+@njit(cache=True)
+def _add_scatter(rows, n_rows, tile, packed, d):
+    place = 0
+    for i in range(0, d, 4):
+        stop = _padded(i + 4)
+        tile[:, :stop] = 0
+        _add_products(rows, n_rows, tile, i, 0, stop)
+        for r in range(min(4, d - i)):
+            row = packed[place : place + i + r + 1]
+            for j in range(len(row)):
+                row[j] += tile[r, j]
+            place += len(row)
+
+
+@njit(cache=True, parallel=True)
+def _merge(count, mean, scatter, sign, other_count, other_mean, other_scatter):
+    n_positions, d = mean.shape
+    share = sign * other_count / (count + sign * other_count)
+    for p in prange(n_positions):
+        step = other_mean[p] - mean[p]
+        place = 0
+        for i in range(d):
+            for j in range(i + 1):
+                scatter[p, place + j] += sign * other_scatter[p, place + j] + count * share * step[i] * step[j]
+            place += i + 1
+        for i in range(d):
+            mean[p, i] += share * step[i]
+
+
+@njit(cache=True, parallel=True)
+def _factorize(scatter, weight, ridge, tolerance, factor):
+    n_positions, n_packed = scatter.shape
+    d = _n_features(scatter)
+    singular = np.empty(n_positions, np.bool_)
+    for p in prange(n_positions):
+        work = weight * scatter[p].astype(np.float64)
+        place = -1
+        for i in range(d):
+            place += i + 1
+            work[place] += ridge
+        singular[p] = not _cholesky(work, d, tolerance)
+        factor[p] = work
+    return singular
+
+
+@njit(cache=True)
+def _cholesky(packed, d, tolerance):
+    """Replace a packed matrix by its factor, four rows at a time; return whether it has one."""
+    tile, sums = np.zeros((4, d + 3)), np.empty((4, 4))
+    for i in range(0, d, 4):
+        n_rows, begin = min(4, d - i), _row(i)
+        place = begin
+        for r in range(n_rows):
+            tile[r, : i + r + 1] = packed[place : place + i + r + 1]
+            place += i + r + 1
+        _solve(packed, tile, i, sums)
+        place = begin
+        for r in range(n_rows):
+            packed[place : place + i] = tile[r, :i]
+            place += i + r + 1
+        _sum_products(packed, begin, n_rows, i, tile, sums)
+        place = begin + i
+        for r in range(n_rows):
+            for q in range(r + 1):
+                value = tile[r, i + q] - sums[r, q]
+                for k in range(q):
+                    value -= tile[r, i + k] * tile[q, i + k]
+                if q < r:
+                    tile[r, i + q] = value / tile[q, i + q]
+                elif value > tolerance * tile[r, i + r]:
+                    tile[r, i + r] = np.sqrt(value)
+                else:
+                    return False
+                packed[place + q] = tile[r, i + q]
+            place += i + r + 1
+    return True
+
+
+@njit(cache=True, parallel=True)
+def _squared_distances(X, mean, factor):
+    n, n_positions, d = X.shape
+    n_groups = (n + _GROUP - 1) // _GROUP
+    squared = np.empty((n, n_positions))
+    for task in prange(n_positions * n_groups):
+        p, group = task // n_groups, task % n_groups
+        packed = factor[p]
+        tile, sums = np.zeros((4, d), factor.dtype), np.empty((4, 4), factor.dtype)
+        for first in range(group * _GROUP, min((group + 1) * _GROUP, n), 4):
+            n_rows = min(4, n - first)
+            for r in range(n_rows):
+                for j in range(d):
+                    tile[r, j] = X[first + r, p, j] - mean[p, j]
+            _solve(packed, tile, d, sums)
+            for r in range(n_rows):
+                total = 0.0
+                for j in range(d):
+                    total += np.float64(tile[r, j]) ** 2
+                squared[first + r, p] = total
+    return squared
+
+
+@njit(cache=True)
+def _solve(packed, tile, d, sums):
+    """Replace the first d entries v of each of the four rows of the tile by the solution y of L y = v."""
+    for i in range(0, d, 4):
+        n_rows, place = min(4, d - i), _row(i)
+        _sum_products(packed, place, n_rows, i, tile, sums)
+        for u in range(n_rows):
+            inverse = 1 / packed[place + i + u]
+            for r in range(4):
+                value = tile[r, i + u] - sums[u, r]
+                for q in range(u):
+                    value -= packed[place + i + q] * tile[r, i + q]
+                tile[r, i + u] = value * inverse
+            place += i + u + 1
+
+
+@njit(cache=True)
+def _row(i):
+    """Return where row i of a packed matrix begins."""
+    return i * (i + 1) // 2
+
+
+@njit(cache=True, fastmath=_SUMS)
+def _sum_products(packed, begin, n_rows, n, tile, sums):
+    """Multiply the first n entries of four (or `n_rows`) rows of L, the first at `begin`, with each row of the tile."""
+    zero, n = tile.dtype.type(0), np.uint64(n)
+    o0 = np.uint64(begin)
+    o1 = o0 + n + np.uint64(1) if n_rows > 1 else o0
+    o2 = o1 + n + np.uint64(2) if n_rows > 2 else o0
+    o3 = o2 + n + np.uint64(3) if n_rows > 3 else o0
+    s00, s01, s02, s03 = zero, zero, zero, zero
+    s10, s11, s12, s13 = zero, zero, zero, zero
+    s20, s21, s22, s23 = zero, zero, zero, zero
+    s30, s31, s32, s33 = zero, zero, zero, zero
+    for k in range(n):
+        a0, a1, a2, a3 = packed[o0 + k], packed[o1 + k], packed[o2 + k], packed[o3 + k]
+        b0, b1, b2, b3 = tile[0, k], tile[1, k], tile[2, k], tile[3, k]
+        s00 += a0 * b0
+        s01 += a0 * b1
+        s02 += a0 * b2
+        s03 += a0 * b3
+        s10 += a1 * b0
+        s11 += a1 * b1
+        s12 += a1 * b2
+        s13 += a1 * b3
+        s20 += a2 * b0
+        s21 += a2 * b1
+        s22 += a2 * b2
+        s23 += a2 * b3
+        s30 += a3 * b0
+        s31 += a3 * b1
+        s32 += a3 * b2
+        s33 += a3 * b3
+    sums[0, 0], sums[0, 1], sums[0, 2], sums[0, 3] = s00, s01, s02, s03
+    sums[1, 0], sums[1, 1], sums[1, 2], sums[1, 3] = s10, s11, s12, s13
+    sums[2, 0], sums[2, 1], sums[2, 2], sums[2, 3] = s20, s21, s22, s23
+    sums[3, 0], sums[3, 1], sums[3, 2], sums[3, 3] = s30, s31, s32, s33

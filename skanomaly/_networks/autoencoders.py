@@ -1,0 +1,143 @@
+"""Encoders and decoders, dense and convolutional."""
+
+import math
+
+import torch
+from torch import nn
+
+ACTIVATIONS = {"linear": nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "sigmoid": nn.Sigmoid}
+
+_SMALLEST_SIDE = 8  # of the last feature map before the code
+
+
+class EncoderDecoder(nn.Module):
+    """decoder(encoder(x)), both of which are modules of their own.
+
+    Parameters
+    ----------
+    encoder, decoder : Module
+    n_channels : int, optional
+        Of images that are to be standardised: with it, the encoder sees (x - mean) / std and what the decoder gives is
+        taken back. Buffers `mean` and `std` of shape (n_channels, 1, 1) hold the statistics, see `standardize_by`.
+    """
+
+    def __init__(self, encoder, decoder, n_channels=None):
+        super().__init__()
+        self.encoder, self.decoder, self.standardizes = encoder, decoder, n_channels is not None
+        if self.standardizes:
+            self.register_buffer("mean", torch.empty(n_channels, 1, 1))
+            self.register_buffer("std", torch.empty(n_channels, 1, 1))
+
+    def forward(self, x):
+        """Return the reconstruction of x."""
+        return self.decode(self.encode(x))
+
+    def encode(self, x):
+        """Return the code of x."""
+        return self.encoder((x - self.mean) / self.std if self.standardizes else x)
+
+    def decode(self, code):
+        """Return what a code stands for."""
+        x = self.decoder(code)
+        return x * self.std + self.mean if self.standardizes else x
+
+    def standardize_by(self, images):
+        """Take over mean and standard deviation per channel of images (n, C, H, W), an ndarray."""
+        if self.standardizes:
+            self.mean.copy_(torch.from_numpy(images.mean(axis=(0, 2, 3), dtype="f8")).view(-1, 1, 1))
+            self.std.copy_(torch.from_numpy(images.std(axis=(0, 2, 3), dtype="f8")).view(-1, 1, 1).clamp(min=1e-3))
+
+
+def dense_layers(widths, activations):
+    """Return linear layers from ``widths[0]`` inputs to ``widths[-1]`` outputs, each followed by its activation.
+
+    Parameters
+    ----------
+    widths : sequence of int
+    activations : sequence of str
+        One less than `widths`; keys of `ACTIVATIONS`.
+    """
+    layers = []
+    for n_in, n_out, name in zip(widths[:-1], widths[1:], activations, strict=True):
+        layers += [nn.Linear(n_in, n_out), ACTIVATIONS[name]()]
+    return nn.Sequential(*layers)
+
+
+def strided_encoder(n_channels, size, n_out):
+    """Return the convolutional encoder of Bergmann et al. (2018), for images of any size from 8 x 8 on.
+
+    The layers are those for 128 x 128 pixels; for each halving of the smaller side, one of the first strided layers
+    is dropped, for each doubling one is added.
+
+    Parameters
+    ----------
+    n_channels : int
+    size : tuple of int (H, W)
+    n_out : int
+        Length of the code.
+    """
+    layers, last = [], n_channels
+    for width, kernel, stride in _strided_plan(size):
+        layers += [nn.Conv2d(last, width, kernel, stride, 1), nn.LeakyReLU(0.2)]
+        last = width
+    return nn.Sequential(*layers, nn.Conv2d(last, n_out, _sides(size)[-1]), nn.Flatten())
+
+
+def strided_decoder(n_channels, size, n_in):
+    """Return the mirror image of `strided_encoder`: codes (n, n_in) to images (n, n_channels, H, W)."""
+    sides = _sides(size)
+    plan = _strided_plan(size)
+    layers, last = [nn.Unflatten(1, (n_in, 1, 1)), nn.ConvTranspose2d(n_in, plan[-1][0], sides[-1])], plan[-1][0]
+    targets = list(reversed(sides[:-1]))
+    widths = [width for width, _, _ in reversed(plan[:-1])] + [n_channels]
+    for (_, kernel, stride), width in zip(reversed(plan), widths, strict=True):
+        odd = tuple(side % 2 for side in targets.pop(0)) if stride == 2 else 0
+        layers += [nn.LeakyReLU(0.2), nn.ConvTranspose2d(last, width, kernel, stride, 1, output_padding=odd)]
+        last = width
+    return nn.Sequential(*layers)
+
+
+def _strided_plan(size):
+    """Return (width, kernel, stride) of the convolutions before the code."""
+    n_halvings = len(_sides(size)) - 1
+    blocks = [
+        [(32, 4, 2)],
+        [(32, 4, 2), (32, 3, 1)],
+        [(64, 4, 2), (64, 3, 1)],
+        [(128, 4, 2), (64, 3, 1), (32, 3, 1)],
+    ]
+    blocks = [blocks[0]] * (n_halvings - 4) + blocks[-min(n_halvings, 4) :]
+    return [layer for block in blocks for layer in block]
+
+
+def _sides(size):
+    """Return the (H, W) of an image and of its strided feature maps."""
+    n_halvings = max(1, round(math.log2(min(size) / _SMALLEST_SIDE)))
+    return [tuple(side >> i for side in size) for i in range(n_halvings + 1)]
+
+
+def pooled_encoder(n_channels):
+    """Return 3 x 3 convolutions of 16, 8 and 8 channels, each halved by its maxima: the code is a feature map."""
+    layers, last = [], n_channels
+    for width in (16, 8, 8):
+        layers += [nn.Conv2d(last, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+        last = width
+    return nn.Sequential(*layers)
+
+
+def pooled_decoder(n_channels, size):
+    """Return the mirror image of `pooled_encoder`, doubling by repetition; values in (0, 1), cropped to `size`."""
+    layers, last = [], 8
+    for width in (8, 8, 16):
+        layers += [nn.Conv2d(last, width, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2)]
+        last = width
+    return nn.Sequential(*layers, nn.Conv2d(last, n_channels, 3, padding=1), nn.Sigmoid(), _Crop(size))
+
+
+class _Crop(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x):
+        return x[..., : self.size[0], : self.size[1]]

@@ -1,0 +1,302 @@
+"""MLF-SC."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from .._kernels.overlaps import add_residuals, cut_patches
+from .._kernels.sparse_coding import learn_dictionaries, omp_codes
+from .._torch.inference import padded_batches, run_padded
+from ..features import PretrainedPatchFeatures
+from ._features import FeatureDetector, LazyFeatures
+
+_PART_BYTES = 2**28  # of the patches of the channels that are worked on at a time
+_FLAT = 1e-5  # standard deviation of a channel, as a share of its mean size, below which it counts as constant
+_SCALE = 1.5  # of the map, in standard deviations; the authors'
+
+
+class MLFSC(FeatureDetector):
+    r"""MLF-SC: what few atoms of a dictionary per feature channel leave of an image.
+
+    The image is seen at several scales, max-pooled by 1, 2, 4, ..., by one network whose layers are chosen so that all
+    end at the same grid (`features`). Of every channel c of these grids, `border` cells are cut off, and what is left is
+    standardised by its own mean and standard deviation, so that :math:`F_c` has neither brightness nor contrast. It is
+    cut into overlapping patches :math:`P_{c,p}`. A dictionary per channel is learned from the patches of normal images
+    under an l1 penalty, and patches are coded by orthogonal matching pursuit with s atoms:
+
+    .. math::
+
+        e_{c,p} = \lVert P_{c,p} - D_c a_{c,p} \rVert^2, \quad \lVert a_{c,p} \rVert_0 \le s, \qquad
+        A = \sum_c \sum_{\text{largest } n_{worst}} e_{c,p}, \qquad
+        M = \frac{1}{C} \sum_c \Bigl( \frac{F_c - \hat F_c}{1.5} \Bigr)^2
+
+    A is the score of the image; M is its map, in which :math:`\hat F_c` is the mean of the overlapping coded patches,
+    and the cells that were cut off have the value of the nearest that was not.
+
+    Parameters
+    ----------
+    features : PretrainedPatchFeatures or None, default=None
+        The network, its input size, and as its `layers` the taps: the first sees the image, the second the image
+        max-pooled by 2, the next by 4, and so on, hence their reductions must halve. None is
+        ``PretrainedPatchFeatures(layers=("/8", "/4", "/2"), image_size=256)``: 80 channels of 32 x 32 cells. Its
+        `neighborhood`, `dim` and `memory` are not used.
+    n_components : int, default=5
+        Atoms of each dictionary.
+    n_nonzero_coefs : int, default=3
+        Most atoms s of a code. No more than `n_components` and ``patch_size**2 - 1`` are used.
+    alpha : float, default=1
+        Weight of the l1 norm while learning, at least 0.
+    max_iter : int, default=20
+        Most passes over the patches while learning; it ends when a pass lowers the objective by less than 0.1 %.
+    patch_size, stride : int, default=8, 2
+        Side and distance of the patches, in grid cells.
+    border : int, default=2
+        Grid cells that are cut off on every side, where the network saw the padding.
+    n_worst : int, default=5
+        Patches of an image and channel that are summed; all, where there are fewer.
+    max_images : int, default=400
+        Most images that the dictionaries are learned from, drawn at random, and whose features are kept in memory
+        during fit: 250 KB each with the default features, 2.8 MB with the paper's. With more images, features are
+        computed when they are needed, with ``calibration="cv"`` several times.
+    sigma : float, default=4.0
+        Of the smoothing of maps, in pixels of a 224-pixel side.
+    false_alarm_rate : float or None, default=0.05
+        Share of normal images that may be flagged, in (0, 1); None sets no threshold.
+    calibration : {"cv", "split"}, default="cv"
+        Which scores of normal images set the thresholds: of 10 folds, each with dictionaries of its own; of a held-out
+        fifth of the images. Few atoms learned from nine tenths of the patches hardly differ from those learned from
+        all, so "cv" loses little and every image counts; the dictionaries are learned 11 times. Only "split" carries
+        the guarantee of split-conformal prediction.
+    min_defect_area : int, default=1
+        Smallest region in masks, in pixels of the image.
+    random_state : int, RandomState instance or None, default=None
+        Of the dictionaries, the drawn images, and the folds or the share.
+    verbose : int, default=0
+        1 shows a progress bar per stage.
+
+    Attributes
+    ----------
+    features_ : PretrainedPatchFeatures
+        The fitted network.
+    dictionaries_ : ndarray of shape (n_channels, n_components, patch_size^2), float64
+        The channels of the first tap come first.
+    n_iter_ : int
+        Most passes that were made for a channel.
+    offset_ : float
+        Threshold on `score_samples`.
+    pixel_threshold_ : float
+        Threshold on maps.
+    calibration_scores_, calibration_levels_ : ndarray of shape (n,)
+        What the two were taken from, ascending.
+
+    Notes
+    -----
+    The paper's features are ``PretrainedPatchFeatures("vgg16", layers=("/8", "/4", "/2"), image_size=256)``, the taps
+    conv4_3, conv3_3 and conv2_2 with 512 + 256 + 128 channels; they are taken after the ReLU here, before it there.
+    Overlapping patches are averaged here; in the authors' code the last one is kept.
+
+    The standardisation removes stains that change nothing but the level of all channels all over the image.
+
+    References
+    ----------
+    LeapMind, "MLF-SC: Incorporating multi-layer features to sparse coding for anomaly detection", 2021,
+    arXiv:2104.04289.
+
+    Examples
+    --------
+    >>> from skanomaly import MLFSC, PretrainedPatchFeatures
+    >>> from skanomaly.datasets import make_surfaces
+    >>> data = make_surfaces("grid", n_train=20, n_good=2, n_anomalous=3, size=64, random_state=0)
+    >>> features = PretrainedPatchFeatures(
+    ...     layers=("/8", "/4", "/2"), weights="random", image_size=64, random_state=0
+    ... )  # a quick control
+    >>> detector = MLFSC(features, patch_size=4, stride=1, border=1, random_state=0).fit(data.X_train)
+    >>> detector.dictionaries_.shape, detector.anomaly_map(data.X_test).shape
+    ((80, 5, 16), (5, 64, 64))
+    """
+
+    _parameter_constraints = {
+        **FeatureDetector._parameter_constraints,
+        "features": [HasMethods(["fit", "transform_levels", "map_to_image"]), None],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "patch_size": [Interval(Integral, 2, None, closed="left")],
+        "stride": [Interval(Integral, 1, None, closed="left")],
+        "border": [Interval(Integral, 0, None, closed="left")],
+        "n_worst": [Interval(Integral, 1, None, closed="left")],
+        "max_images": [Interval(Integral, 1, None, closed="left")],
+        "calibration": [StrOptions({"cv", "split"})],
+    }
+
+    def __init__(
+        self,
+        features=None,
+        *,
+        n_components=5,
+        n_nonzero_coefs=3,
+        alpha=1,
+        max_iter=20,
+        patch_size=8,
+        stride=2,
+        border=2,
+        n_worst=5,
+        max_images=400,
+        sigma=4.0,
+        false_alarm_rate=0.05,
+        calibration="cv",
+        min_defect_area=1,
+        random_state=None,
+        verbose=0,
+    ):
+        self.features = features
+        self.n_components = n_components
+        self.n_nonzero_coefs = n_nonzero_coefs
+        self.alpha = alpha
+        self.max_iter = max_iter
+        self.patch_size = patch_size
+        self.stride = stride
+        self.border = border
+        self.n_worst = n_worst
+        self.max_images = max_images
+        self.sigma = sigma
+        self.false_alarm_rate = false_alarm_rate
+        self.calibration = calibration
+        self.min_defect_area = min_defect_area
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _default_features(self):
+        return PretrainedPatchFeatures(layers=("/8", "/4", "/2"), image_size=256, verbose=self.verbose)
+
+    # ------------------------------------------------------------------------------------ images to standardised maps
+
+    def _check_samples(self, X, reset):
+        samples = super()._check_samples(X, reset)
+        if reset:
+            self._check_grid()
+        return samples
+
+    def _check_grid(self):
+        """Set the grid that all taps end at."""
+        with torch.inference_mode():
+            shapes = [tuple(tap.shape[2:]) for tap in self._taps(torch.zeros(1, 3, *self.features_._cropped()))]
+        if len(set(shapes)) > 1:
+            layers = self.features_.layers
+            found = ", ".join(
+                f"layer {layer!r} of the image max-pooled by {2**i}: {shape[0]} x {shape[1]}"
+                for i, (layer, shape) in enumerate(zip(layers, shapes, strict=True))
+            )
+            raise ValueError(
+                f"features: the grids of its layers must be equal, got {found}. Choose layers whose reductions halve, "
+                f"as ('/8', '/4', '/2'), and an image_size that can be divided by {2 ** (len(layers) - 1)} times that "
+                "of the last."
+            )
+        self.grid_shape_ = shapes[0]
+        if self.patch_size > min(self.grid_shape_) - 2 * self.border:
+            height, width = self.grid_shape_
+            raise ValueError(
+                f"patch_size={self.patch_size} is larger than the grid of {height} x {width} cells less a border="
+                f"{self.border} on every side; take smaller ones, or a larger image_size of the features."
+            )
+
+    def _taps(self, pixels):
+        """Return the map (n, c_l, h, w) of every layer, of images (n, 3, H, W) that shrink from one to the next."""
+        backbone = self.features_._load()
+        return [
+            self.features_._maps(backbone, F.max_pool2d(pixels, 2**i) if i else pixels)[i]
+            for i in range(len(self.features_.layers))
+        ]
+
+    def _embed(self, samples):
+        lazy = LazyFeatures(self._feature_maps, samples)
+        return np.asarray(lazy) if len(samples) <= self.max_images else lazy
+
+    def _feature_maps(self, samples):
+        """Return the standardised maps F (n, C, h, w), float32, of images."""
+        batch_size, maps = self.features_.batch_size, []
+        batches = list(padded_batches(len(samples), batch_size))
+        for start, stop in tqdm(batches, desc="features", delay=2, disable=not self.verbose):
+            pixels = self.features_._read_batch(samples, start, stop)
+            taps = run_padded(lambda x: torch.cat(self._taps(x), dim=1), pixels, batch_size)
+            maps.append(_standardize(self._cut(taps.cpu().numpy())))
+        return np.concatenate(maps)
+
+    def _cut(self, maps):
+        """Return maps without the border, and without what no whole patch reaches."""
+        height, width = self._seen_shape()
+        return maps[:, :, self.border : self.border + height, self.border : self.border + width]
+
+    def _seen_shape(self):
+        return tuple((n - 1) * self.stride + self.patch_size for n in self._patch_grid())
+
+    def _patch_grid(self):
+        return tuple((n - 2 * self.border - self.patch_size) // self.stride + 1 for n in self.grid_shape_)
+
+    # ------------------------------------------------------------------------------------ dictionaries and scores
+
+    def _fit(self, Z):
+        rng = check_random_state(self.random_state)
+        if len(Z) > self.max_images:
+            Z = Z[np.sort(rng.permutation(len(Z))[: self.max_images])]
+        maps = np.asarray(Z)
+        seeds = rng.randint(2**31 - 1, size=maps.shape[1])
+        self.dictionaries_ = np.empty((maps.shape[1], self.n_components, self.patch_size**2))
+        self.n_iter_ = 0
+        for part in tqdm(self._parts(maps), desc="dictionaries", delay=2, disable=not self.verbose):
+            self.dictionaries_[part], n_iter = learn_dictionaries(
+                cut_patches(maps[:, part].swapaxes(0, 1), self.patch_size, self.stride),
+                self.n_components,
+                seeds[part],
+                alpha=self.alpha,
+                max_iter=self.max_iter,
+            )
+            self.n_iter_ = max(self.n_iter_, int(n_iter.max()))
+
+    def _score(self, Z):
+        maps = np.asarray(Z)
+        n, n_channels, *shape = maps.shape
+        errors = np.empty((n_channels, n, int(np.prod(self._patch_grid()))))
+        residuals = np.zeros((n, *shape))
+        for part in self._parts(maps):
+            dictionaries, seen = self.dictionaries_[part], np.ascontiguousarray(maps[:, part].swapaxes(0, 1))
+            codes = omp_codes(cut_patches(seen, self.patch_size, self.stride), dictionaries, self._n_nonzero())
+            add_residuals(seen, codes, dictionaries, self.patch_size, self.stride, errors[part], residuals)
+        return self._sum_worst(errors), self._fill_border(residuals / (n_channels * _SCALE**2))
+
+    def _sum_worst(self, errors):
+        """Return A (n,) from the errors e (C, n, p)."""
+        worst = np.sort(errors, axis=2)[:, :, : -self.n_worst - 1 : -1]
+        return sum(sum(worst.swapaxes(1, 2)))  # in a fixed order: bits must not depend on the batch
+
+    def _fill_border(self, levels):
+        """Return maps of the whole grid, with the nearest value where none was seen."""
+        pads = [
+            (self.border, full - self.border - seen)
+            for full, seen in zip(self.grid_shape_, levels.shape[1:], strict=True)
+        ]
+        return np.pad(levels, [(0, 0), *pads], mode="edge")
+
+    def _n_nonzero(self):
+        return min(self.n_nonzero_coefs, self.n_components, self.patch_size**2 - 1)
+
+    def _parts(self, maps):
+        """Return slices of the channels, so many that their patches are of bounded size."""
+        n_values = int(np.prod(self._patch_grid())) * self.patch_size**2
+        step = max(1, _PART_BYTES // (4 * len(maps) * n_values))
+        return [slice(start, start + step) for start in range(0, maps.shape[1], step)]
+
+
+def _standardize(maps):
+    """Return maps (n, C, h, w) with mean 0 and standard deviation 1 per image and channel; constant ones become 0."""
+    flat = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
+    centered = flat - flat.mean(axis=2, keepdims=True)
+    std = np.sqrt(np.square(centered).mean(axis=2, keepdims=True))
+    constant = std <= _FLAT * np.abs(flat).mean(axis=2, keepdims=True)
+    return np.where(constant, 0, centered / np.where(constant, 1, std)).astype(np.float32).reshape(maps.shape)
