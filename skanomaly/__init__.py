@@ -14,6 +14,7 @@ _HOME = {
     "RandomProjection": "reduction",
     "SparseCoding": "reduction",
     "KNNScorer": "scoring",
+    "GaussianScorer": "scoring",
     "SparseCodingScorer": "scoring",
     "FitOnNormal": "model_selection",
     "ConformalDetector": "conformal",

@@ -8,6 +8,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skanomaly import (
     Autoencoder,
     FitOnNormal,
+    GaussianScorer,
     GreedyCoreset,
     KNNScorer,
     RandomProjection,
@@ -41,6 +42,7 @@ class FitOnNormalOrAll(FitOnNormal):
 @parametrize_with_checks(
     [
         KNNScorer(),
+        GaussianScorer(),
         SparseCodingScorer(),
         Autoencoder((4, 2), max_epochs=2),
         GreedyCoreset(),
@@ -55,7 +57,7 @@ def test_sklearn_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("estimator", [KNNScorer(), FitOnNormal(KNNScorer()), SparseCodingScorer(random_state=0)])
+@pytest.mark.parametrize("estimator", [KNNScorer(), FitOnNormal(KNNScorer()), GaussianScorer(), SparseCodingScorer(random_state=0)])
 def test_sign_and_labels(estimator, rng):
     """sklearn's checks do not test the sign: outliers must score lower, decide negative and be called -1."""
     X = rng.normal(size=(100, 3))

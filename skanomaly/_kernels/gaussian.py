@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-_BLOCK = 127  # samples summed up before they are added to the scatter; with the step between the means, 128 rows
+_BLOCK = 31  # samples summed up before they are added to the scatter; with the step between the means, 128 rows
 _LANES = 16  # tiles are padded to a multiple of this, so that loops over columns leave no remainder
 _GROUP = 64  # samples that one thread solves for while a factor is in its cache
 _CHUNK_BYTES = 2**27  # of float64 factors held at a time while samples are left out
@@ -66,8 +66,10 @@ def factorize(scatter, weight, ridge, dtype=None):
     singular : ndarray of shape (P,), bool
         Whether a pivot is no larger than d eps times the diagonal, eps that of the scatter: rounding alone.
     """
-    factor = np.empty(scatter.shape, dtype or scatter.dtype)
-    tolerance = _n_features(scatter) * np.finfo(scatter.dtype).eps
+    d = _n_features(scatter)
+    padded = (d + 3) // 4 * 4
+    factor = np.empty((len(scatter), padded * (padded + 1) // 2), dtype or scatter.dtype)
+    tolerance = d * np.finfo(scatter.dtype).eps
     return factor, _factorize(scatter, float(weight), float(ridge), tolerance, factor)
 
 
@@ -234,110 +236,115 @@ def _merge(count, mean, scatter, sign, other_count, other_mean, other_scatter):
 @njit(cache=True, parallel=True)
 def _factorize(scatter, weight, ridge, tolerance, factor):
     n_positions, n_packed = scatter.shape
-    d = _n_features(scatter)
+    d, padded = _n_features(scatter), _n_features(factor)
     singular = np.empty(n_positions, np.bool_)
     for p in prange(n_positions):
-        work = weight * scatter[p].astype(np.float64)
-        place = -1
-        for i in range(d):
-            place += i + 1
-            work[place] += ridge
-        singular[p] = not _cholesky(work, d, tolerance)
-        factor[p] = work
+        work = np.zeros(factor.shape[1])
+        for k in range(n_packed):
+            work[k] = weight * scatter[p, k]
+        for i in range(padded):
+            work[_row(i) + i] += ridge if i < d else 1.0
+        singular[p] = not _cholesky(work, padded, tolerance)
+        for k in range(len(work)):
+            factor[p, k] = work[k]
     return singular
 
 
 @njit(cache=True)
 def _cholesky(packed, d, tolerance):
     """Replace a packed matrix by its factor, four rows at a time; return whether it has one."""
-    tile, sums = np.zeros((4, d + 3)), np.empty((4, 4))
-    for i in range(0, d, 4):
-        n_rows, begin = min(4, d - i), _row(i)
-        place = begin
-        for r in range(n_rows):
-            tile[r, : i + r + 1] = packed[place : place + i + r + 1]
-            place += i + r + 1
+    tile, sums, four = np.empty((4, d)), np.empty((4, 4)), np.uint64(4)
+    for i in range(np.uint64(0), np.uint64(d), four):
+        place = _row(i)
+        for r in range(four):
+            for k in range(i + r + np.uint64(1)):
+                tile[r, k] = packed[place + k]
+            place += i + r + np.uint64(1)
         _solve(packed, tile, i, sums)
-        place = begin
-        for r in range(n_rows):
-            packed[place : place + i] = tile[r, :i]
-            place += i + r + 1
-        _sum_products(packed, begin, n_rows, i, tile, sums)
-        place = begin + i
-        for r in range(n_rows):
-            for q in range(r + 1):
+        place = _row(i)
+        for r in range(four):
+            for k in range(i):
+                packed[place + k] = tile[r, k]
+            place += i + r + np.uint64(1)
+        _sum_products(packed, tile, i, sums)
+        place = _row(i) + i
+        for r in range(four):
+            for q in range(r + np.uint64(1)):
                 value = tile[r, i + q] - sums[r, q]
                 for k in range(q):
                     value -= tile[r, i + k] * tile[q, i + k]
                 if q < r:
-                    tile[r, i + q] = value / tile[q, i + q]
+                    value /= tile[q, i + q]
                 elif value > tolerance * tile[r, i + r]:
-                    tile[r, i + r] = np.sqrt(value)
+                    value = np.sqrt(value)
                 else:
                     return False
-                packed[place + q] = tile[r, i + q]
-            place += i + r + 1
+                tile[r, i + q] = packed[place + q] = value
+            place += i + r + np.uint64(1)
     return True
 
 
 @njit(cache=True, parallel=True)
 def _squared_distances(X, mean, factor):
     n, n_positions, d = X.shape
+    padded = _n_features(factor)
     n_groups = (n + _GROUP - 1) // _GROUP
     squared = np.empty((n, n_positions))
     for task in prange(n_positions * n_groups):
         p, group = task // n_groups, task % n_groups
         packed = factor[p]
-        tile, sums = np.zeros((4, d), factor.dtype), np.empty((4, 4), factor.dtype)
+        tile, sums = np.zeros((4, padded), factor.dtype), np.empty((4, 4), factor.dtype)
         for first in range(group * _GROUP, min((group + 1) * _GROUP, n), 4):
             n_rows = min(4, n - first)
             for r in range(n_rows):
                 for j in range(d):
                     tile[r, j] = X[first + r, p, j] - mean[p, j]
-            _solve(packed, tile, d, sums)
+            _solve(packed, tile, padded, sums)
             for r in range(n_rows):
                 total = 0.0
                 for j in range(d):
                     total += np.float64(tile[r, j]) ** 2
                 squared[first + r, p] = total
+                tile[r, d:] = 0
     return squared
-
-
-@njit(cache=True)
-def _solve(packed, tile, d, sums):
-    """Replace the first d entries v of each of the four rows of the tile by the solution y of L y = v."""
-    for i in range(0, d, 4):
-        n_rows, place = min(4, d - i), _row(i)
-        _sum_products(packed, place, n_rows, i, tile, sums)
-        for u in range(n_rows):
-            inverse = 1 / packed[place + i + u]
-            for r in range(4):
-                value = tile[r, i + u] - sums[u, r]
-                for q in range(u):
-                    value -= packed[place + i + q] * tile[r, i + q]
-                tile[r, i + u] = value * inverse
-            place += i + u + 1
 
 
 @njit(cache=True)
 def _row(i):
     """Return where row i of a packed matrix begins."""
-    return i * (i + 1) // 2
+    return i * (i + np.uint64(1)) // np.uint64(2)
+
+
+@njit(cache=True, fastmath=_FUSED)
+def _solve(packed, tile, d, sums):
+    """Replace the first d entries v of each row of the tile by the solution y of L y = v."""
+    one = tile.dtype.type(1)
+    for i in range(np.uint64(0), np.uint64(d), np.uint64(4)):
+        _sum_products(packed, tile, i, sums)
+        i1, i2, i3 = i + np.uint64(1), i + np.uint64(2), i + np.uint64(3)
+        o0, o1, o2, o3 = _row(i), _row(i1), _row(i2), _row(i3)
+        l10, l20, l21 = packed[o1 + i], packed[o2 + i], packed[o2 + i1]
+        l30, l31, l32 = packed[o3 + i], packed[o3 + i1], packed[o3 + i2]
+        inverse0, inverse1 = one / packed[o0 + i], one / packed[o1 + i1]
+        inverse2, inverse3 = one / packed[o2 + i2], one / packed[o3 + i3]
+        for r in range(np.uint64(4)):
+            y0 = (tile[r, i] - sums[0, r]) * inverse0
+            y1 = (tile[r, i1] - sums[1, r] - l10 * y0) * inverse1
+            y2 = (tile[r, i2] - sums[2, r] - l20 * y0 - l21 * y1) * inverse2
+            y3 = (tile[r, i3] - sums[3, r] - l30 * y0 - l31 * y1 - l32 * y2) * inverse3
+            tile[r, i], tile[r, i1], tile[r, i2], tile[r, i3] = y0, y1, y2, y3
 
 
 @njit(cache=True, fastmath=_SUMS)
-def _sum_products(packed, begin, n_rows, n, tile, sums):
-    """Multiply the first n entries of four (or `n_rows`) rows of L, the first at `begin`, with each row of the tile."""
-    zero, n = tile.dtype.type(0), np.uint64(n)
-    o0 = np.uint64(begin)
-    o1 = o0 + n + np.uint64(1) if n_rows > 1 else o0
-    o2 = o1 + n + np.uint64(2) if n_rows > 2 else o0
-    o3 = o2 + n + np.uint64(3) if n_rows > 3 else o0
+def _sum_products(packed, tile, i, sums):
+    """Write the products of the first i entries of rows i to i + 3 of L with those of the rows of the tile."""
+    o0, o1, o2, o3 = _row(i), _row(i + np.uint64(1)), _row(i + np.uint64(2)), _row(i + np.uint64(3))
+    zero = tile.dtype.type(0)
     s00, s01, s02, s03 = zero, zero, zero, zero
     s10, s11, s12, s13 = zero, zero, zero, zero
     s20, s21, s22, s23 = zero, zero, zero, zero
     s30, s31, s32, s33 = zero, zero, zero, zero
-    for k in range(n):
+    for k in range(i):
         a0, a1, a2, a3 = packed[o0 + k], packed[o1 + k], packed[o2 + k], packed[o3 + k]
         b0, b1, b2, b3 = tile[0, k], tile[1, k], tile[2, k], tile[3, k]
         s00 += a0 * b0
