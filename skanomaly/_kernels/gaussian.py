@@ -1,9 +1,8 @@
 """Gaussians, one per position: moments that merge, triangular factors, Mahalanobis distances.
 
-A symmetric matrix or its Cholesky factor L is stored as its lower triangle, column after column: element (j, i), with
-j >= i, of a (d, d) matrix lies at ``i * d - i * (i + 1) // 2 + j`` (LAPACK's packed order, `pack` and `unpack`).
-Accumulating, factorising and solving are all made of one step, `_add_rows`, whose sums run side by side: their order
-depends on nothing but d, so neither do the bits of a distance.
+A symmetric matrix or its Cholesky factor L is stored as its lower triangle, row after row: element (i, j), with j <= i,
+lies at ``i * (i + 1) // 2 + j``. Work is done on tiles of four rows, whose sums keep the processor busy; a tile is filled
+up with zeros, so that a sample takes the same steps, to the bit, whoever it is scored with.
 """
 
 from typing import NamedTuple
@@ -11,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-_BLOCK = 31  # samples summed up before they are added to the scatter; with the step between the means, 128 rows
+_BLOCK = 127  # samples summed up before they are added to the scatter: 128 rows with the step of the mean
 _LANES = 16  # tiles are padded to a multiple of this, so that loops over columns leave no remainder
 _GROUP = 64  # samples that one thread solves for while a factor is in its cache
 _CHUNK_BYTES = 2**27  # of float64 factors held at a time while samples are left out
-_FUSED = {"contract"}
+_FUSED = {"contract"}  # multiply and add in one instruction
 _SUMS = {"reassoc", "contract", "nsz"}  # lets sums use vector registers
 
 
@@ -43,11 +42,10 @@ def add_samples(moments, X):
     return moments._replace(count=moments.count + len(X))
 
 
-def merge_moments(moments, other, sign=1):
-    """Add the samples behind `other` to the moments, in place, or with sign -1 take them away; return the moments."""
-    count = moments.count + sign * other.count
-    _merge(moments.count, moments.mean, moments.scatter, sign, other.count, other.mean, other.scatter)
-    return moments._replace(count=count)
+def merge_moments(moments, other):
+    """Add the samples behind `other` to the moments, in place; return them with their new count."""
+    _merge(moments.count, moments.mean, moments.scatter, other.count, other.mean, other.scatter)
+    return moments._replace(count=moments.count + other.count)
 
 
 def factorize(scatter, weight, ridge, dtype=None):
@@ -62,7 +60,8 @@ def factorize(scatter, weight, ridge, dtype=None):
 
     Returns
     -------
-    factor : ndarray of shape (P, d (d + 1) / 2)
+    factor : ndarray of shape (P, D (D + 1) / 2)
+        D is d rounded up to a multiple of four, with ones on the rest of the diagonal. NaN where singular.
     singular : ndarray of shape (P,), bool
         Whether a pivot is no larger than d eps times the diagonal, eps that of the scatter: rounding alone.
     """
@@ -102,17 +101,16 @@ def leave_one_out(X, moments, weight, ridge):
     Returns
     -------
     ndarray of shape (n, P), float64
-        Infinite or NaN where a covariance without the sample is singular.
+        NaN where the covariance without the sample is singular.
     """
     ratio = moments.count / (moments.count - 1)
     distances = np.empty(X.shape[:2])
     step = max(1, _CHUNK_BYTES // (8 * moments.scatter.shape[1]))
     for start in range(0, X.shape[1], step):
         part = slice(start, start + step)
-        factor, singular = factorize(moments.scatter[part], weight, ridge, np.float64)
+        factor, _ = factorize(moments.scatter[part], weight, ridge, np.float64)  # 1 - c q loses digits
         squared = _squared_distances(np.ascontiguousarray(X[:, part]), moments.mean[part], factor)
         rest = 1 - ratio * weight * squared
-        rest[:, singular] = 0
         rest[rest <= X.shape[2] * np.finfo(np.float64).eps] = np.nan
         distances[:, part] = ratio * np.sqrt(squared / rest)
     return distances
@@ -122,15 +120,6 @@ def pack(matrices):
     """Return the packed lower triangles (..., d (d + 1) / 2) of matrices (..., d, d)."""
     rows, columns = np.tril_indices(matrices.shape[-1])
     return matrices[..., rows, columns]
-
-
-def unpack(packed):
-    """Return the lower triangular matrices (..., d, d) of packed triangles."""
-    d = _n_features(packed)
-    matrices = np.zeros((*packed.shape[:-1], d, d), packed.dtype)
-    rows, columns = np.tril_indices(d)
-    matrices[..., rows, columns] = packed
-    return matrices
 
 
 @njit(cache=True)
@@ -170,7 +159,7 @@ def _padded(d):
 def _add_samples(X, count, mean, scatter):
     n, n_positions, d = X.shape
     for p in prange(n_positions):
-        rows = np.zeros((_BLOCK + 1, _padded(d)), scatter.dtype)
+        rows = np.zeros(((min(_BLOCK, n) + 4) // 4 * 4, _padded(d)), scatter.dtype)
         tile = np.empty((4, _padded(d)), scatter.dtype)
         step = np.empty(d)
         for first in range(0, n, _BLOCK):
@@ -219,15 +208,15 @@ def _add_scatter(rows, n_rows, tile, packed, d):
 
 
 @njit(cache=True, parallel=True)
-def _merge(count, mean, scatter, sign, other_count, other_mean, other_scatter):
+def _merge(count, mean, scatter, other_count, other_mean, other_scatter):
     n_positions, d = mean.shape
-    share = sign * other_count / (count + sign * other_count)
+    share = other_count / (count + other_count)
     for p in prange(n_positions):
         step = other_mean[p] - mean[p]
         place = 0
         for i in range(d):
             for j in range(i + 1):
-                scatter[p, place + j] += sign * other_scatter[p, place + j] + count * share * step[i] * step[j]
+                scatter[p, place + j] += other_scatter[p, place + j] + count * share * step[i] * step[j]
             place += i + 1
         for i in range(d):
             mean[p, i] += share * step[i]
@@ -246,7 +235,7 @@ def _factorize(scatter, weight, ridge, tolerance, factor):
             work[_row(i) + i] += ridge if i < d else 1.0
         singular[p] = not _cholesky(work, padded, tolerance)
         for k in range(len(work)):
-            factor[p, k] = work[k]
+            factor[p, k] = np.nan if singular[p] else work[k]
     return singular
 
 

@@ -1,61 +1,52 @@
-"""Mahalanobis distance from Gaussians of normal patches."""
+"""Mahalanobis distance to the normal patches."""
 
-import warnings
 from numbers import Real
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.arrays import check_patches
 from .._kernels.gaussian import (
     Moments,
-    NormMoments,
-    add_norm_moments,
     add_samples,
     empty_moments,
     factorize,
-    leave_groups_out,
     leave_one_out,
-    ledoit_wolf_shrinkage,
     mahalanobis,
     merge_moments,
-    norm_moments,
-    variances,
+    pack,
 )
 from ..base import BaseDetector, all_or_nothing
 
 
 class GaussianScorer(BaseDetector):
-    r"""Score rows or patch grids by their Mahalanobis distance from a Gaussian of the normal ones.
+    r"""Score rows or patch grids by their Mahalanobis distance to a Gaussian of normal ones.
 
-    Every grid position ij has a Gaussian of its own, of the patches that n normal images have there (or with `pooled`,
-    all patches share one). A patch scores its Mahalanobis (not squared) distance, an image its highest patch:
+    Every position of the grid has a Gaussian of its own, or, `pooled`, all share one. A patch e scores
 
     .. math::
 
-        M_{ij}(x) = \sqrt{(x - \mu_{ij})^T A_{ij}^{-1} (x - \mu_{ij})}, \qquad
-        A_{ij} = \frac{1}{n - 1} \sum_{k=1}^n (x_k - \mu_{ij}) (x_k - \mu_{ij})^T + \epsilon I, \qquad
-        s = \max_{ij} M_{ij}
+        M(e) = \sqrt{(e - \mu)^T \Sigma^{-1} (e - \mu)}, \qquad
+        \Sigma = S (\hat{C} + \varepsilon I) S
+
+    with S the standard deviations of the features over all samples and positions and :math:`\hat{C}` the covariance
+    of the features in these units, divided by n - 1. An image scores its highest patch. A row is a 1x1 grid.
 
     Parameters
     ----------
-    ridge : float, default=0.01
-        The :math:`\epsilon`, in squared units of the features; the default is PaDiM's. Small beside the variances, it
-        only makes the covariance invertible where there are fewer samples than features; large beside them, it turns
-        the distance into a Euclidean one. So scale tables first (`StandardScaler`: then it is 1 % of a variance),
-        or, with many more rows than columns, set 0: the distance does not depend on scales then.
-    covariance : {"empirical", "ledoit_wolf"}, default="empirical"
-        "ledoit_wolf" shrinks the covariance towards a multiple of the identity, as far as the samples suggest, before
-        the ridge is added. It needs a single Gaussian: rows, or ``pooled=True``.
     pooled : bool, default=False
-        One Gaussian for all grid positions, for images that are not aligned. Grids of any size can then be scored.
+        One Gaussian for all positions instead of one for each.
+    ridge : float, default=1e-6
+        :math:`\varepsilon`, a share of each feature's variance, whatever its unit. With fewer samples than features
+        (per position) it decides how much the directions count in which the samples do not vary; 0.01 is a good
+        start there. 0 is the plain Mahalanobis distance.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="loo"
-        Which scores of normal samples set the threshold: of each training sample (image) by the Gaussians of all the
-        others, in closed form (the shrinkage of "ledoit_wolf" stays that of all); of 10 folds; of a held-out fifth of
-        the samples.
+        Which scores of normal samples set the threshold: of each training sample by the Gaussians of the others,
+        which follow exactly from those of all; of 10 folds; of a held-out fifth. With `pooled`, "loo" leaves out the
+        patches one by one, not image by image: take "cv" for large patch grids of few images.
     min_defect_area : int, default=1
         Smallest region in masks, in grid cells.
     random_state : int, RandomState instance or None, default=None
@@ -65,17 +56,12 @@ class GaussianScorer(BaseDetector):
 
     Attributes
     ----------
-    location_ : ndarray of shape (n_gaussians, d), float64
-        Means, the grid read row by row.
-    scatter_ : ndarray of shape (n_gaussians, d (d + 1) / 2)
-        Sums of the outer products of deviations from the mean: lower triangles, packed row by row. float64 for a single
-        Gaussian, else in the precision that was fitted.
+    location_ : ndarray of shape (n_positions, d), float64
+        The means; one position for rows and where `pooled`.
+    scatter_ : ndarray of shape (n_positions, d (d + 1) / 2), float64
+        Sums of outer products of deviations from the mean, as packed triangles.
     n_samples_seen_ : int
-        Patches behind each Gaussian.
-    grid_shape_ : tuple of int (h, w)
-        Of the fitted grids.
-    shrinkage_ : float
-        With "ledoit_wolf": weight of the identity, in [0, 1].
+        Samples behind each Gaussian.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
@@ -87,48 +73,40 @@ class GaussianScorer(BaseDetector):
 
     Notes
     -----
-    Pickles hold the attributes above. The triangular factors of the covariances, as large as `scatter_`, are kept in
-    memory only, and computed again when they are first needed.
+    Pickles hold the attributes above; factors are computed again on demand.
 
     References
     ----------
-    Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization", ICPR
-    workshops 2021, arXiv:2011.08785. Rippel, Mertens, Merhof, "Modeling the Distribution of Normal Data in Pre-Trained
-    Deep Features for Anomaly Detection", ICPR 2020, arXiv:2005.14140. Ledoit, Wolf, "A well-conditioned estimator for
-    large-dimensional covariance matrices", Journal of Multivariate Analysis 2004.
+    Rippel, Mertens and Merhof, "Modeling the Distribution of Normal Data in Pre-Trained Deep Features for Anomaly
+    Detection", ICPR 2020, arXiv:2005.14140; Defard et al., "PaDiM", ICPR workshops 2021, arXiv:2011.08785.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from skanomaly.scoring import GaussianScorer
-    >>> X = [[-2.0, 0.0], [2.0, 0.0], [0.0, -1.0], [0.0, 1.0]]  # variances 8/3 and 2/3
-    >>> scorer = GaussianScorer(ridge=0, false_alarm_rate=None).fit(X)
-    >>> (-scorer.score_samples([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])).round(3)
-    array([0.   , 1.225, 2.449])
+    >>> from skanomaly import GaussianScorer
+    >>> scorer = GaussianScorer(ridge=0, false_alarm_rate=None).fit([[-1.0, 0.0], [1.0, 0.0], [0.0, -2.0], [0.0, 2.0]])
+    >>> scorer.score_samples([[0.0, 0.0], [2.0, 0.0]]).round(3)
+    array([-0.   , -2.449])
     """
 
     _parameter_constraints = {
         **BaseDetector._parameter_constraints,
-        "ridge": [Interval(Real, 0, None, closed="left")],
-        "covariance": [StrOptions({"empirical", "ledoit_wolf"})],
         "pooled": ["boolean"],
+        "ridge": [Interval(Real, 0, None, closed="left")],
     }
 
     def __init__(
         self,
-        ridge=0.01,
         *,
-        covariance="empirical",
         pooled=False,
+        ridge=1e-6,
         false_alarm_rate=0.05,
         calibration="loo",
         min_defect_area=1,
         random_state=None,
         verbose=0,
     ):
-        self.ridge = ridge
-        self.covariance = covariance
         self.pooled = pooled
+        self.ridge = ridge
         self.false_alarm_rate = false_alarm_rate
         self.calibration = calibration
         self.min_defect_area = min_defect_area
@@ -136,16 +114,12 @@ class GaussianScorer(BaseDetector):
         self.verbose = verbose
 
     def partial_fit(self, X, y=None):
-        """Learn from more normal samples; the result is that of all at once.
-
-        Drops the thresholds: call `calibrate` with normal samples that were not learned from.
+        """Learn from further normal samples; the thresholds are dropped until `calibrate` sets them again.
 
         Parameters
         ----------
         X : array-like of shape (n, d) or (n, h, w, d)
-            Normal samples only, any number.
         y : ignored
-            For API consistency.
 
         Returns
         -------
@@ -154,37 +128,131 @@ class GaussianScorer(BaseDetector):
         with all_or_nothing(self):
             first = not hasattr(self, "scatter_")
             Z = self._check_samples(X, reset=first)
-            if first:
-                self._start(Z)
-            self._add(Z)
-            self._forget_fit()
+            if not first:
+                self._check_grid(Z)
+            self._fitted_shape = Z.shape[1:3]
+            moments = self._moments_of(Z)
+            self._learn(moments if first else merge_moments(moments, self._moments()))
+            self._forget_thresholds()
         return self
 
     def merge(self, other):
-        """Take over what another scorer has learned; the result is that of all samples at once.
+        """Take over what another GaussianScorer has learnt, exactly as if its samples had been in `fit`.
 
-        Drops the thresholds: call `calibrate` with normal samples that were not learned from.
+        The thresholds are dropped until `calibrate` sets them again; `other` is not changed.
 
         Parameters
         ----------
         other : GaussianScorer
-            Fitted on grids of the same shape, with the same `pooled`. It is not changed.
+            Fitted on samples of the same shape.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If the Gaussians of the two are of another number or size.
         """
         check_is_fitted(self)
-        if not isinstance(other, GaussianScorer):
-            raise TypeError(f"other must be a GaussianScorer, got {type(other).__name__}.")
         check_is_fitted(other)
-        mine, theirs = (
-            f"{'one Gaussian' if len(scorer.location_) == 1 else 'Gaussians on a grid of {}x{}'.format(*scorer.grid_shape_)}"
-            f" of {scorer.n_features_in_} features"
-            for scorer in (self, other)
-        )
-        if mine != theirs:
-            raise ValueError(f"other has {theirs}, this GaussianScorer {mine}: they cannot be merged.")
-        self._merge(other._moments, other._norm_moments)
-        self._forget_fit()
+        if self.location_.shape != other.location_.shape:
+            raise ValueError(
+                f"other has Gaussians of shape {other.location_.shape} (positions, features), this GaussianScorer "
+                f"{self.location_.shape}: the two cannot be merged."
+            )
+        mine = self._moments()
+        mine = mine._replace(mean=mine.mean.copy(), scatter=mine.scatter.copy())
+        self._learn(merge_moments(mine, other._moments()))
+        self._forget_thresholds()
         return self
+
+    def __getstate__(self):
+        return {name: value for name, value in super().__getstate__().items() if name != "_gaussians"}
+
+    def _check_samples(self, X, reset):
+        return check_patches(self, X, reset=reset)
+
+    def _check_grid(self, Z):
+        if not self.pooled and Z.shape[1:3] != self._fitted_shape:
+            raise ValueError(
+                f"X has {Z.shape[1]}x{Z.shape[2]} positions, but this GaussianScorer was fitted on "
+                f"{self._fitted_shape[0]}x{self._fitted_shape[1]}; only pooled=True accepts others."
+            )
+
+    def _fit(self, Z):
+        self._fitted_shape = Z.shape[1:3]
+        moments = self._moments_of(Z)
+        if moments.count < 2:
+            raise ValueError(f"GaussianScorer needs at least 2 samples, got n_samples = {moments.count}.")
+        self._learn(moments)
+        self._factors()  # raises where there are none
+
+    def _moments_of(self, Z):
+        X = self._by_position(Z)
+        return add_samples(empty_moments(X.shape[1], X.shape[2], np.float64), X)
+
+    def _moments(self):
+        return Moments(self.n_samples_seen_, self.location_, self.scatter_)
+
+    def _learn(self, moments):
+        self.n_samples_seen_, self.location_, self.scatter_ = moments
+        vars(self).pop("_gaussians", None)
+
+    def _factors(self):
+        """Return the units of the features, and the means and factors in these units."""
+        if not hasattr(self, "_gaussians"):
+            if self.n_samples_seen_ < 2:
+                raise ValueError(f"GaussianScorer needs at least 2 samples, it has seen {self.n_samples_seen_}.")
+            units = self._units()
+            factor, singular = factorize(self._scatter_in(units), 1 / (self.n_samples_seen_ - 1), self.ridge)
+            if singular.any():
+                raise ValueError(
+                    f"The covariance of {singular.sum()} of {len(singular)} positions is singular: "
+                    f"{self.n_samples_seen_} samples with {self.n_features_in_} features, ridge={self.ridge}. Raise "
+                    "ridge (0.01), or leave out features that follow from others."
+                )
+            self._gaussians = units, self.location_ / units, factor
+        return self._gaussians
+
+    def _units(self):
+        """Return the standard deviations over all positions; 1 for constant features."""
+        diagonal = pack(np.eye(self.n_features_in_)) > 0
+        variances = self.scatter_[:, diagonal].mean(axis=0) / max(self.n_samples_seen_ - 1, 1)
+        return np.sqrt(np.where(variances > 0, variances, 1.0))
+
+    def _scatter_in(self, units):
+        return self.scatter_ / pack(np.outer(units, units))
+
+    def _score(self, Z):
+        self._check_grid(Z)
+        units, location, factor = self._factors()
+        return _summarize(mahalanobis(self._by_position(Z) / units, location, factor), Z.shape)
+
+    def _leave_one_out(self, Z):
+        """Score every sample by the Gaussians of the others, in the units of all."""
+        n = self.n_samples_seen_
+        if n < 3:
+            raise ValueError(
+                f"calibration='loo' needs at least 3 samples, got {n}; set false_alarm_rate=None to go without."
+            )
+        units = self._units()
+        moments = Moments(n, self.location_ / units, self._scatter_in(units))
+        distances = leave_one_out(self._by_position(Z) / units, moments, 1 / (n - 2), self.ridge)
+        if not np.isfinite(distances).all():
+            raise ValueError(
+                f"calibration='loo': without one of the {n} samples a covariance is singular, ridge={self.ridge}. Fit "
+                "more samples, raise ridge, or set false_alarm_rate=None."
+            )
+        return _summarize(distances, Z.shape)
+
+    def _by_position(self, Z):
+        """Return the samples as (n, positions, d), float64."""
+        positions = 1 if self.pooled else Z.shape[1] * Z.shape[2]
+        return np.ascontiguousarray(Z, dtype=np.float64).reshape(-1, positions, Z.shape[-1])
+
+
+def _summarize(distances, shape):
+    grids = distances.reshape(shape[:3])
+    return grids.max(axis=(1, 2)), grids
