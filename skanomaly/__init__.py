@@ -7,7 +7,10 @@ __version__ = "0.1.0"
 _HOME = {
     "PatchCore": "detectors",
     "PaDiM": "detectors",
+    "SPADE": "detectors",
+    "MLFSC": "detectors",
     "Autoencoder": "detectors",
+    "VAE": "detectors",
     "PretrainedPatchFeatures": "features",
     "PatchFeatures": "features",
     "GreedyCoreset": "reduction",
@@ -16,6 +19,7 @@ _HOME = {
     "KNNScorer": "scoring",
     "GaussianScorer": "scoring",
     "SparseCodingScorer": "scoring",
+    "GradientProjection": "composite",
     "FitOnNormal": "model_selection",
     "ConformalDetector": "conformal",
     "select_anomalies": "thresholds",

@@ -5,7 +5,14 @@ import ast
 import sys
 from importlib.metadata import version
 
-_METHODS = {"patchcore": "PatchCore", "padim": "PaDiM"}
+_METHODS = {
+    "patchcore": "PatchCore",
+    "padim": "PaDiM",
+    "spade": "SPADE",
+    "mlfsc": "MLFSC",
+    "autoencoder": "Autoencoder",
+    "vae": "VAE",
+}
 _METRICS = (
     ("image AUROC", "image_auroc"),
     ("pixel AUROC", "pixel_auroc"),

@@ -6,9 +6,11 @@ from sklearn.ensemble import IsolationForest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skanomaly import (
+    VAE,
     Autoencoder,
     FitOnNormal,
     GaussianScorer,
+    GradientProjection,
     GreedyCoreset,
     KNNScorer,
     RandomProjection,
@@ -45,6 +47,8 @@ class FitOnNormalOrAll(FitOnNormal):
         GaussianScorer(),
         SparseCodingScorer(),
         Autoencoder((4, 2), max_epochs=2),
+        VAE((4, 2), max_epochs=2),
+        GradientProjection(Autoencoder((4, 2), max_epochs=2)),
         GreedyCoreset(),
         SparseCoding(),
         RandomProjection(),
@@ -57,7 +61,9 @@ def test_sklearn_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("estimator", [KNNScorer(), FitOnNormal(KNNScorer()), GaussianScorer(), SparseCodingScorer(random_state=0)])
+@pytest.mark.parametrize(
+    "estimator", [KNNScorer(), FitOnNormal(KNNScorer()), GaussianScorer(), SparseCodingScorer(random_state=0)]
+)
 def test_sign_and_labels(estimator, rng):
     """sklearn's checks do not test the sign: outliers must score lower, decide negative and be called -1."""
     X = rng.normal(size=(100, 3))

@@ -1,8 +1,8 @@
 """Gaussians, one per position: moments that merge, triangular factors, Mahalanobis distances.
 
 A symmetric matrix or its Cholesky factor L is stored as its lower triangle, row after row: element (i, j), with j <= i,
-lies at ``i * (i + 1) // 2 + j``. Work is done on tiles of four rows, whose sums keep the processor busy; a tile is filled
-up with zeros, so that a sample takes the same steps, to the bit, whoever it is scored with.
+lies at ``i * (i + 1) // 2 + j``. Work is done on tiles of four rows, whose sums keep the processor busy; a tile is
+filled up with zeros, so that a sample takes the same steps, to the bit, whoever it is scored with.
 """
 
 from typing import NamedTuple

@@ -23,11 +23,11 @@ _SCALE = 1.5  # of the map, in standard deviations; the authors'
 class MLFSC(FeatureDetector):
     r"""MLF-SC: what few atoms of a dictionary per feature channel leave of an image.
 
-    The image is seen at several scales, max-pooled by 1, 2, 4, ..., by one network whose layers are chosen so that all
-    end at the same grid (`features`). Of every channel c of these grids, `border` cells are cut off, and what is left is
-    standardised by its own mean and standard deviation, so that :math:`F_c` has neither brightness nor contrast. It is
-    cut into overlapping patches :math:`P_{c,p}`. A dictionary per channel is learned from the patches of normal images
-    under an l1 penalty, and patches are coded by orthogonal matching pursuit with s atoms:
+    A network sees the image at several scales, max-pooled by 1, 2, 4, ..., and of each scale one layer is taken, so
+    that all end at the same grid (`features`). Of every channel c of these, `border` cells are cut off, and the rest is
+    standardised by its own mean and standard deviation: :math:`F_c` has neither level nor contrast. It is cut into
+    overlapping patches :math:`P_{c,p}`. A dictionary per channel is learned from the patches of normal images under an
+    l1 penalty, and patches are coded by orthogonal matching pursuit with s atoms:
 
     .. math::
 
@@ -41,8 +41,8 @@ class MLFSC(FeatureDetector):
     Parameters
     ----------
     features : PretrainedPatchFeatures or None, default=None
-        The network, its input size, and as its `layers` the taps: the first sees the image, the second the image
-        max-pooled by 2, the next by 4, and so on, hence their reductions must halve. None is
+        The network, its input size, and its `layers`. That of the largest reduction r takes the whole image, one of
+        reduction r / 2 the image max-pooled by 2, and so on; their order is of no account. None is
         ``PretrainedPatchFeatures(layers=("/8", "/4", "/2"), image_size=256)``: 80 channels of 32 x 32 cells. Its
         `neighborhood`, `dim` and `memory` are not used.
     n_components : int, default=5
@@ -83,8 +83,10 @@ class MLFSC(FeatureDetector):
     ----------
     features_ : PretrainedPatchFeatures
         The fitted network.
+    grid_shape_ : tuple of int
+        (h, w) at which all layers end.
     dictionaries_ : ndarray of shape (n_channels, n_components, patch_size^2), float64
-        The channels of the first tap come first.
+        The channels of the layer of the largest reduction come first.
     n_iter_ : int
         Most passes that were made for a channel.
     offset_ : float
@@ -172,7 +174,8 @@ class MLFSC(FeatureDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _default_features(self):
+    def default_features(self):
+        """Return the features that ``features=None`` stands for, unfitted."""
         return PretrainedPatchFeatures(layers=("/8", "/4", "/2"), image_size=256, verbose=self.verbose)
 
     # ------------------------------------------------------------------------------------ images to standardised maps
@@ -188,15 +191,14 @@ class MLFSC(FeatureDetector):
         with torch.inference_mode():
             shapes = [tuple(tap.shape[2:]) for tap in self._taps(torch.zeros(1, 3, *self.features_._cropped()))]
         if len(set(shapes)) > 1:
-            layers = self.features_.layers
+            reductions = self._reductions(self.features_._load())
             found = ", ".join(
-                f"layer {layer!r} of the image max-pooled by {2**i}: {shape[0]} x {shape[1]}"
-                for i, (layer, shape) in enumerate(zip(layers, shapes, strict=True))
+                f"{height} x {width} cells for the layer of reduction {reduction}"
+                for reduction, (height, width) in zip(reductions, shapes, strict=True)
             )
             raise ValueError(
-                f"features: the grids of its layers must be equal, got {found}. Choose layers whose reductions halve, "
-                f"as ('/8', '/4', '/2'), and an image_size that can be divided by {2 ** (len(layers) - 1)} times that "
-                "of the last."
+                f"features: its layers must all end at the same grid, got {found}. Choose an image_size (or crop) of "
+                f"which {reductions[0]} is a divisor, and layers whose reductions are divisors of {reductions[0]}."
             )
         self.grid_shape_ = shapes[0]
         if self.patch_size > min(self.grid_shape_) - 2 * self.border:
@@ -207,12 +209,18 @@ class MLFSC(FeatureDetector):
             )
 
     def _taps(self, pixels):
-        """Return the map (n, c_l, h, w) of every layer, of images (n, 3, H, W) that shrink from one to the next."""
+        """Return the maps (n, c_l, h, w) of images (n, 3, H, W), each of the image at another scale."""
         backbone = self.features_._load()
-        return [
-            self.features_._maps(backbone, F.max_pool2d(pixels, 2**i) if i else pixels)[i]
-            for i in range(len(self.features_.layers))
-        ]
+        reductions = self._reductions(backbone)
+        taps = []
+        for i, reduction in enumerate(reductions):
+            maps = self.features_._maps(backbone, F.max_pool2d(pixels, reductions[0] // reduction))
+            taps.append(sorted(maps, key=lambda m: m.shape[2])[i])
+        return taps
+
+    def _reductions(self, backbone):
+        """Return the reductions of the different layers, the largest first."""
+        return sorted(dict(zip(backbone.layers, backbone.reductions, strict=True)).values(), reverse=True)
 
     def _embed(self, samples):
         lazy = LazyFeatures(self._feature_maps, samples)

@@ -2,6 +2,7 @@
 
 from ._maps import AnomalyMapDisplay, plot_overlay_sheet
 from ._pro import PROCurveDisplay
+from ._reconstructions import ReconstructionDisplay
 from ._scores import ScoreDisplay
 
-__all__ = ["AnomalyMapDisplay", "ScoreDisplay", "PROCurveDisplay", "plot_overlay_sheet"]
+__all__ = ["AnomalyMapDisplay", "ScoreDisplay", "PROCurveDisplay", "ReconstructionDisplay", "plot_overlay_sheet"]

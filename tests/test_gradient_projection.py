@@ -1,0 +1,358 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skanomaly import load, save
+from skanomaly.composite import GradientProjection
+from skanomaly.detectors import Autoencoder
+from skanomaly.metrics import image_auroc, pixel_auroc
+from skanomaly.testing import parametrize_with_image_checks
+
+SMALL = {"image_size": 16, "max_epochs": 3, "lr": 3e-3, "batch_size": 4, "random_state": 0}
+PLAIN = {"anchor": 0, "masked": False, "false_alarm_rate": None}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Several threads wait for each other longer than these small networks take."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+def linear_model(encoder, decoder, lowest_loss=0.0):
+    """Return an auto-encoder x -> decoder encoder x of rows, its weights set by hand, that does not scale rows."""
+    k, d = encoder.shape
+    model = Autoencoder((k,), activation="linear", max_epochs=0, validation_share=0, false_alarm_rate=None)
+    model.fit(np.random.default_rng(0).normal(size=(20, d)))
+    weights = {"weight": encoder, "bias": np.zeros(k)}, {"weight": decoder, "bias": np.zeros(d)}
+    for part, arrays in zip(("encoder", "decoder"), weights, strict=True):
+        for name, array in arrays.items():
+            model.network_state_[f"{part}.0.{name}"] = array.astype(np.float32)
+    model.mean_, model.scale_, model.lowest_loss_ = np.zeros(d), np.ones(d), lowest_loss
+    vars(model).pop("_network", None)
+    return FrozenEstimator(model)
+
+
+def matrix(model):
+    state = model.estimator.network_state_
+    return state["decoder.0.weight"].astype(float) @ state["encoder.0.weight"]
+
+
+@pytest.fixture
+def oblique(rng):
+    """A map onto 2 of 5 dimensions that is no orthogonal projection."""
+    return linear_model(rng.normal(size=(2, 5)), 0.4 * rng.normal(size=(5, 2)))
+
+
+@pytest.fixture(scope="module")
+def stripes():
+    """Shifted stripes (n, 16, 16) uint8, and where a square of another value is in the last 20 (n, 16, 16)."""
+    rng = np.random.default_rng(0)
+    waves = np.sin(2 * np.pi * (np.arange(16) + rng.integers(0, 8, (80, 1))) / 8)[:, None, :].repeat(16, axis=1)
+    images = (120 + 60 * waves + rng.normal(0, 4, waves.shape)).astype(np.uint8)
+    masks = np.zeros(images.shape, bool)
+    for i in range(60, 80):
+        top, left = rng.integers(1, 9, 2)
+        masks[i, top : top + 6, left : left + 6] = True
+        images[i][masks[i]] = 255 - images[i][masks[i]]
+    return images, masks
+
+
+@pytest.fixture(scope="module")
+def striped(stripes):
+    """An auto-encoder of the stripes."""
+    options = {**SMALL, "max_epochs": 20, "batch_size": 10, "sigma": 8, "false_alarm_rate": None}
+    return FrozenEstimator(Autoencoder(**options).fit(stripes[0][:50]))
+
+
+# By hand
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_orthogonal_projection_is_reached(rng, masked):
+    """f(x) = V V^T x, no anchor: E is least, and near x_0, at V V^T x_0."""
+    V = np.linalg.qr(rng.normal(size=(6, 2)))[0]
+    model = linear_model(V.T, V)
+    X = rng.normal(size=(7, 6))
+    detector = GradientProjection(model, **{**PLAIN, "masked": masked}, n_steps=200 if masked else 20).fit(X)
+    expected = X @ matrix(model).T
+    ends = detector.project(X)
+    if not masked:
+        assert_allclose(ends, expected, atol=1e-6)
+        assert_allclose(-detector.score_samples(X), np.linalg.norm(X - expected, axis=1), rtol=1e-5)
+    residuals = np.linalg.norm(ends - ends @ matrix(model).T, axis=1)
+    assert (residuals < 1e-2 * np.linalg.norm(X - expected, axis=1)).all()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_fixed_step_goes_through_the_model(rng, oblique, masked):
+    """L = r^T r / d with r = (I - A) x: the gradient of d L is 2 (I - A)^T r, not 2 r."""
+    X = rng.normal(size=(4, 5))
+    options = {**PLAIN, "masked": masked, "step": "fixed", "alpha": 0.1, "n_steps": 1}
+    moved = GradientProjection(oblique, **options).fit(X).project(X)
+    A = matrix(oblique)
+    r = X - X @ A.T
+    m = r**2 if masked else 1
+    assert_allclose(moved, X - 0.1 * m * 2 * (r @ (np.eye(5) - A)), rtol=1e-9)
+    assert not np.allclose(moved, X - 0.1 * m * 2 * r, rtol=0.1)
+
+
+def test_two_fixed_steps_with_the_anchor(rng, oblique):
+    X = rng.normal(size=(4, 5))
+    moved = GradientProjection(oblique, alpha=0.1, anchor=0.5, n_steps=2, step="fixed", false_alarm_rate=None).fit(X)
+    moved = moved.project(X)
+    A, x = matrix(oblique), X
+    for _ in range(2):
+        r = x - x @ A.T
+        shift = x - X - 0.1 * r**2 * 2 * (r @ (np.eye(5) - A))
+        x = X + np.sign(shift) * np.maximum(np.abs(shift) - 0.1 * r**2 * 0.5, 0)
+    assert_allclose(moved, x, rtol=1e-9)
+
+
+def test_scores_by_hand(rng, oblique):
+    X = rng.normal(size=(6, 5))
+    for evidence in ("distance", "residual"):
+        detector = GradientProjection(oblique, evidence=evidence, false_alarm_rate=None).fit(X)
+        ends = detector.project(X)
+        target = ends if evidence == "distance" else ends @ matrix(oblique).T
+        assert_allclose(-detector.score_samples(X), np.linalg.norm(X - target, axis=1), rtol=1e-9)
+
+
+def test_the_anchor_keeps_what_has_a_small_slope(rng):
+    """f = 0: E is the sum of x^2 + lambda |x - x_0|, least at x_0 where |x_0| <= lambda / 2, else at lambda / 2."""
+    model = linear_model(np.zeros((1, 4)), np.zeros((4, 1)))
+    X = np.array([[0.1, -0.2, 1.0, -3.0]])
+    detector = GradientProjection(model, anchor=0.6, masked=False, false_alarm_rate=None).fit(X)
+    assert_allclose(detector.project(X), [[0.1, -0.2, 0.3, -0.3]], atol=1e-6)
+
+
+def test_samples_stop_at_the_lowest_training_loss(rng):
+    model = linear_model(np.zeros((1, 4)), np.zeros((4, 1)), lowest_loss=0.5)
+    X = np.array([[0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 4.0]])
+    options = {**PLAIN, "step": "fixed", "alpha": 0.05, "n_steps": 1000}
+    moved = GradientProjection(model, **options).fit(X).project(X)
+    assert_array_equal(moved[0], X[0])
+    loss = (moved[1] ** 2).mean()
+    assert 0.5 * 0.9**2 < loss <= 0.5  # each step leaves 0.9 of x
+
+
+def test_the_line_search_asks_for_no_scale(rng, oblique, monkeypatch):
+    X = rng.normal(size=(5, 5))
+    options = {"anchor": 0, "false_alarm_rate": None}
+    expected = GradientProjection(oblique, **options).fit(X).project(X)
+    losses = Autoencoder._losses
+    monkeypatch.setattr(Autoencoder, "_losses", lambda model, x: 1024 * losses(model, x))
+    assert_allclose(GradientProjection(oblique, **options).fit(X).project(X), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"masked": False}, {"anchor": 0.0}, {"anchor": 0.2, "alpha": 50.0}])
+def test_the_energy_never_rises(stripes, striped, options):
+    images, masks = stripes
+    detector = GradientProjection(striped, **options, false_alarm_rate=None).fit(images[:50])
+    model = striped.estimator
+    start = model._to_tensor(model._embed(model._check_samples(images[60:64], reset=False)))
+    hole = torch.from_numpy(masks[60:64, None].astype(np.float32))
+    for chosen in (None, hole):
+        path = list(detector._descend(start, 0, chosen))
+        energies = torch.stack([energy for _, energy in path])
+        assert (energies.diff(dim=0) <= 0).all()
+        assert (energies[-1] < energies[0]).all()
+        end, anchor = path[-1][0], detector.anchor if chosen is None else 0
+        by_hand = model._losses(end) + anchor * (end - start).abs().mean(dim=(1, 2, 3))
+        assert_allclose(energies[-1], by_hand, rtol=1e-5)
+        assert 0 <= end.min() <= end.max() <= 1
+
+
+# Inpainting
+
+
+def test_rows_outside_the_hole_are_untouched(rng):
+    V = np.linalg.qr(rng.normal(size=(6, 2)))[0]
+    model = linear_model(V.T, V)
+    truth = rng.normal(size=(5, 2)) @ V.T
+    mask = np.zeros((5, 6), bool)
+    mask[np.arange(5), np.arange(5)] = True
+    X = np.where(mask, 9.0, truth)
+    detector = GradientProjection(model, n_steps=50, false_alarm_rate=None).fit(X)
+    filled = detector.inpaint(X, mask)
+    assert_array_equal(filled[~mask], X[~mask])
+    assert_allclose(filled, truth, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 7])
+def test_pixels_outside_the_hole_are_untouched(stripes, striped, n_steps):
+    images, masks = stripes
+    detector = GradientProjection(striped, n_steps=n_steps, false_alarm_rate=None).fit(images[:50])
+    filled = detector.inpaint(images[60:], masks[60:])
+    pixels = images[60:] / np.float32(255)
+    assert filled.dtype == np.float32
+    assert_array_equal(filled[~masks[60:]], pixels[~masks[60:]])
+    assert (n_steps > 0) == (np.abs(filled - pixels)[masks[60:]].mean() > 0.02)
+
+
+def test_other_sizes_and_channels(stripes, striped, flower):
+    detector = GradientProjection(striped, n_steps=2, false_alarm_rate=None).fit(stripes[0][:50])
+    images = [flower[:40, :50], flower[:33, :20]]
+    masks = [np.zeros(image.shape[:2], bool) for image in images]
+    masks[0][10:20, 5:9] = masks[1][0, 0] = True
+    filled = detector.inpaint(images, masks)
+    for image, mask, result in zip(images, masks, filled, strict=True):
+        assert result.shape == image.shape
+        assert_array_equal(result[~mask], (image / np.float32(255))[~mask])
+    assert (filled[0][masks[0]] != (images[0] / np.float32(255))[masks[0]]).any()
+    assert [moved.shape for moved in detector.project(images)] == [(40, 50), (33, 20)]
+
+
+def test_inpainting_takes_defects_out(stripes, striped):
+    """Closer to the sound stripes, by which the defect was made, than the defect is."""
+    images, masks = stripes
+    detector = GradientProjection(striped, n_steps=25, false_alarm_rate=None).fit(images[:50])
+    filled, inside = detector.inpaint(images[60:], masks[60:]), masks[60:]
+    defect = images[60:][inside] / 255
+    error = np.abs(filled[inside] - (1 - defect)).mean()
+    assert error < 0.4 * np.abs(defect - (1 - defect)).mean()
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((1, 16, 16), bool), "mask has length 1, X has 2 samples"),
+        (np.zeros((2, 16, 16)), r"mask.0. is float64 of shape \(16, 16\); accepted is bool"),
+        (np.zeros((2, 16, 17), bool), r"mask.0. is bool of shape \(16, 17\)"),
+    ],
+)
+def test_bad_masks(stripes, striped, mask, message):
+    detector = GradientProjection(striped, false_alarm_rate=None).fit(stripes[0][:50])
+    with pytest.raises(ValueError, match=message):
+        detector.inpaint(stripes[0][:2], mask)
+
+
+# Batches
+
+
+@pytest.mark.parametrize("step", ["line_search", "fixed"])
+def test_batches_do_not_matter(stripes, striped, step):
+    images = stripes[0][16:]
+    detector = GradientProjection(striped, step=step, n_steps=3, false_alarm_rate=None).fit(images)
+    ends = detector.project(images)
+    for n, last in ((1, 6), (16, 64)):
+        parts = [detector.project(images[i : i + n]) for i in range(0, last, n)]
+        assert_array_equal(np.concatenate(parts), ends[:last])
+    assert_array_equal(detector.project(images[::-1]), ends[::-1])
+
+
+def test_batches_of_rows_do_not_matter(rng):
+    X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 6))
+    detector = GradientProjection(Autoencoder((8, 2), max_epochs=3, random_state=0), random_state=0).fit(X)
+    scores = detector.score_samples(X)
+    for n in (1, 16, 64):
+        parts = [detector.score_samples(X[i : i + n]) for i in range(0, 128, n)]
+        assert_array_equal(np.concatenate(parts), scores[:128])
+
+
+# What finds anomalies
+
+
+@pytest.mark.parametrize("options", [{}, {"evidence": "residual"}, {"masked": False}])
+def test_defects_are_found_and_with_an_untrained_network_are_not(stripes, striped, options):
+    images, masks = stripes
+    test, masks = images[52:68], masks[52:68]
+    setting = {"sigma": 8, "n_steps": 8, "false_alarm_rate": None, **options}
+    scores, maps = zip(*GradientProjection(striped, **setting).fit(images[:8]).iter_scores_and_maps(test), strict=True)
+    assert pixel_auroc(masks, np.stack(maps)) > 0.9
+    assert image_auroc(masks.any(axis=(1, 2)), -np.array(scores)) > 0.9
+    untrained = clone(striped.estimator).set_params(max_epochs=0)
+    detector = GradientProjection(untrained, **{**setting, "n_steps": 2}).fit(images[:8])
+    assert pixel_auroc(masks, detector.anomaly_map(test)) < 0.7
+
+
+@pytest.mark.parametrize("loss", ["l2", "ssim"])
+def test_other_losses_and_patches(stripes, loss):
+    images = stripes[0]
+    model = Autoencoder(**SMALL, loss=loss, ssim_window=7, patch_size=12, stride=4)
+    detector = GradientProjection(model, n_steps=3, random_state=0, false_alarm_rate=None).fit(images[:20])
+    start = images[60:] / np.float32(255)
+    moved = np.abs(detector.project(images[60:]) - start)
+    assert 1e-3 < moved.mean() < 0.3
+    still = GradientProjection(FrozenEstimator(detector.model_), n_steps=0, false_alarm_rate=None).fit(images)
+    assert_array_equal(still.project(images[60:]), start)
+
+
+# The model
+
+
+def test_the_model_is_cloned_or_used_as_it_is(stripes, striped):
+    images = stripes[0]
+    model = Autoencoder(**SMALL)
+    detector = GradientProjection(model, n_steps=1, random_state=0, false_alarm_rate=0.2).fit(images[:40])
+    assert not hasattr(model, "network_state_")
+    assert not hasattr(detector.model_, "offset_")
+    assert len(detector.calibration_scores_) == 8
+    state = striped.estimator.network_state_
+    frozen = GradientProjection(striped, n_steps=1, random_state=0, calibration="cv").fit(images[:40])
+    assert frozen.model_ is striped.estimator
+    assert frozen.model_.network_state_ is state
+    assert len(frozen.calibration_scores_) == 40
+    assert_array_equal(frozen.calibration_scores_, np.sort(-frozen.score_samples(images[:40])))
+
+
+def test_refused_models(rng):
+    X = rng.normal(size=(30, 3))
+    with pytest.raises(TypeError, match="model is a IsolationForest, which has no loss to differentiate"):
+        GradientProjection(IsolationForest()).fit(X)
+    with pytest.raises(TypeError, match="model is a IsolationForest"):
+        GradientProjection(FrozenEstimator(IsolationForest(n_estimators=2).fit(X))).fit(X)
+    with pytest.raises(NotFittedError):
+        GradientProjection(FrozenEstimator(Autoencoder())).fit(X)
+    with pytest.raises(ValueError, match="'hidden' parameter"):
+        GradientProjection(Autoencoder("wide")).fit(X)
+
+
+def test_an_error_leaves_the_old_fit(rng):
+    X = rng.normal(size=(60, 3))
+    model = Autoencoder((4, 2), max_epochs=1)
+    detector = GradientProjection(model, false_alarm_rate=0.2, random_state=0).fit(X)
+    before, scores = detector.model_, detector.score_samples(X)
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        detector.fit(X * np.nan)
+    assert detector.model_ is before
+    assert_array_equal(detector.score_samples(X), scores)
+    with pytest.raises(AttributeError, match="anomaly_map"):
+        detector.anomaly_map(X)
+
+
+def test_saved_detectors_score_the_same(rng, tmp_path, oblique):
+    X = rng.normal(size=(60, 5))
+    names = [f"{kind.__module__}.{kind.__name__}" for kind in (GradientProjection, Autoencoder)]
+    for model in (Autoencoder((4, 2), max_epochs=1, random_state=0), oblique):
+        detector = GradientProjection(model, n_steps=3, random_state=0, calibration="cv", false_alarm_rate=0.2).fit(X)
+        assert_array_equal(pickle.loads(pickle.dumps(detector)).score_samples(X), detector.score_samples(X))
+        save(detector, tmp_path / "model.skops")
+        restored = load(tmp_path / "model.skops", trusted=names)
+        assert_array_equal(restored.predict(X), detector.predict(X))
+
+
+@pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+@parametrize_with_checks(
+    [
+        GradientProjection(Autoencoder((4, 2), max_epochs=2)),
+        GradientProjection(Autoencoder((4, 2), max_epochs=2), evidence="residual", step="fixed", n_steps=3),
+    ]
+)
+def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_image_checks([GradientProjection(Autoencoder(**SMALL), n_steps=3)], n_images=12)
+def test_image_detector(detector, check):
+    check(detector)

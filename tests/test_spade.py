@@ -1,0 +1,252 @@
+import pickle
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from sklearn.base import BaseEstimator, clone
+from sklearn.frozen import FrozenEstimator
+
+from skanomaly import PatchCore, PatchFeatures, PretrainedPatchFeatures
+from skanomaly._kernels.galleries import build_galleries, search_gallery
+from skanomaly._kernels.smoothing import resize_matrix
+from skanomaly.datasets import make_surfaces
+from skanomaly.detectors import SPADE
+from skanomaly.metrics import aupro, image_auroc
+from skanomaly.testing import parametrize_with_image_checks
+
+pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+
+
+@pytest.fixture(scope="module")
+def features():
+    return PretrainedPatchFeatures(weights="random", layers=(2, 3, 4), neighborhood=1, image_size=64, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def levels(features, cloth):
+    fitted = clone(features).fit(cloth.X_train)
+    return fitted.transform_levels(cloth.X_train), fitted.transform_levels(cloth.X_test)
+
+
+@parametrize_with_image_checks(
+    [
+        SPADE(
+            PretrainedPatchFeatures(
+                weights="random", layers=(2, 3, 4), neighborhood=1, image_size=64, random_state=0, batch_size=8
+            ),
+            n_neighbors=5,
+            image_score="map",
+        )
+    ],
+    n_images=12,
+)
+def test_common_checks(detector, check):
+    check(detector)
+
+
+def by_hand(train, test, k, kappa, stages):
+    """Return image scores and maps by loops over images and patches."""
+    size = train[0].shape[1:3]
+    pooled, queries = (levels[-1].astype(np.float64).mean(axis=(1, 2)) for levels in (train, test))
+    banks, patches = train[:-1], test[:-1]
+    if stages == "concatenated":
+        banks, patches = ([np.concatenate([enlarge(m, size) for m in maps], axis=3)] for maps in (banks, patches))
+    scores, maps = [], []
+    for i, query in enumerate(queries):
+        order = np.argsort(np.linalg.norm(pooled - query, axis=1))[:k]
+        scores.append(np.mean([np.linalg.norm(pooled[j] - query) for j in order]))
+        grids = []
+        for bank, own in zip(banks, patches, strict=True):
+            gallery = np.concatenate([bank[j].reshape(-1, bank.shape[3]) for j in order])
+            nearest = [np.sort(cdist(row[None], gallery)[0])[:kappa].mean() for row in own[i].reshape(-1, own.shape[3])]
+            grids.append(enlarge(np.reshape(nearest, (1, *own.shape[1:3], 1)), size)[0, ..., 0])
+        maps.append(np.mean(grids, axis=0))
+    return np.array(scores), np.array(maps)
+
+
+def enlarge(maps, size):
+    rows, columns = (resize_matrix(n, m) for n, m in zip(maps.shape[1:3], size, strict=True))
+    return np.einsum("ai,bj,nijd->nabd", rows, columns, maps)
+
+
+@pytest.mark.parametrize(("k", "kappa", "stages"), [(3, 1, "averaged"), (4, 3, "averaged"), (3, 2, "concatenated")])
+def test_scores_and_maps_equal_loops(features, levels, cloth, k, kappa, stages):
+    scores, maps = by_hand(*levels, k, kappa, stages)
+    options = {"n_neighbors": k, "pixel_neighbors": kappa, "stages": stages, "false_alarm_rate": None}
+    detector = SPADE(features, **options).fit(cloth.X_train)
+    np.testing.assert_allclose(-detector.score_samples(cloth.X_test), scores, rtol=1e-9)
+    rendered = [features.fit(cloth.X_train).map_to_image(grid, (64, 64)) for grid in maps]
+    np.testing.assert_allclose(detector.anomaly_map(cloth.X_test), rendered, rtol=1e-5)
+    by_map = SPADE(features, image_score="map", **options).fit(cloth.X_train)
+    np.testing.assert_allclose(-by_map.score_samples(cloth.X_test), maps.max(axis=(1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("stages", ["averaged", "concatenated"])
+@pytest.mark.parametrize("score", ["image", "map"])
+def test_training_images_score_zero(features, cloth, stages, score):
+    detector = SPADE(features, n_neighbors=1, stages=stages, image_score=score, false_alarm_rate=None).fit(
+        cloth.X_train
+    )
+    np.testing.assert_array_equal(detector.score_samples(cloth.X_train), 0)
+    np.testing.assert_array_equal(detector.anomaly_map(cloth.X_train), 0)
+    assert (detector.score_samples(cloth.X_test) < 0).all()
+
+
+@pytest.mark.parametrize("n_neighbors", [3, 50])
+@pytest.mark.parametrize("score", ["image", "map"])
+def test_leave_one_out_is_refitting(features, cloth, n_neighbors, score):
+    X, options = cloth.X_train[:5], {"n_neighbors": n_neighbors, "image_score": score}
+    detector = SPADE(features, **options).fit(X)
+    scores, levels = [], []
+    for i in range(5):
+        refitted = SPADE(features, false_alarm_rate=None, **options).fit(np.delete(X, i, axis=0))
+        scores.append(-refitted.score_samples(X[i : i + 1])[0])
+        levels.append(refitted.anomaly_map(X[i : i + 1]).max())
+    np.testing.assert_allclose(detector.calibration_scores_, np.sort(scores), rtol=1e-12)
+    np.testing.assert_allclose(detector.calibration_levels_, np.sort(levels), rtol=1e-5)
+
+
+def test_with_all_neighbors_the_map_is_patchcores(cloth):
+    """One pixel stage and a gallery of everything: the grid of a full memory bank."""
+    options = {"weights": "random", "neighborhood": 1, "image_size": 64, "random_state": 0}
+    spade = SPADE(PretrainedPatchFeatures(layers=(2, 4), **options), n_neighbors=12, image_score="map")
+    patchcore = PatchCore(PretrainedPatchFeatures(layers=(2,), **options), coreset_ratio=1.0, reweight=False)
+    spade.fit(cloth.X_train), patchcore.fit(cloth.X_train)
+    np.testing.assert_allclose(spade.score_samples(cloth.X_test), patchcore.score_samples(cloth.X_test), rtol=1e-6)
+    np.testing.assert_allclose(spade.anomaly_map(cloth.X_test), patchcore.anomaly_map(cloth.X_test), rtol=1e-5)
+    np.testing.assert_allclose(spade.offset_, patchcore.offset_, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("p", "d", "dtype"), [(1, 3, np.float64), (64, 60, np.float32), (700, 5, np.float32)])
+def test_galleries_equal_loops(rng, p, d, dtype):
+    """Also where an image fills no tile, or several; patches that are not there are never near."""
+    bank, queries = rng.normal(3, 1, (6, p, d)).astype(dtype), rng.normal(3, 2, (40, d)).astype(dtype)
+    queries[0] = bank.mean(axis=(0, 1))
+    queries[1] = 0
+    images = np.array([4, 0, 3])
+    found = search_gallery(build_galleries(bank), images, queries, 3)
+    expected = np.sort(cdist(queries, bank[images].reshape(-1, d)), axis=1)[:, :3]
+    np.testing.assert_allclose(found, expected, rtol=1e-6 if dtype == np.float32 else 1e-12)
+
+
+def test_neighbors_are_capped(features, cloth):
+    detector = SPADE(features).fit(cloth.X_train)
+    assert detector.n_neighbors_ == 12
+    explicit = SPADE(features, n_neighbors=12).fit(cloth.X_train)
+    np.testing.assert_array_equal(detector.score_samples(cloth.X_test), explicit.score_samples(cloth.X_test))
+    assert SPADE(features, n_neighbors=5).fit(cloth.X_train).n_neighbors_ == 5
+
+
+def test_batches_do_not_matter(features, cloth):
+    for stages in ("averaged", "concatenated"):
+        detector = SPADE(features, n_neighbors=4, stages=stages).fit(cloth.X_train)
+        scores, maps = detector.score_samples(cloth.X_test), detector.anomaly_map(cloth.X_test)
+        singles = [detector.score_samples(image[None])[0] for image in cloth.X_test]
+        np.testing.assert_array_equal(scores, singles)
+        np.testing.assert_array_equal(maps[2], detector.anomaly_map(cloth.X_test[2:3])[0])
+
+
+def test_pickles_hold_no_index(features, cloth):
+    detector = SPADE(features, n_neighbors=4).fit(cloth.X_train)
+    restored = pickle.loads(pickle.dumps(detector))
+    assert not hasattr(restored, "_galleries")
+    np.testing.assert_array_equal(restored.anomaly_map(cloth.X_test), detector.anomaly_map(cloth.X_test))
+
+
+@pytest.mark.parametrize("calibration", ["cv", "split"])
+def test_calibration(features, cloth, calibration):
+    detector = SPADE(features, n_neighbors=3, calibration=calibration, random_state=0).fit(cloth.X_train)
+    assert len(detector.calibration_scores_) == {"cv": 12, "split": 2}[calibration]
+    assert len(detector.stage_banks_[0]) == {"cv": 12, "split": 10}[calibration]
+    assert detector.calibration_scores_.min() > 0
+
+
+def test_false_alarms_are_as_promised(rng):
+    """Mean over draws of leave-one-out thresholds on images of one cell; 4 standard errors of a beta-binomial mean."""
+    rates = {"image": [], "map": []}
+    for _ in range(30):
+        X = rng.random((160, 4, 4))
+        for score, found in rates.items():
+            detector = SPADE(RawStages(), n_neighbors=10, image_score=score, false_alarm_rate=0.2).fit(X[:60])
+            found.append((detector.predict(X[60:]) == -1).mean())
+    expected = 1 - np.ceil(61 * 0.8) / 61
+    error = np.sqrt(0.16 / 62 + 0.16 / 100) / np.sqrt(30)
+    for found in rates.values():
+        assert abs(np.mean(found) - expected) < 4 * error
+
+
+class RawStages(BaseEstimator):
+    """Images (4, 4) as they are, and their 2 x 2 blocks."""
+
+    level_shapes_ = [(4, 4, 1), (2, 2, 4)]
+
+    def fit(self, X, y=None):
+        return self
+
+    def check_samples(self, X):
+        return X
+
+    def transform_levels(self, X):
+        blocks = X.reshape(-1, 2, 2, 2, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 2, 2, 4)
+        return [X[..., None].astype(np.float32), blocks.astype(np.float32)]
+
+    def map_to_image(self, grid, size, sigma):
+        return grid.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_neighbors": 0}, "'n_neighbors' parameter of SPADE"),
+        ({"stages": "summed"}, "'stages' parameter of SPADE"),
+        ({"image_score": "max"}, "'image_score' parameter of SPADE"),
+        ({"pixel_neighbors": 1000}, "pixel_neighbors=1000, but a gallery has 192 patches"),
+        ({"pixel_neighbors": 180}, "pixel_neighbors=180, but a gallery has 176 patches"),
+        ({"features__layers": (3,)}, "features has 1 layer"),
+        ({"features": PatchFeatures()}, "'features' parameter of SPADE"),
+    ],
+)
+def test_bad_parameters_leave_the_old_fit(features, cloth, parameters, message):
+    detector = SPADE(clone(features)).fit(cloth.X_train)
+    bank = detector.image_bank_
+    with pytest.raises(ValueError, match=message):
+        detector.set_params(**parameters).fit(cloth.X_train)
+    assert detector.image_bank_ is bank
+
+
+def test_one_image_needs_no_threshold(features, cloth):
+    with pytest.raises(ValueError, match="calibration='loo' needs at least 2 images, got 1"):
+        SPADE(features).fit(cloth.X_train[:1])
+    detector = SPADE(features, false_alarm_rate=None).fit(cloth.X_train[:1])
+    assert detector.n_neighbors_ == 1
+    assert detector.score_samples(cloth.X_train[:1])[0] == 0
+
+
+def test_frozen_features_are_not_refitted(features, cloth):
+    fitted = clone(features).fit(cloth.X_train)
+    detector = SPADE(FrozenEstimator(fitted)).fit(cloth.X_train)
+    assert detector.features_.estimator is fitted
+    np.testing.assert_array_equal(
+        detector.score_samples(cloth.X_test), SPADE(features).fit(cloth.X_train).score_samples(cloth.X_test)
+    )
+
+
+@pytest.mark.weights
+def test_finds_defects_and_its_controls_do_not():
+    """Real weights tell defects apart, by the map better than by the pooled image; the controls do clearly worse."""
+    data = make_surfaces("grid", n_train=16, n_good=8, n_anomalous=15, random_state=0)
+    found = {}
+    for weights in (None, "random"):
+        features = PretrainedPatchFeatures(weights=weights, layers=(2, 3, 4), random_state=0)
+        detector = SPADE(features, image_score="map", false_alarm_rate=None).fit(data.X_train)
+        scores, maps = zip(*detector.iter_scores_and_maps(data.X_test), strict=True)
+        pooled = detector.set_params(image_score="image").score_samples(data.X_test)
+        found[weights] = -np.array(scores), np.stack(maps), -pooled
+    scores, maps, pooled = found[None]
+    auroc, pro = image_auroc(data.y_test, scores), aupro(data.masks_test, maps)
+    assert auroc > 0.85
+    assert pro > 0.8
+    assert 0.6 < image_auroc(data.y_test, pooled) < auroc
+    assert image_auroc(data.y_test, found["random"][0]) < auroc - 0.1
+    assert aupro(data.masks_test, found["random"][1]) < pro - 0.15
+    assert image_auroc(np.random.default_rng(1).permutation(data.y_test), scores) < auroc - 0.15
