@@ -2,7 +2,8 @@
 
 The loop calls np.cov and np.linalg.inv in float64 for every position, as public implementations do. Both start from
 the same array of float32 features. Each dimension runs in a process of its own, whose peak memory is printed; it
-holds the features, too. Where the loop is timed on `--loop-positions` only, its time is extrapolated.
+holds the features, too, and is taken before the loop runs. Where the loop is timed on `--loop-positions` only, its
+time is extrapolated.
 """
 
 import argparse
@@ -71,21 +72,21 @@ def compare(d, options):
     n_positions = _SIDE**2
     fit(make_features(3, 5, d), np.dtype(options.dtype))  # compile
     X = make_features(options.images, n_positions, d)
+    (moments, factor), seconds = best_of(options.repeats, fit, X, np.dtype(options.dtype))
+    scoring = {n: best_of(3, mahalanobis, X[:n], moments.mean, factor)[1] / n for n in (1, 8, 32)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # the loop's inverses are larger than all this
     n_looped = min(options.loop_positions or n_positions, n_positions)
     (means, inverses), loop_seconds = best_of(options.repeats, loop, X, n_looped)
     loop_seconds *= n_positions / n_looped
-    (moments, factor), seconds = best_of(options.repeats, fit, X, np.dtype(options.dtype))
     extrapolated = f" (from {n_looped} positions)" if n_looped < n_positions else ""
     print(f"{options.images} images, {n_positions} positions, d = {d}, stored as {moments.scatter.dtype}")
     print(f"  fit  {seconds:8.3f} s   loop {loop_seconds:8.3f} s{extrapolated}   {loop_seconds / seconds:.1f} x")
     stored, held = moments.scatter.nbytes + moments.mean.nbytes, factor.nbytes
     print(f"  stored {stored / 1e9:.3f} GB = {stored / 2**30:.3f} GiB, factors (in memory only) {held / 1e9:.3f} GB")
-    for n in (1, 8, 32):
-        _, scoring = best_of(3, mahalanobis, X[:n], moments.mean, factor)
-        print(f"  scoring {n:2} at a time: {1e3 * scoring / n:6.2f} ms per image")
+    for n, per_image in scoring.items():
+        print(f"  scoring {n:2} at a time: {1e3 * per_image:6.2f} ms per image")
     print(f"  largest relative error of a distance: {worst_error(X[:8], moments, factor, means, inverses):.1e}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"  peak memory {peak / 1e9:.2f} GB, of which features {X.nbytes / 1e9:.2f} GB")
+    print(f"  peak memory {peak / 1e9:.2f} GB, of which features {X.nbytes / 1e9:.2f} GB", flush=True)
 
 
 def main():
