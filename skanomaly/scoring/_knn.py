@@ -150,7 +150,8 @@ class KNNScorer(BaseDetector):
         """
         self.bank_, self.bank_images_ = bank, images
         self.n_features_in_ = bank.shape[1]
-        self._graph_seed = int(check_random_state(self.random_state).randint(2**31))
+        if self.algorithm == "pynndescent":
+            self._graph_seed = int(check_random_state(self.random_state).randint(2**31))
         self._index = self._build_index()
         return self
 
