@@ -6,11 +6,9 @@ from sklearn.ensemble import IsolationForest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skanomaly import (
-    VAE,
     Autoencoder,
     FitOnNormal,
     GaussianScorer,
-    GradientProjection,
     GreedyCoreset,
     KNNScorer,
     RandomProjection,
@@ -47,8 +45,6 @@ class FitOnNormalOrAll(FitOnNormal):
         GaussianScorer(),
         SparseCodingScorer(),
         Autoencoder((4, 2), max_epochs=2),
-        VAE((4, 2), max_epochs=2),
-        GradientProjection(Autoencoder((4, 2), max_epochs=2)),
         GreedyCoreset(),
         SparseCoding(),
         RandomProjection(),
