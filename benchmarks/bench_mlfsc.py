@@ -10,9 +10,8 @@ import time
 import numpy as np
 from _common import parser, print_machine
 
-from skanomaly import PretrainedPatchFeatures
+from skanomaly import MLFSC, PretrainedPatchFeatures
 from skanomaly.datasets import load_mvtec
-from skanomaly.detectors import MLFSC
 from skanomaly.metrics import image_auroc, pixel_auroc
 
 TAPS = ("/8", "/4", "/2")
@@ -26,7 +25,7 @@ def timed(function, *arguments):
 
 def fit(detector, paths):
     """Fit, print the time and the peak memory of the process so far, and return the detector."""
-    (samples), _ = timed(detector._check_samples, paths, True)
+    samples = detector._check_samples(paths, reset=True)
     _, embedding = timed(detector._embed, samples[: min(8, len(samples))])
     detector, seconds = timed(detector.fit, paths)
     channels, peak = len(detector.dictionaries_), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -9,7 +9,9 @@ _METHODS = {
     "patchcore": "PatchCore",
     "padim": "PaDiM",
     "spade": "SPADE",
+    "mahalanobis": "MahalanobisAD",
     "mlfsc": "MLFSC",
+    "dictionary": "FeatureDictionary",
     "autoencoder": "Autoencoder",
     "vae": "VAE",
 }

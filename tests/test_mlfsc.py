@@ -3,12 +3,12 @@ import pytest
 from sklearn.base import clone
 from sklearn.decomposition import SparseCoder
 
-from skanomaly import PretrainedPatchFeatures
+from skanomaly import MLFSC, PretrainedPatchFeatures
 from skanomaly._kernels.overlaps import add_residuals, cut_patches
 from skanomaly._kernels.sparse_coding import omp_codes, omp_errors
 from skanomaly.datasets import make_surfaces
 from skanomaly.detectors import _mlfsc
-from skanomaly.detectors._mlfsc import MLFSC, _standardize
+from skanomaly.detectors._mlfsc import _standardize
 from skanomaly.metrics import aupro, image_auroc
 from skanomaly.testing import parametrize_with_image_checks
 

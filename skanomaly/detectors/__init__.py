@@ -1,10 +1,12 @@
 """One paper per file."""
 
 from ._autoencoder import Autoencoder
+from ._feature_dictionary import FeatureDictionary
+from ._mahalanobis import MahalanobisAD
 from ._mlfsc import MLFSC
 from ._padim import PaDiM
 from ._patchcore import PatchCore
 from ._spade import SPADE
 from ._vae import VAE
 
-__all__ = ["VAE", "MLFSC", "Autoencoder", "PaDiM", "PatchCore", "SPADE"]
+__all__ = ["VAE", "MLFSC", "Autoencoder", "FeatureDictionary", "MahalanobisAD", "PaDiM", "PatchCore", "SPADE"]

@@ -2,7 +2,11 @@
 
 from importlib import import_module
 
-_HOME = {"PatchFeatures": "_patches", "PretrainedPatchFeatures": "_pretrained"}
+_HOME = {
+    "CropFeatures": "_crops",
+    "PatchFeatures": "_patches",
+    "PretrainedPatchFeatures": "_pretrained",
+}
 
 __all__ = list(_HOME)
 

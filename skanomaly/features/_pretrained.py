@@ -210,6 +210,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         -------
         ndarray of shape (n, h, w, d), float32
         """
+        check_is_fitted(self)
         return self._extract(X, "grid", (*self.grid_shape_, self.n_features_out_))
 
     def transform_levels(self, X):
@@ -232,7 +233,6 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         return [part.reshape(-1, *shape) for part, shape in zip(parts, self.level_shapes_, strict=True)]
 
     def _extract(self, X, output, shape):
-        check_is_fitted(self)
         source = self.check_samples(X)
         values = np.empty((len(source), *shape), np.float32)
         if self.memory is None:
