@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/skanomaly demo $(if $(DATA),--data $(DATA))
 
 test: install
-	SCIPY_ARRAY_API=1 $(BIN)/python -m pytest
+	SCIPY_ARRAY_API=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

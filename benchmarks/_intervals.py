@@ -12,13 +12,8 @@ def intervals(y, scores, masks, maps, *, n_draws=200, random_state=0, max_fpr=0.
 
     Pixel scores are binned by their quantiles, so that a draw is a weighted sum of the images' histograms.
     """
-    rng = np.random.default_rng(random_state)
     y = np.asarray(y)
-    draws = np.zeros((n_draws, len(y)))
-    for kind in (1, -1):
-        indices = np.flatnonzero(y == kind)
-        for row in draws:
-            row += np.bincount(rng.choice(indices, len(indices)), minlength=len(y))
+    draws = _draws(y, n_draws, random_state)
     above = (scores[y == -1][:, None] > scores[y == 1]) + 0.5 * (scores[y == -1][:, None] == scores[y == 1])
     weighted = np.einsum("bi,ij,bj->b", draws[:, y == -1], above, draws[:, y == 1])
     found = {"image_auroc": weighted / (np.sum(y == -1) * np.sum(y == 1))}
@@ -28,6 +23,26 @@ def intervals(y, scores, masks, maps, *, n_draws=200, random_state=0, max_fpr=0.
         found["pixel_auroc"] = _area(_share(negatives), _share(positives))
         found["aupro"] = _area(_share(negatives), np.cumsum(overlap, axis=1) / (draws @ n_regions)[:, None], max_fpr)
     return {name: tuple(np.quantile(values, (0.025, 0.975))) for name, values in found.items()}
+
+
+def paired_pixel_aurocs(y, masks, *maps, n_draws=200, random_state=0):
+    """Return (2.5 %, 97.5 %) of the pixel AUROC of two lists of maps, and of the second's gain on the same draws."""
+    draws, areas = _draws(np.asarray(y), n_draws, random_state), []
+    for found in maps:
+        normal, defect, _, _ = _histograms(masks, found)
+        areas.append(_area(_share(draws @ normal), _share(draws @ defect)))
+    return [tuple(np.quantile(values, (0.025, 0.975))) for values in (*areas, areas[1] - areas[0])]
+
+
+def _draws(y, n_draws, random_state):
+    """Return how often each image is drawn (n_draws, n)."""
+    rng = np.random.default_rng(random_state)
+    draws = np.zeros((n_draws, len(y)))
+    for kind in (1, -1):
+        indices = np.flatnonzero(y == kind)
+        for row in draws:
+            row += np.bincount(rng.choice(indices, len(indices)), minlength=len(y))
+    return draws
 
 
 def _histograms(masks, maps):

@@ -1,5 +1,10 @@
 import importlib.util
+import os
 from pathlib import Path
+
+# Before torch and OpenBLAS are loaded, and for child processes: the threads of several test processes would wait for
+# each other longer than small networks take. numba keeps its threads.
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 import numpy as np
 import pytest

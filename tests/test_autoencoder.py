@@ -24,15 +24,6 @@ LINEAR = {"activation": "linear", "noise": 0}
 SMALL = {"image_size": 16, "max_epochs": 3, "lr": 3e-3, "batch_size": 4, "random_state": 0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Several threads wait for each other longer than these small networks take."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 @pytest.fixture(scope="module")
 def plane():
     """Rows near a curved surface, and rows with the same columns, each shuffled by itself."""

@@ -20,15 +20,6 @@ SMALL = {"image_size": 16, "max_epochs": 3, "lr": 3e-3, "batch_size": 4, "random
 PLAIN = {"anchor": 0, "masked": False, "false_alarm_rate": None}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Several threads wait for each other longer than these small networks take."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 def linear_model(encoder, decoder, lowest_loss=0.0):
     """Return an auto-encoder x -> decoder encoder x of rows, its weights set by hand, that does not scale rows."""
     k, d = encoder.shape

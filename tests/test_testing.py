@@ -1,9 +1,7 @@
 """The common checks: every detector passes them, and broken ones do not."""
 
-import numba
 import numpy as np
 import pytest
-import torch
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,17 +15,6 @@ DETECTORS = [
     PaDiM(FEATURES, n_channels=10, random_state=0),
     Autoencoder(image_size=16, max_epochs=3, lr=3e-3, batch_size=4, random_state=0),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Several threads wait for each other longer than these small networks take."""
-    threads = torch.get_num_threads(), numba.get_num_threads()
-    numba.set_num_threads(1)  # first: this starts numba's threads, which changes torch's number
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads[0])
-    numba.set_num_threads(threads[1])
 
 
 @parametrize_with_image_checks(DETECTORS, n_images=12)

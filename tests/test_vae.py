@@ -20,15 +20,6 @@ SMALL = {"image_size": 16, "code_size": 8, "max_epochs": 3, "lr": 3e-3, "batch_s
 SCORES = ("elbo", "reconstruction", "unregularized")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Several threads wait for each other longer than these small networks take."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 @pytest.fixture(scope="module")
 def curve():
     """Rows near a curved surface, and rows with the same columns, each shuffled by itself."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import timm
 import torch
 from safetensors.torch import load_file
 
@@ -127,6 +126,8 @@ def _load_module(name, weights, seed):
 
 
 def _create(name, **options):
+    import timm  # takes as long to load as torch: only who uses a backbone pays
+
     module = timm.create_model(name, **options)
     if not hasattr(module, "forward_intermediates"):
         raise ValueError(f"backbone={name!r} gives no intermediate features in timm {timm.__version__}.")
@@ -134,6 +135,8 @@ def _create(name, **options):
 
 
 def _check_name(name):
+    import timm
+
     known = timm.list_models()
     if name.split(".")[0] not in known:
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
