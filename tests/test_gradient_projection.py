@@ -141,8 +141,8 @@ def test_the_line_search_asks_for_no_scale(rng, oblique, monkeypatch):
     X = rng.normal(size=(5, 5))
     options = {"anchor": 0, "false_alarm_rate": None}
     expected = GradientProjection(oblique, **options).fit(X).project(X)
-    losses = Autoencoder._losses
-    monkeypatch.setattr(Autoencoder, "_losses", lambda model, x: 1024 * losses(model, x))
+    compare = Autoencoder._compare
+    monkeypatch.setattr(Autoencoder, "_compare", lambda model, x, restored: 1024 * compare(model, x, restored))
     assert_allclose(GradientProjection(oblique, **options).fit(X).project(X), expected, rtol=1e-9)
 
 

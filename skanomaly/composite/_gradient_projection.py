@@ -278,10 +278,9 @@ class GradientProjection(BaseDetector):
         """Return L (n,), the gradient of d L, and the residual, both of the shape of x."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            losses = self.model_._losses(x)
+            losses, restored = self.model_._losses_and_restored(x)
             (gradient,) = torch.autograd.grad(losses.sum(), x)
-        with torch.no_grad():
-            return losses.detach(), x[0].numel() * gradient, x - self.model_._reconstruct(x)
+        return losses.detach(), x[0].numel() * gradient, (x - restored).detach()
 
     def _descend(self, start, padding, hole=None):
         """Yield x and E(x) of every sample, from the start on; those in the padding stay."""

@@ -62,8 +62,9 @@ class Autoencoder(ReconstructionDetector):
                  difference of pretrained feature maps
     ===========  =======================================  ==================================
 
-    and the score its maximum or mean. With `patch_size` the network sees overlapping patches of the image, and losses,
-    maps and reconstructions are averaged where these overlap: for textures.
+    and the score its maximum or mean. By default the network sees overlapping patches of the image, and losses,
+    maps and reconstructions are averaged where these overlap: few images are many patches. ``patch_size=None`` shows it
+    the whole, for parts that always lie at the same place.
 
     Parameters
     ----------
@@ -95,11 +96,12 @@ class Autoencoder(ReconstructionDetector):
         Images: height and width they are resized to (antialiased bilinear), in pixels, from 8 on.
     gray : bool, default=False
         Images: average the colours. Where the training images have one channel, colours are averaged in any case.
-    patch_size : int or None, default=None
-        Images: side of the patches that the network sees, in pixels of the resized image; None for the whole.
+    patch_size : int, "auto" or None, default="auto"
+        Images: side of the patches that the network sees, in pixels of the resized image; None for the whole, "auto"
+        for 32, but the whole of images below 64.
     stride : int or None, default=None
-        Images: largest distance of neighbouring patches, which are spread evenly from border to border; None is a
-        quarter of `patch_size`.
+        Images: largest distance of neighbouring patches, which are spread evenly from border to border; None is half
+        of `patch_size`.
     ssim_window, ssim_c1, ssim_c2 : int, float, float, default=11, 0.01, 0.03
         Images: side of the windows of SSIM, odd, and its constants, for a range of the pixels of 1, whatever the range
         of the image was. The values are those of Bergmann et al.; usual are 1e-4 and 9e-4.
@@ -113,9 +115,9 @@ class Autoencoder(ReconstructionDetector):
     image_score : {"max", "mean"}, default="max"
         Images: the score is the maximum of the smoothed map at `image_size`, or the mean of the map.
     max_epochs : int or "auto", default="auto"
-        "auto" makes 2,000 training steps on rows, but 5 to 200 epochs; 1,000 on images, but 10 to 200 epochs.
+        "auto" makes 2,000 training steps on rows, but 5 to 200 epochs; 1,000 on images, but 2 to 200 epochs.
     batch_size : int or "auto", default="auto"
-        "auto" is 16 images, or a hundredth of the training rows, but 32 to 512.
+        "auto" is 16 images or patches, or a hundredth of the training rows, but 32 to 512.
     lr : float, default=1e-3
         Of Adam.
     weight_decay : float, default=0.0
@@ -228,7 +230,7 @@ class Autoencoder(ReconstructionDetector):
         code_size=100,
         image_size=128,
         gray=False,
-        patch_size=None,
+        patch_size="auto",
         stride=None,
         ssim_window=11,
         ssim_c1=0.01,
@@ -331,7 +333,7 @@ class Autoencoder(ReconstructionDetector):
 
     def _check_for_images(self, source):
         if self.loss == "ssim":
-            side = self.patch_size or min(_pair(self.image_size))
+            side = self._patch_side() or min(_pair(self.image_size))
             if self.ssim_window % 2 == 0 or not 3 <= self.ssim_window <= side:
                 raise ValueError(f"ssim_window={self.ssim_window}; accepted are odd numbers from 3 to {side}.")
         if self.loss == "feature":
@@ -382,11 +384,7 @@ class Autoencoder(ReconstructionDetector):
     def _restore(self, x):
         return self._module()(x)
 
-    def _sample_losses(self, x):
-        return self._compare(x, self._restore(x))
-
     def _compare(self, x, restored):
-        """Return L (n,) of samples and their reconstructions."""
         losses = self._difference(x, restored).flatten(1).mean(dim=1)
         if self.loss == "feature":
             losses = losses + self.feature_weight * self._feature_difference(x, restored)

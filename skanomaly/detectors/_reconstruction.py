@@ -22,7 +22,8 @@ from ..features._patches import _SIGMA_SIDE, _pair
 _SCORING_LEN = {"rows": 256, "images": 4}  # samples per padded pass
 _DTYPE = {"rows": torch.float64, "images": torch.float32}  # of scoring; training is float32
 _N_STEPS = {"rows": 2000, "images": 1000}  # of the optimiser, where max_epochs="auto"
-_EPOCHS = {"rows": (5, 200), "images": (10, 200)}  # fewest and most of them
+_EPOCHS = {"rows": (5, 200), "images": (2, 200)}  # fewest and most of them
+_PATCH_SIDE = 32  # where patch_size="auto"
 _BATCH_SIZES = {"rows": (32, 512), "images": (16, 16)}  # smallest and largest, where batch_size="auto"
 
 
@@ -37,11 +38,12 @@ class ReconstructionDetector(BaseDetector):
     - ``_build()``: the untrained `EncoderDecoder` for inputs of shape ``network_shape_``;
     - ``_training_loss(x, generator)``: what is minimised, a scalar;
     - ``_restore(x)``: the reconstruction, of the shape of x;
-    - ``_sample_losses(x)``: the reconstruction loss L_r of every sample (n,);
+    - ``_compare(x, restored)``: the reconstruction loss L_r of every sample (n,);
     - ``_evidence(x)``: scores (n,) of rows, residual maps (n, H, W) of images.
 
     ``self._module()`` is the network. Once the detector is fitted, `_reconstruct`, `_losses` and `_residuals` are the
-    last three for whole samples, differentiable with respect to x, with all parameters frozen; ``_embed(samples)``,
+    last three for whole samples (`_losses_and_restored` the first two at once), differentiable with respect to x, with
+    all parameters frozen; ``_embed(samples)``,
     ``_to_tensor`` and ``_to_samples`` lead to x and back.
     """
 
@@ -49,7 +51,7 @@ class ReconstructionDetector(BaseDetector):
         **BaseDetector._parameter_constraints,
         "image_size": [Interval(Integral, 8, None, closed="left"), tuple],
         "gray": ["boolean"],
-        "patch_size": [Interval(Integral, 8, None, closed="left"), None],
+        "patch_size": [Interval(Integral, 8, None, closed="left"), StrOptions({"auto"}), None],
         "stride": [Interval(Integral, 1, None, closed="left"), None],
         "sigma": [Interval(Real, 0, None, closed="left")],
         "image_score": [StrOptions({"max", "mean"})],
@@ -118,10 +120,11 @@ class ReconstructionDetector(BaseDetector):
             raise ValueError(
                 f"image_size={self.image_size!r}; accepted is one side or (height, width), in pixels, from 8 on."
             )
-        if self.patch_size is not None and self.patch_size > min(size):
+        side = self._patch_side()
+        if side is not None and side > min(size):
             raise ValueError(f"patch_size={self.patch_size} is larger than image_size={self.image_size}.")
-        if self.patch_size is not None and (self.stride or 0) > self.patch_size:
-            raise ValueError(f"stride={self.stride} leaves gaps between patches of patch_size={self.patch_size}.")
+        if side is not None and (self.stride or 0) > side:
+            raise ValueError(f"stride={self.stride} leaves gaps between patches of patch_size={side}.")
 
     def _embed(self, samples):
         if self.kind_ == "rows":
@@ -191,8 +194,8 @@ class ReconstructionDetector(BaseDetector):
 
     def _network_shape(self, Z):
         """Return the shape (d,) or (C, H, W) of what the network sees of embedded samples."""
-        patchwise = self.kind_ == "images" and self.patch_size is not None
-        return (Z.shape[1], self.patch_size, self.patch_size) if patchwise else Z.shape[1:]
+        side = self._patch_side()
+        return Z.shape[1:] if side is None else (Z.shape[1], side, side)
 
     def _first_network(self, Z, warm, generator):
         """Return the network that training starts from, on its device."""
@@ -208,7 +211,7 @@ class ReconstructionDetector(BaseDetector):
         """Return training or validation samples in the form that `fit_loop` takes batches of."""
         x = self._to_tensor(Z).float()
         corners = self._corners()
-        return x if corners is None else PatchSamples(x, corners, self.patch_size)
+        return x if corners is None else PatchSamples(x, corners, self._patch_side())
 
     def _train(self, data, held_out, generator):
         batch_size = self.batch_size
@@ -250,15 +253,21 @@ class ReconstructionDetector(BaseDetector):
         return self._average(self._restore(self._split(x)))
 
     def _losses(self, x):
-        losses = self._sample_losses(self._split(x))
-        return losses.view(len(x), -1).mean(dim=1)
+        return self._losses_and_restored(x)[0]
+
+    def _losses_and_restored(self, x):
+        """Return L_r (n,) of samples, and their reconstructions, which one pass gives together."""
+        patches = self._split(x)
+        restored = self._restore(patches)
+        losses = self._compare(patches, restored)
+        return losses.view(len(x), -1).mean(dim=1), self._average(restored)
 
     def _residuals(self, x):
         return self._average(self._evidence(self._split(x)))
 
     def _split(self, x):
         corners = self._corners()
-        return x if corners is None else split_patches(x, corners, self.patch_size)
+        return x if corners is None else split_patches(x, corners, self._patch_side())
 
     def _average(self, values):
         corners = self._corners()
@@ -266,9 +275,16 @@ class ReconstructionDetector(BaseDetector):
 
     def _corners(self):
         """Return the corners of the patches that the network sees, None where it sees whole samples."""
-        if self.kind_ == "rows" or self.patch_size is None:
+        side = self._patch_side()
+        return None if side is None else patch_corners(_pair(self.image_size), side, self.stride or side // 2)
+
+    def _patch_side(self):
+        """Return the side of the patches that the network sees, None where it sees whole samples."""
+        if self.kind_ == "rows":
             return None
-        return patch_corners(_pair(self.image_size), self.patch_size, self.stride or max(self.patch_size // 4, 1))
+        if self.patch_size == "auto":
+            return _PATCH_SIDE if min(_pair(self.image_size)) >= 2 * _PATCH_SIDE else None
+        return self.patch_size
 
     def _module(self):
         """Return the fitted network: frozen, in evaluation mode, in the dtype of scoring."""

@@ -39,8 +39,8 @@ class VAE(ReconstructionDetector):
 
     **Rows** are standardised, column by column. **Images** have a map of A + M (or M) of every pixel, summed over the
     channels, smoothed by `sigma`; the score is its maximum or mean. KL is one number per image: it is in no map, and
-    "elbo" adds its share per pixel to the score, so that the mean is L per pixel. With `patch_size`, L_r, KL and maps
-    are averages over patches.
+    "elbo" adds its share per pixel to the score, so that the mean is L per pixel. By default the network sees
+    overlapping patches, and L_r, KL and maps are averages over these.
 
     Parameters
     ----------
@@ -63,19 +63,20 @@ class VAE(ReconstructionDetector):
         Images: height and width they are resized to (antialiased bilinear), in pixels, from 8 on.
     gray : bool, default=False
         Images: average the colours. Where the training images have one channel, colours are averaged in any case.
-    patch_size : int or None, default=None
-        Images: side of the patches that the network sees, in pixels of the resized image; None for the whole.
+    patch_size : int, "auto" or None, default="auto"
+        Images: side of the patches that the network sees, in pixels of the resized image; None for the whole, "auto"
+        for 32, but the whole of images below 64.
     stride : int or None, default=None
-        Images: largest distance of neighbouring patches, which are spread evenly from border to border; None is a
-        quarter of `patch_size`.
+        Images: largest distance of neighbouring patches, which are spread evenly from border to border; None is half
+        of `patch_size`.
     sigma : float, default=4.0
         Images: of the smoothing of maps, in pixels of a 224-pixel side.
     image_score : {"max", "mean"}, default="max"
         Images: the score is the maximum of the smoothed map at `image_size`, or the mean of the map.
     max_epochs : int or "auto", default="auto"
-        "auto" makes 2,000 training steps on rows, but 5 to 200 epochs; 1,000 on images, but 10 to 200 epochs.
+        "auto" makes 2,000 training steps on rows, but 5 to 200 epochs; 1,000 on images, but 2 to 200 epochs.
     batch_size : int or "auto", default="auto"
-        "auto" is 16 images, or a hundredth of the training rows, but 32 to 512.
+        "auto" is 16 images or patches, or a hundredth of the training rows, but 32 to 512.
     lr : float, default=1e-3
         Of Adam.
     weight_decay : float, default=0.0
@@ -167,7 +168,7 @@ class VAE(ReconstructionDetector):
         anomaly_score="reconstruction",
         image_size=128,
         gray=False,
-        patch_size=None,
+        patch_size="auto",
         stride=None,
         sigma=4.0,
         image_score="max",
@@ -273,11 +274,11 @@ class VAE(ReconstructionDetector):
     def _restore(self, x):
         return self._module().decode(self._posterior(x)[0])
 
-    def _sample_losses(self, x):
-        return (self._normalizer(x) + self._deviations(x)).flatten(1).sum(dim=1)
+    def _compare(self, x, restored):
+        return (self._normalizer(x) + self._deviations(x, restored)).flatten(1).sum(dim=1)
 
     def _evidence(self, x):
-        terms = self._deviations(x)
+        terms = self._deviations(x, self._restore(x))
         if self.anomaly_score != "unregularized":
             terms = terms + self._normalizer(x)
         return terms.sum(dim=1)
@@ -286,9 +287,9 @@ class VAE(ReconstructionDetector):
         """Return A of one value, a scalar."""
         return _normalizer(self.decoder_variance_, x)
 
-    def _deviations(self, x):
+    def _deviations(self, x, restored):
         """Return M, of the shape of x."""
-        return (x - self._restore(x)).square() / (2 * self.decoder_variance_)
+        return (x - restored).square() / (2 * self.decoder_variance_)
 
     def _divergences(self, x):
         """Return KL (n,) of whole samples."""
