@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-_BLOCK = 127  # samples summed up before they are added to the scatter: 128 rows with the step of the mean
+_BLOCK = 67  # samples summed up before they are added to the scatter: 68 rows with the step of the mean
 _LANES = 16  # tiles are padded to a multiple of this, so that loops over columns leave no remainder
 _GROUP = 64  # samples that one thread solves for while a factor is in its cache
 _CHUNK_BYTES = 2**27  # of float64 factors held at a time while samples are left out
