@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skanomaly import load, save
 from skanomaly.composite import GradientProjection
-from skanomaly.detectors import Autoencoder
+from skanomaly.detectors import VAE, Autoencoder
 from skanomaly.metrics import image_auroc, pixel_auroc
 from skanomaly.testing import parametrize_with_image_checks
 
@@ -162,6 +162,34 @@ def test_the_energy_never_rises(stripes, striped, options):
         by_hand = model._losses(end) + anchor * (end - start).abs().mean(dim=(1, 2, 3))
         assert_allclose(energies[-1], by_hand, rtol=1e-5)
         assert 0 <= end.min() <= end.max() <= 1
+
+
+def test_a_vae_is_projected_as_its_mean_decoder_is(rng, oblique):
+    """L_r is a constant plus d / (2 gamma) times the mean squared residual: no variance changes the projection."""
+    X = rng.normal(size=(6, 5))
+    expected = GradientProjection(oblique, anchor=0.1, false_alarm_rate=None).fit(X)
+    linear = oblique.estimator
+    for variance in (0.01, 4.0):
+        vae = VAE((2,), decoder_variance=variance, max_epochs=0, false_alarm_rate=None, random_state=0).fit(X)
+        weight = np.concatenate([linear.network_state_["encoder.0.weight"], np.zeros((2, 5), "f4")])
+        state = {"encoder.0.weight": weight, "encoder.0.bias": np.zeros(4, "f4"), "decoder.0.bias": np.zeros(5, "f4")}
+        vae.network_state_ = {**state, "decoder.0.weight": linear.network_state_["decoder.0.weight"]}
+        vae.mean_, vae.scale_ = linear.mean_, linear.scale_
+        vae.lowest_loss_ = 5 / 2 * np.log(2 * np.pi * variance)  # of residual 0
+        del vae._network
+        detector = GradientProjection(FrozenEstimator(vae), anchor=0.1, false_alarm_rate=None).fit(X)
+        assert_allclose(detector.project(X), expected.project(X), rtol=1e-6)
+        assert_allclose(detector.score_samples(X), expected.score_samples(X), rtol=1e-6)
+
+
+def test_a_vae_of_images(stripes):
+    """Defects move most; the energy of every step goes through the mean of the code and is no matter of chance."""
+    images, masks = stripes
+    model = VAE(**{**SMALL, "max_epochs": 20, "batch_size": 10}, code_size=8, false_alarm_rate=None).fit(images[:50])
+    detector = GradientProjection(FrozenEstimator(model), sigma=0, false_alarm_rate=None).fit(images[:50])
+    maps = detector.anomaly_map(images[60:])
+    assert maps[masks[60:]].mean() > 2 * maps[~masks[60:]].mean()
+    assert_array_equal(detector.anomaly_map(images[60:]), maps)
 
 
 # Inpainting

@@ -30,9 +30,11 @@ class GradientProjection(BaseDetector):
 
     .. math:: E(x) = L(x) + \lambda \frac{1}{d} \|x - x_0\|_1,
 
-    d the number of values of x, which leaves alone what is normal. The gradient goes *through* f: for the mean squared
-    residual r = x - f(x), it is :math:`\frac{2}{d} (I - J_f(x))^T r`. A step moves along the gradient g of d L, where
-    the residual is large, and shrinks the distance to :math:`x_0` by the anchor's share (a proximal step),
+    d the number of values of x, which leaves alone what is normal. L is the loss of the `Autoencoder`; that of a `VAE`
+    with decoder variance :math:`\gamma` is its reconstruction term in units of :math:`d / 2 \gamma`, up to a constant
+    the mean squared residual. The gradient goes *through* f: for the mean squared residual r = x - f(x), it is
+    :math:`\frac{2}{d} (I - J_f(x))^T r`. A step moves along the gradient g of d L, where the residual is large, and
+    shrinks the distance to :math:`x_0` by the anchor's share (a proximal step),
 
     .. math:: x \leftarrow x_0 + \mathrm{soft}(x - x_0 - a\, m \odot g,\ a \lambda m), \qquad m = r \odot r,
 
@@ -55,7 +57,7 @@ class GradientProjection(BaseDetector):
         Length of steps. "line_search": the first step that is tried changes no value by more than `alpha` times the
         largest residual. "fixed": the factor a.
     anchor : float, default=0.05
-        :math:`\lambda`, in units of the model's loss per unit of x. It keeps values from moving whose slope is lower.
+        :math:`\lambda`, in units of L per unit of x. It keeps values from moving whose slope is lower.
     n_steps : int, default=25
         Most steps of a sample.
     masked : bool, default=True
@@ -97,7 +99,8 @@ class GradientProjection(BaseDetector):
     -----
     The published values are alpha = 0.5, lambda = 0.05 and 25 steps; the scale of the loss, without which a fixed alpha
     means little, is not known. With L the mean squared residual and m in it, a fixed step of 0.5 hardly moves residuals
-    below 0.3; the line search makes the default work.
+    below 0.3; the line search makes the default work. In nats, as published, the loss of a VAE grows with
+    :math:`1 / \gamma`, and a small variance switches the anchor off; our unit keeps it.
 
     References
     ----------
@@ -279,6 +282,7 @@ class GradientProjection(BaseDetector):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             losses, restored = self.model_._losses_and_restored(x)
+            losses = losses / self.model_._loss_unit
             (gradient,) = torch.autograd.grad(losses.sum(), x)
         return losses.detach(), x[0].numel() * gradient, (x - restored).detach()
 
@@ -291,7 +295,7 @@ class GradientProjection(BaseDetector):
             alpha=self.alpha,
             anchor=self.anchor if hole is None else 0.0,
             n_steps=self.n_steps,
-            lowest_loss=self.model_.lowest_loss_,
+            lowest_loss=self.model_.lowest_loss_ / self.model_._loss_unit,
             line_search=self.step == "line_search",
             limits=(0, 1) if self._makes_maps else None,
             padding=padding,

@@ -262,6 +262,11 @@ class ReconstructionDetector(BaseDetector):
         losses = self._compare(patches, restored)
         return losses.view(len(x), -1).mean(dim=1), self._average(restored)
 
+    @property
+    def _loss_unit(self):
+        """What L_r is divided by to be of the scale of a mean squared residual, as it is here."""
+        return 1.0
+
     def _residuals(self, x):
         return self._average(self._evidence(self._split(x)))
 

@@ -1,5 +1,6 @@
 """Variational auto-encoders for rows and images."""
 
+from math import prod
 from numbers import Integral, Real
 
 import torch
@@ -273,6 +274,10 @@ class VAE(ReconstructionDetector):
 
     def _restore(self, x):
         return self._module().decode(self._posterior(x)[0])
+
+    @property
+    def _loss_unit(self):
+        return prod(self.network_shape_) / (2 * self.decoder_variance_)
 
     def _compare(self, x, restored):
         return (self._normalizer(x) + self._deviations(x, restored)).flatten(1).sum(dim=1)
