@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skanomaly import load, save
 from skanomaly.composite import GradientProjection
+from skanomaly.composite._gradient_projection import _descend
 from skanomaly.detectors import VAE, Autoencoder
 from skanomaly.metrics import image_auroc, pixel_auroc
 from skanomaly.testing import parametrize_with_image_checks
@@ -125,6 +126,33 @@ def test_the_anchor_keeps_what_has_a_small_slope(rng):
     X = np.array([[0.1, -0.2, 1.0, -3.0]])
     detector = GradientProjection(model, anchor=0.6, masked=False, false_alarm_rate=None).fit(X)
     assert_allclose(detector.project(X), [[0.1, -0.2, 0.3, -0.3]], atol=1e-6)
+
+
+def pulled_to(target, seen):
+    """Return an evaluation of L, the mean of (x - target)^2, that notes where it was asked."""
+
+    def evaluate(x):
+        seen.append(x)
+        r = x - target
+        return r.square().mean(dim=1), 2 * r, r
+
+    return evaluate
+
+
+def test_images_stay_within_their_range():
+    start, settings = torch.full((1, 3), 0.5), {"alpha": 0.5, "anchor": 0.0, "n_steps": 50, "lowest_loss": -1.0}
+    settings |= {"weigh": torch.ones_like, "line_search": True, "padding": 0}
+    for limits, expected in ((None, [-2.0, 0.25, 3.0]), ((0, 1), [0.0, 0.25, 1.0])):
+        *_, (end, _) = _descend(start, pulled_to(torch.tensor([-2.0, 0.25, 3.0]), []), limits=limits, **settings)
+        assert_allclose(end[0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("weigh", [torch.ones_like, torch.square])
+def test_the_first_trial_moves_no_value_further_than_alpha_residuals(weigh):
+    seen, target = [], torch.tensor([0.0, 0.1, 40.0])
+    settings = {"alpha": 0.3, "anchor": 0.0, "n_steps": 1, "lowest_loss": 0.0, "line_search": True, "limits": None}
+    list(_descend(torch.zeros(1, 3), pulled_to(target, seen), weigh, padding=0, **settings))
+    assert_allclose(seen[1].abs().max(), 0.3 * 40, rtol=1e-6)
 
 
 def test_samples_stop_at_the_lowest_training_loss(rng):
