@@ -19,7 +19,7 @@ from .._torch.training import fit_loop, gradient_step, hold_out, mean_loss
 from ..base import BaseDetector, stack_if_equal
 from ..features._patches import _SIGMA_SIDE, _pair
 
-_SCORING_LEN = {"rows": 256, "images": 4}  # samples per padded pass
+_SCORING_LEN = {"rows": 1024, "images": 4}  # samples per padded pass
 _DTYPE = {"rows": torch.float64, "images": torch.float32}  # of scoring; training is float32
 _N_STEPS = {"rows": 2000, "images": 1000}  # of the optimiser, where max_epochs="auto"
 _EPOCHS = {"rows": (5, 200), "images": (2, 200)}  # fewest and most of them
