@@ -55,10 +55,11 @@ def load(name, folder, n_test=None, seed=0):
     return data
 
 
-def detectors(name, image_size, seed=0):
-    """Yield the fitted model's detector and its projection, both unfitted on thresholds."""
+def detectors(name, options):
+    """Return a model and its projection, both without thresholds."""
     kind, parameters, _ = MODELS[name]
-    model = kind(**parameters, image_size=image_size, false_alarm_rate=None, random_state=seed)
+    common = {"image_size": options.image_size, "false_alarm_rate": None, "random_state": options.seed}
+    model = kind(**parameters, **common, patch_size=None if options.whole else "auto")
     return model, GradientProjection(FrozenEstimator(model), false_alarm_rate=None)
 
 
@@ -69,7 +70,7 @@ def run_table(name, options):
     masks = [_nearest(np.asarray(mask), size) for mask in data.masks_test]
     shown = []
     for model_name in options.models:
-        model, projection = detectors(model_name, options.image_size, options.seed)
+        model, projection = detectors(model_name, options)
         start = time.perf_counter()
         model.fit(data.X_train)
         fitted = time.perf_counter() - start
@@ -129,7 +130,7 @@ def run_cost(options):
     data = load("screw", options.data)
     train, test = data.X_train[:64], data.X_test[:64]
     for name in options.models:
-        model, projection = detectors(name, options.image_size)
+        model, projection = detectors(name, options)
         model.set_params(max_epochs=10).fit(train)
         projection.fit(train)
         projection.project(test[:1])
@@ -157,6 +158,7 @@ def main():
     options.add_argument("--image-size", type=int, default=128)
     options.add_argument("--map-size", type=int, default=128)
     options.add_argument("--test-images", type=int, help="score so many of each set only, evenly chosen")
+    options.add_argument("--whole", action="store_true", help="networks see whole images, not patches")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--pictures", type=Path, help="folder for a figure of each set")
     options.add_argument("--child", action="store_true", help="in this process")
