@@ -26,6 +26,7 @@ DETECTORS = {  # name: (class, parameters)
     "MahalanobisAD": ("MahalanobisAD", {}),
     "MLFSC": ("MLFSC", {}),
     "FeatureDictionary": ("FeatureDictionary", {}),
+    "1000 clusters": ("FeatureDictionary", {"n_clusters": 1000}),
 }
 SETS = {  # name: (folder or surface, training images)
     "screw 80": ("mvtec_screw", 80),

@@ -2,8 +2,8 @@
 
 ``table``: each of the four models is fitted once with its defaults and scored as it is and by `GradientProjection` (the
 same fitted model, frozen). Defaults were chosen on procedural surfaces of other seeds, none of the sets below. A
-defective image is compared at `--map-size`; brackets are 95 % bootstrap intervals over test images, the last column
-that of the difference between the two rows on the same draws. ``cost``: seconds per image and memory of projections of
+defective image is compared at `--map-size`; brackets are 95 % bootstrap intervals over test images, those of the
+gain on the same draws for both. ``cost``: seconds per image and memory of projections of
 1, 16 and 64 images, and their largest difference from each other.
 """
 

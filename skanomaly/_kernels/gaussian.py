@@ -25,6 +25,10 @@ class Moments(NamedTuple):
     mean: np.ndarray  # (P, d) float64
     scatter: np.ndarray  # (P, d (d + 1) / 2), packed
 
+    def copy(self):
+        """Return moments that can be changed in place without changing these."""
+        return self._replace(mean=self.mean.copy(), scatter=self.scatter.copy())
+
 
 def empty_moments(n_positions, n_features, dtype):
     """Return the `Moments` of no samples; `dtype` is that of the scatter, float32 or float64."""
@@ -81,14 +85,7 @@ def mahalanobis(X, mean, factor):
 
 
 def leave_one_out(X, moments, weight, ridge):
-    r"""Return the Mahalanobis distances (n, P) of the samples behind the moments, each by the Gaussian of the others.
-
-    Without sample i, at deviation :math:`\delta` from the mean of all n, the mean moves by
-    :math:`-\delta / (n - 1)` and the scatter loses :math:`\frac{n}{n - 1} \delta \delta^T`. With A the covariance
-    made of the scatter of all, :math:`c = \frac{n}{n - 1}` times `weight` and :math:`q = \delta^T A^{-1} \delta`,
-    the formula of Sherman and Morrison gives
-
-    .. math:: M_i^2 = \Bigl( \frac{n}{n - 1} \Bigr)^2 \frac{q}{1 - c q}
+    """Return the Mahalanobis distances (n, P) of the samples behind the moments, each by the Gaussian of the others.
 
     Parameters
     ----------
@@ -103,17 +100,43 @@ def leave_one_out(X, moments, weight, ridge):
     ndarray of shape (n, P), float64
         NaN where the covariance without the sample is singular.
     """
-    ratio = moments.count / (moments.count - 1)
     distances = np.empty(X.shape[:2])
     step = max(1, _CHUNK_BYTES // (8 * moments.scatter.shape[1]))
     for start in range(0, X.shape[1], step):
         part = slice(start, start + step)
         factor, _ = factorize(moments.scatter[part], weight, ridge, np.float64)  # 1 - c q loses digits
         squared = _squared_distances(np.ascontiguousarray(X[:, part]), moments.mean[part], factor)
-        rest = 1 - ratio * weight * squared
-        rest[rest <= X.shape[2] * np.finfo(np.float64).eps] = np.nan
-        distances[:, part] = ratio * np.sqrt(squared / rest)
+        distances[:, part] = without_own(squared, moments.count, weight, X.shape[2])
     return distances
+
+
+def without_own(squared, n, weight, n_features):
+    r"""Return the distances of n samples by the Gaussians of the others, from squared ones by that of all.
+
+    Without sample i, at deviation :math:`\delta` from the mean of all n, the mean moves by
+    :math:`-\delta / (n - 1)` and the scatter loses :math:`\frac{n}{n - 1} \delta \delta^T`. With A the covariance
+    made of the scatter of all, :math:`c = \frac{n}{n - 1}` times `weight` and :math:`q = \delta^T A^{-1} \delta`,
+    the formula of Sherman and Morrison gives
+
+    .. math:: M_i^2 = \Bigl( \frac{n}{n - 1} \Bigr)^2 \frac{q}{1 - c q}
+
+    Parameters
+    ----------
+    squared : ndarray of shape (n, P)
+        q, where `weight` has made a covariance of n - 1 samples of the scatter of n.
+    n : int
+    weight : float
+    n_features : int
+
+    Returns
+    -------
+    ndarray of shape (n, P), float64
+        NaN where the covariance without the sample is singular.
+    """
+    ratio = n / (n - 1)
+    rest = 1 - ratio * weight * squared
+    rest[rest <= n_features * np.finfo(np.float64).eps] = np.nan
+    return ratio * np.sqrt(squared / rest)
 
 
 def pack(matrices):

@@ -6,6 +6,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import csr_array
 
+SIGMA_SIDE = 224  # the side of an image, in pixels, to which a sigma refers
+
 
 def resize_matrix(n_in, n_out):
     """Return the (n_out, n_in) matrix of bilinear resizing; pixel centres lie at half integers.
@@ -88,6 +90,17 @@ def map_operator(n_grid, n_cropped, n_resized, n_out, sigma):
         Rows of NaN for pixels outside the crop. Shared between callers, hence read-only.
     """
     return _smooth_operator(resize_matrix(n_grid, n_cropped), n_resized, n_out, sigma)
+
+
+def smooth_and_resize(grid, size, sigma):
+    """Return a map (h, w) of a whole image, smoothed and resized to the (H, W) of `size`.
+
+    `sigma` is that of the Gaussian, in pixels of a side of `SIGMA_SIDE`.
+    """
+    rows, columns = (
+        map_operator(n, n, n, n_out, sigma * n / SIGMA_SIDE) for n, n_out in zip(grid.shape, size, strict=True)
+    )
+    return rows @ grid @ columns.T
 
 
 @lru_cache(maxsize=256)

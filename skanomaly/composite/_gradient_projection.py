@@ -11,11 +11,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._kernels.smoothing import map_operator, resize_antialiased
+from .._kernels.smoothing import resize_antialiased, smooth_and_resize
 from .._torch.inference import padded_batches
 from ..base import BaseDetector, stack_if_equal
 from ..detectors import Autoencoder
-from ..features._patches import _SIGMA_SIDE, _pair
+from ..features._patches import _pair
 
 _BATCH_LEN = {"rows": 256, "images": 4}  # samples moved at a time, padded
 _PROMISE_KEPT = 0.25  # least share of its first-order decrease that a step must bring
@@ -336,11 +336,7 @@ class GradientProjection(BaseDetector):
         return np.array(peaks, np.float64), evidence
 
     def _render(self, grid, size):
-        rows, columns = (
-            map_operator(n, n, n, n_out, self.sigma * n / _SIGMA_SIDE)
-            for n, n_out in zip(grid.shape, size, strict=True)
-        )
-        return rows @ grid @ columns.T
+        return smooth_and_resize(grid, size, self.sigma)
 
     def _fill(self, source, holes):
         """Return images, inpainted, in a list."""

@@ -402,9 +402,7 @@ class Autoencoder(ReconstructionDetector):
         return sum((a - b).square().flatten(1).mean(dim=1) for a, b in pairs)
 
     def _feature_maps(self, x):
-        backbone = self.features_._load()
-        mean, std = (x.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-        return backbone((x.expand(-1, 3, -1, -1) - mean) / std)
+        return self.features_._maps(self.features_._load(), x.expand(-1, 3, -1, -1))
 
     def _evidence(self, x):
         if self.kind_ == "images":

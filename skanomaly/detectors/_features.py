@@ -33,6 +33,16 @@ class FeatureDetector(BaseDetector):
             self.features_ = clone(features).fit(X, None)  # a FrozenEstimator insists on y
         return self.features_.check_samples(X)
 
+    def _check_same_features(self, other):
+        """Raise where another detector has not seen what this one would see."""
+        for name in ("weights_sha256_", "grid_shape_", "level_shapes_"):
+            mine, its = (getattr(detector.features_, name, None) for detector in (self, other))
+            if mine != its:
+                raise ValueError(
+                    f"other.features_.{name} is {its}, that of this {type(self).__name__} {mine}: the two cannot be "
+                    "merged."
+                )
+
     def _embed(self, samples):
         return self.features_.transform(samples)
 

@@ -221,12 +221,7 @@ class MahalanobisAD(FeatureDetector):
         for detector in (self, other):
             check_is_fitted(detector)
             detector._check_updates("merge")
-        for name in ("weights_sha256_", "level_shapes_"):
-            mine, its = (getattr(detector.features_, name, None) for detector in (self, other))
-            if mine != its:
-                raise ValueError(
-                    f"other.features_.{name} is {its}, that of this MahalanobisAD {mine}: the two cannot be merged."
-                )
+        self._check_same_features(other)
         with all_or_nothing(self):
             self._learn(other.n_samples_seen_, list(zip(other.location_, other.covariance_, strict=True)), add=True)
         return self

@@ -7,7 +7,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from .._kernels.gaussian import Moments, add_samples, empty_moments, factorize, mahalanobis, merge_moments
+from .._kernels.gaussian import (
+    Moments,
+    add_samples,
+    empty_moments,
+    factorize,
+    mahalanobis,
+    merge_moments,
+    without_own,
+)
 from ..base import all_or_nothing
 from ..features import PretrainedPatchFeatures
 from ._features import FeatureDetector, LazyFeatures
@@ -169,17 +177,12 @@ class PaDiM(FeatureDetector):
         """
         check_is_fitted(self)
         check_is_fitted(other)
-        for name in ("weights_sha256_", "grid_shape_"):
-            mine, its = (getattr(detector.features_, name, None) for detector in (self, other))
-            if mine != its:
-                raise ValueError(
-                    f"other.features_.{name} is {its}, that of this PaDiM {mine}: the two cannot be merged."
-                )
+        self._check_same_features(other)
         if not np.array_equal(self.channels_, other.channels_):
             raise ValueError(
                 "other.channels_ are not those of this PaDiM: fit both with the same integer random_state."
             )
-        self._learn(merge_moments(_copy(self._moments()), other._moments()))
+        self._learn(merge_moments(self._moments().copy(), other._moments()))
         self._forget_thresholds()
         return self
 
@@ -240,12 +243,18 @@ class PaDiM(FeatureDetector):
             )
         factor, distances = self._factorize(n - 2), []
         for grids in Z.batches(_IMAGES_AT_A_TIME):
-            q = mahalanobis(_by_position(grids), self.location_, factor) ** 2
-            distances.append(n / (n - 1) * np.sqrt(q / (1 - n / ((n - 1) * (n - 2)) * q)))
+            squared = mahalanobis(_by_position(grids), self.location_, factor) ** 2
+            distances.append(without_own(squared, n, 1 / (n - 2), len(self.channels_)))
         return self._summarize(distances)
 
     def _factorize(self, divisor):
-        return factorize(self.scatter_, 1 / divisor, self.ridge)[0]
+        factor, singular = factorize(self.scatter_, 1 / divisor, self.ridge)
+        if singular.any():
+            raise ValueError(
+                f"ridge={self.ridge} is too small for these features: {singular.sum()} of {len(singular)} covariances "
+                "are singular. Raise it in proportion to the variance of the features."
+            )
+        return factor
 
     def _summarize(self, distances):
         """Return the maxima of the maps and the distances as grids."""
@@ -258,7 +267,3 @@ def _by_position(Z):
     """Return grids as (n, h * w, d)."""
     grids = np.ascontiguousarray(Z)
     return grids.reshape(len(grids), -1, grids.shape[-1])
-
-
-def _copy(moments):
-    return moments._replace(mean=moments.mean.copy(), scatter=moments.scatter.copy())

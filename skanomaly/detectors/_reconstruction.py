@@ -10,14 +10,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
 from .._inputs.images import ImageSource, check_images
-from .._kernels.smoothing import map_operator, resize_antialiased
+from .._kernels.smoothing import resize_antialiased, smooth_and_resize
 from .._torch.device import DEVICES, resolve_device
 from .._torch.inference import padded_batches, run_padded
 from .._torch.patches import PatchSamples, average_patches, patch_corners, split_patches
 from .._torch.state import blank, from_arrays, initialized, to_arrays
 from .._torch.training import fit_loop, gradient_step, hold_out, mean_loss
 from ..base import BaseDetector, stack_if_equal
-from ..features._patches import _SIGMA_SIDE, _pair
+from ..features._patches import _pair
 
 _SCORING_LEN = {"rows": 1024, "images": 4}  # samples per padded pass
 _DTYPE = {"rows": torch.float64, "images": torch.float32}  # of scoring; training is float32
@@ -321,11 +321,7 @@ class ReconstructionDetector(BaseDetector):
         return np.array(peaks, np.float64), residuals
 
     def _render(self, grid, size):
-        rows, columns = (
-            map_operator(n, n, n, n_out, self.sigma * n / _SIGMA_SIDE)
-            for n, n_out in zip(grid.shape, size, strict=True)
-        )
-        return rows @ grid @ columns.T
+        return smooth_and_resize(grid, size, self.sigma)
 
 
 def kind_of(X):

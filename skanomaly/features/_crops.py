@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .._inputs.images import check_images
-from .._kernels.smoothing import patch_map_operator, resize_antialiased
+from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, resize_antialiased
 from .._torch.inference import padded_batches, run_padded
 from ..base import all_or_nothing
-from ._patches import _SIGMA_SIDE, _pair
+from ._patches import _pair
 from ._pretrained import PretrainedPatchFeatures
 
 
@@ -158,7 +158,7 @@ class CropFeatures(TransformerMixin, BaseEstimator):
         """
         first = (self.crop_size - 1) / 2
         rows, columns = (
-            patch_map_operator(n_grid, first, self.stride, n_resized, n_out, sigma * n_resized / _SIGMA_SIDE)
+            patch_map_operator(n_grid, first, self.stride, n_resized, n_out, sigma * n_resized / SIGMA_SIDE)
             for n_grid, n_resized, n_out in zip(grid.shape, _pair(self.image_size), size, strict=True)
         )
         return rows @ grid.astype(np.float32) @ columns.T

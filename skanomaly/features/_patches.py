@@ -8,10 +8,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.images import MAX_PIXELS, check_images
-from .._kernels.smoothing import patch_map_operator, resize_antialiased
+from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, resize_antialiased
 from ..base import all_or_nothing
 
-_SIGMA_SIDE = 224  # the side of an image, in pixels, to which a sigma refers
 _NOISE = 10 / 255  # standard deviation below which a patch counts as flat
 
 
@@ -172,7 +171,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         pixel = 2**self.level
         first = (self.patch_size * pixel - 1) / 2
         rows, columns = (
-            patch_map_operator(n_grid, first, self.stride * pixel, n_resized, n_out, sigma * n_resized / _SIGMA_SIDE)
+            patch_map_operator(n_grid, first, self.stride * pixel, n_resized, n_out, sigma * n_resized / SIGMA_SIDE)
             for n_grid, n_resized, n_out in zip(grid.shape, _pair(self.image_size), size, strict=True)
         )
         return rows @ grid.astype(np.float32) @ columns.T

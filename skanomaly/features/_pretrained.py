@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .._inputs.images import MAX_PIXELS, check_images
-from .._kernels.smoothing import map_operator
+from .._kernels.smoothing import SIGMA_SIDE, map_operator
 from .._networks.backbones import add_embedded_weights, load_backbone
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
 from ..base import all_or_nothing
 from ._cache import FeatureCache, cache_key
-from ._patches import _SIGMA_SIDE, _pair
+from ._patches import _pair
 
 _CACHE_RUN = 64  # images between two writes to the cache
 _NOT_IN_KEY = ("memory", "memory_limit", "verbose", "max_pixels", "random_state")  # no effect on the values
@@ -311,7 +311,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
             NaN outside the crop.
         """
         rows, columns = (
-            map_operator(n_grid, n_cropped, n_resized, n_out, sigma * n_cropped / _SIGMA_SIDE)
+            map_operator(n_grid, n_cropped, n_resized, n_out, sigma * n_cropped / SIGMA_SIDE)
             for n_grid, n_cropped, n_resized, n_out in zip(
                 grid.shape, self._cropped(), _pair(self.image_size), size, strict=True
             )

@@ -162,9 +162,7 @@ class GaussianScorer(BaseDetector):
                 f"other has Gaussians of shape {other.location_.shape} (positions, features), this GaussianScorer "
                 f"{self.location_.shape}: the two cannot be merged."
             )
-        mine = self._moments()
-        mine = mine._replace(mean=mine.mean.copy(), scatter=mine.scatter.copy())
-        self._learn(merge_moments(mine, other._moments()))
+        self._learn(merge_moments(self._moments().copy(), other._moments()))
         self._forget_thresholds()
         return self
 
