@@ -18,6 +18,7 @@ from _common import parser, print_machine
 from _intervals import paired_pixel_aurocs
 from sklearn.frozen import FrozenEstimator
 
+from skanomaly._inputs.images import check_images
 from skanomaly.composite import GradientProjection
 from skanomaly.datasets import load_mvtec, make_surfaces
 from skanomaly.detectors import VAE, Autoencoder
@@ -100,7 +101,11 @@ def save_figure(path, data, shown, masks):
     areas = np.array([mask.sum() for mask in masks])
     defective = np.flatnonzero(areas)
     chosen = defective[np.argsort(areas[defective])[[len(defective) // 2, 3 * len(defective) // 4, -1]]]
-    columns = [("sample", data.X_test[chosen]), ("anomaly", [data.masks_test[i] for i in chosen])]
+    samples = check_images(data.X_test[chosen])
+    columns = [
+        ("sample", [samples.read(i) for i in range(len(chosen))]),
+        ("anomaly", [data.masks_test[i] for i in chosen]),
+    ]
     for name, model, projection in shown:
         columns += [
             (name, model.reconstruct(data.X_test[chosen])),
@@ -110,19 +115,11 @@ def save_figure(path, data, shown, masks):
     axes = figure.subplots(len(chosen), len(columns), squeeze=False)
     for place, (title, images) in zip(axes.T, columns, strict=True):
         for axis, image in zip(place, images, strict=True):
-            image = read(image)
-            axis.imshow(image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+            axis.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=1)
             axis.set_axis_off()
         place[0].set_title(title, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-
-
-def read(image):
-    """Return the pixels of an image, which may be a path."""
-    from PIL import Image
-
-    return np.asarray(Image.open(image) if isinstance(image, (str, Path)) else image)
 
 
 def run_cost(options):
