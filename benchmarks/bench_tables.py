@@ -20,6 +20,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
 
 from skanomaly.datasets import load_creditcard
 from skanomaly.detectors import Autoencoder
@@ -107,7 +108,7 @@ def creditcard_detectors(seed, pyod):
 
 def bench_creditcard(folder, seeds, pyod):
     data = load_creditcard(folder / "tables/creditcard.npz")
-    runs = [run_split(data, seed, pyod) for seed in seeds]
+    runs = [run_split(data, seed, pyod) for seed in tqdm(seeds, desc="splits")]
     print(f"credit card, splits {', '.join(map(str, seeds))}: mean [95 % bootstrap] (lowest, highest split)")
     print(f"{'':<28}{'AUROC':^37} {'average precision':^37}  fit s")
     for name in runs[0]:
