@@ -199,7 +199,7 @@ def test_only_what_can_be_updated_is(rng):
         with pytest.raises(ValueError, match="merge needs covariance='empirical' and pca=None"):
             empirical.merge(detector)
         assert detector.offset_ == offset
-    with pytest.raises(ValueError, match="other.features_.level_shapes_"):
+    with pytest.raises(ValueError, match="other.features_ has level_shapes_"):
         empirical.merge(clone(empirical).set_params(features=Vectors((4, 4))).fit(X))
     assert empirical.n_samples_seen_ == 60
     assert hasattr(empirical, "offset_")

@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
+from sklearn.base import clone
 
 from skanomaly import PaDiM, PatchFeatures, PretrainedPatchFeatures
 from skanomaly.datasets import make_surfaces
@@ -76,6 +77,16 @@ def test_merge_refuses_what_does_not_fit(fitted, cloth):
     other = padim(PatchFeatures(image_size=32), false_alarm_rate=None).fit(cloth.X_train)
     with pytest.raises(ValueError, match="features_"):
         fitted.merge(other)
+    smoother = clone(fitted.features).set_params(neighborhood=1)  # grids of the same shape, of other values
+    other = padim(smoother, false_alarm_rate=None).fit(cloth.X_train)
+    with pytest.raises(ValueError, match=r"neighborhood=1, .*this PaDiM neighborhood=3"):
+        fitted.merge(other)
+
+
+def test_merge_takes_features_that_are_computed_otherwise(fitted, cloth):
+    elsewhere = clone(fitted.features).set_params(batch_size=2, layers=list(fitted.features.layers))
+    half, rest = (padim(f, false_alarm_rate=None).fit(cloth.X_train) for f in (fitted.features, elsewhere))
+    assert half.merge(rest).n_samples_seen_ == 2 * len(cloth.X_train)
 
 
 def test_many_channels_are_summed_up_in_float32_and_agree(small_features, cloth, monkeypatch):

@@ -3,6 +3,7 @@
 import glob
 import warnings
 from collections import Counter
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,11 @@ def check_images(X, *, data_range=None, max_pixels=MAX_PIXELS, min_samples=1):
         found = " and ".join(f"{count} with {c}" for c, count in sorted(colors.items()))
         raise ValueError(f"X has images with mixed channels: {found} (alpha not counted); convert them to one.")
     return ImageSource(items, [shape[:2] for shape in shapes], data_range)
+
+
+def as_pair(size):
+    """Return a parameter that is one side or (height, width), in pixels, as a tuple of both."""
+    return (size, size) if isinstance(size, Integral) else tuple(size)
 
 
 def expand_paths(pattern):

@@ -11,11 +11,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._inputs.images import as_pair
 from .._kernels.smoothing import resize_antialiased, smooth_and_resize
 from .._torch.inference import padded_batches
 from ..base import BaseDetector, stack_if_equal
 from ..detectors import Autoencoder
-from ..features._patches import _pair
 
 _BATCH_LEN = {"rows": 256, "images": 4}  # samples moved at a time, padded
 _PROMISE_KEPT = 0.25  # least share of its first-order decrease that a step must bring
@@ -340,7 +340,7 @@ class GradientProjection(BaseDetector):
 
     def _fill(self, source, holes):
         """Return images, inpainted, in a list."""
-        size = _pair(self.model_.image_size)
+        size = as_pair(self.model_.image_size)
         resized = [resize_antialiased(hole[..., None].astype(np.float32), size) > 0 for hole in holes]
         ends = self._project(self._embed(source), np.stack(resized).transpose(0, 3, 1, 2))
         filled = self.model_._to_samples(ends, source.sizes)

@@ -9,7 +9,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from .._inputs.images import MAX_PIXELS
+from .._inputs.images import MAX_PIXELS, as_pair
 from .._kernels.ssim import ssim_map
 from .._networks.autoencoders import (
     ACTIVATIONS,
@@ -21,7 +21,6 @@ from .._networks.autoencoders import (
     strided_encoder,
 )
 from ..features import PretrainedPatchFeatures
-from ..features._patches import _pair
 from ._reconstruction import ReconstructionDetector
 
 _RIDGE = 1e-6  # smallest variance of a residual, as a share of its column's
@@ -333,7 +332,7 @@ class Autoencoder(ReconstructionDetector):
 
     def _check_for_images(self, source):
         if self.loss == "ssim":
-            side = self._patch_side() or min(_pair(self.image_size))
+            side = self._patch_side() or min(as_pair(self.image_size))
             if self.ssim_window % 2 == 0 or not 3 <= self.ssim_window <= side:
                 raise ValueError(f"ssim_window={self.ssim_window}; accepted are odd numbers from 3 to {side}.")
         if self.loss == "feature":
@@ -402,7 +401,7 @@ class Autoencoder(ReconstructionDetector):
         return sum((a - b).square().flatten(1).mean(dim=1) for a, b in pairs)
 
     def _feature_maps(self, x):
-        return self.features_._maps(self.features_._load(), x.expand(-1, 3, -1, -1))
+        return self.features_.layer_maps(x.expand(-1, 3, -1, -1))
 
     def _evidence(self, x):
         if self.kind_ == "images":

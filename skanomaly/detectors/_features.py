@@ -8,6 +8,9 @@ from sklearn.utils._param_validation import HasMethods, Interval
 
 from ..base import BaseDetector
 from ..features import PretrainedPatchFeatures
+from ..features._pretrained import NO_EFFECT
+
+_NOT_COMPARED = (*NO_EFFECT, "weights", "device", "batch_size")  # weights by their hash; the rest moves last digits
 
 
 class FeatureDetector(BaseDetector):
@@ -35,12 +38,12 @@ class FeatureDetector(BaseDetector):
 
     def _check_same_features(self, other):
         """Raise where another detector has not seen what this one would see."""
-        for name in ("weights_sha256_", "grid_shape_", "level_shapes_"):
-            mine, its = (getattr(detector.features_, name, None) for detector in (self, other))
-            if mine != its:
+        mine, its = (_seen_by(detector.features_) for detector in (self, other))
+        for name in mine | its:
+            if mine.get(name) != its.get(name):
                 raise ValueError(
-                    f"other.features_.{name} is {its}, that of this {type(self).__name__} {mine}: the two cannot be "
-                    "merged."
+                    f"other.features_ has {name}={its.get(name)!r}, that of this {type(self).__name__} "
+                    f"{name}={mine.get(name)!r}: the two cannot be merged."
                 )
 
     def _embed(self, samples):
@@ -48,6 +51,23 @@ class FeatureDetector(BaseDetector):
 
     def _render(self, grid, size):
         return self.features_.map_to_image(grid, size, self.sigma)
+
+
+def _seen_by(features):
+    """Return all that the values of fitted features depend on, by name."""
+    network = getattr(features, "features_", features)  # of crops
+    seen = {"weights_sha256_": getattr(network, "weights_sha256_", None)}
+    seen |= {name: getattr(features, name, None) for name in ("grid_shape_", "level_shapes_", "n_features_out_")}
+    features = getattr(features, "estimator", features)  # a frozen one is what it holds
+    seen["class"] = type(features).__name__
+    for name, value in features.get_params().items():
+        if name.rpartition("__")[2] not in _NOT_COMPARED:
+            seen[name] = type(value).__name__ if hasattr(value, "get_params") else _comparable(value)
+    return seen
+
+
+def _comparable(value):
+    return tuple(value) if isinstance(value, list) else value
 
 
 class LazyFeatures:

@@ -189,7 +189,7 @@ class MLFSC(FeatureDetector):
     def _check_grid(self):
         """Set the grid that all taps end at."""
         with torch.inference_mode():
-            shapes = [tuple(tap.shape[2:]) for tap in self._taps(torch.zeros(1, 3, *self.features_._cropped()))]
+            shapes = [tuple(tap.shape[2:]) for tap in self._taps(torch.zeros(1, 3, *self.features_.input_shape))]
         if len(set(shapes)) > 1:
             reductions = self._reductions(self.features_._load())
             found = ", ".join(
@@ -210,11 +210,10 @@ class MLFSC(FeatureDetector):
 
     def _taps(self, pixels):
         """Return the maps (n, c_l, h, w) of images (n, 3, H, W), each of the image at another scale."""
-        backbone = self.features_._load()
-        reductions = self._reductions(backbone)
+        reductions = self._reductions(self.features_._load())
         taps = []
         for i, reduction in enumerate(reductions):
-            maps = self.features_._maps(backbone, F.max_pool2d(pixels, reductions[0] // reduction))
+            maps = self.features_.layer_maps(F.max_pool2d(pixels, reductions[0] // reduction))
             taps.append(sorted(maps, key=lambda m: m.shape[2])[i])
         return taps
 

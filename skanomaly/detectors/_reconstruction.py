@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
-from .._inputs.images import ImageSource, check_images
+from .._inputs.images import ImageSource, as_pair, check_images
 from .._kernels.smoothing import resize_antialiased, smooth_and_resize
 from .._torch.device import DEVICES, resolve_device
 from .._torch.inference import padded_batches, run_padded
@@ -17,7 +17,6 @@ from .._torch.patches import PatchSamples, average_patches, patch_corners, split
 from .._torch.state import blank, from_arrays, initialized, to_arrays
 from .._torch.training import fit_loop, gradient_step, hold_out, mean_loss
 from ..base import BaseDetector, stack_if_equal
-from ..features._patches import _pair
 
 _SCORING_LEN = {"rows": 1024, "images": 4}  # samples per padded pass
 _DTYPE = {"rows": torch.float64, "images": torch.float32}  # of scoring; training is float32
@@ -115,7 +114,7 @@ class ReconstructionDetector(BaseDetector):
         return source
 
     def _check_geometry(self):
-        size = _pair(self.image_size)
+        size = as_pair(self.image_size)
         if len(size) != 2 or not all(isinstance(n, Integral) and n >= 8 for n in size):
             raise ValueError(
                 f"image_size={self.image_size!r}; accepted is one side or (height, width), in pixels, from 8 on."
@@ -133,7 +132,7 @@ class ReconstructionDetector(BaseDetector):
 
     def _read(self, source, i):
         """Return image i, resized, (C, H, W) in [0, 1]."""
-        pixels, size = source.read(i), _pair(self.image_size)
+        pixels, size = source.read(i), as_pair(self.image_size)
         if self.n_channels_ == 1 and pixels.shape[2] == 3:
             pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)  # equal channels: exact
         if pixels.shape[:2] != size:
@@ -276,19 +275,19 @@ class ReconstructionDetector(BaseDetector):
 
     def _average(self, values):
         corners = self._corners()
-        return values if corners is None else average_patches(values, corners, _pair(self.image_size))
+        return values if corners is None else average_patches(values, corners, as_pair(self.image_size))
 
     def _corners(self):
         """Return the corners of the patches that the network sees, None where it sees whole samples."""
         side = self._patch_side()
-        return None if side is None else patch_corners(_pair(self.image_size), side, self.stride or side // 2)
+        return None if side is None else patch_corners(as_pair(self.image_size), side, self.stride or side // 2)
 
     def _patch_side(self):
         """Return the side of the patches that the network sees, None where it sees whole samples."""
         if self.kind_ == "rows":
             return None
         if self.patch_size == "auto":
-            return _PATCH_SIDE if min(_pair(self.image_size)) >= 2 * _PATCH_SIDE else None
+            return _PATCH_SIDE if min(as_pair(self.image_size)) >= 2 * _PATCH_SIDE else None
         return self.patch_size
 
     def _module(self):

@@ -10,11 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .._inputs.images import check_images
+from .._inputs.images import as_pair, check_images
 from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, resize_antialiased
 from .._torch.inference import padded_batches, run_padded
 from ..base import all_or_nothing
-from ._patches import _pair
 from ._pretrained import PretrainedPatchFeatures
 
 
@@ -107,11 +106,11 @@ class CropFeatures(TransformerMixin, BaseEstimator):
             If the image is smaller than a crop, or for parameters that the network refuses.
         """
         with all_or_nothing(self):
-            if self.crop_size > min(_pair(self.image_size)):
+            if self.crop_size > min(as_pair(self.image_size)):
                 raise ValueError(f"crop_size={self.crop_size} is larger than image_size={self.image_size}.")
             default = PretrainedPatchFeatures(layers=("/32",), image_size=64)
             self.features_ = clone(default if self.features is None else self.features).fit(X, None)
-            self.grid_shape_ = tuple((n - self.crop_size) // self.stride + 1 for n in _pair(self.image_size))
+            self.grid_shape_ = tuple((n - self.crop_size) // self.stride + 1 for n in as_pair(self.image_size))
             self.n_features_out_ = sum(shape[2] for shape in self.features_.level_shapes_)
         return self
 
@@ -159,14 +158,14 @@ class CropFeatures(TransformerMixin, BaseEstimator):
         first = (self.crop_size - 1) / 2
         rows, columns = (
             patch_map_operator(n_grid, first, self.stride, n_resized, n_out, sigma * n_resized / SIGMA_SIDE)
-            for n_grid, n_resized, n_out in zip(grid.shape, _pair(self.image_size), size, strict=True)
+            for n_grid, n_resized, n_out in zip(grid.shape, as_pair(self.image_size), size, strict=True)
         )
         return rows @ grid.astype(np.float32) @ columns.T
 
     def _crops(self, pixels):
         """Return the crops (h w, 3, crop_size, crop_size) of an image (H, W, C)."""
-        if pixels.shape[:2] != _pair(self.image_size):
-            pixels = resize_antialiased(pixels, _pair(self.image_size))
+        if pixels.shape[:2] != as_pair(self.image_size):
+            pixels = resize_antialiased(pixels, as_pair(self.image_size))
         pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
         windows = np.lib.stride_tricks.sliding_window_view(pixels, (self.crop_size, self.crop_size), axis=(0, 1))
         return windows[:: self.stride, :: self.stride].reshape(-1, 3, self.crop_size, self.crop_size)
@@ -174,10 +173,10 @@ class CropFeatures(TransformerMixin, BaseEstimator):
     def _patches(self, crops):
         """Return the features (n, d) of crops (n, 3, crop_size, crop_size)."""
         network, features = self.features_, np.empty((len(crops), self.n_features_out_), np.float32)
-        backbone, size = network._load(), network._cropped()
+        size = network.input_shape
 
         def run(x):
-            maps = network._maps(backbone, F.interpolate(x, size, mode="bilinear"))
+            maps = network.layer_maps(F.interpolate(x, size, mode="bilinear"))
             return torch.cat([m.mean(dim=(2, 3)) for m in maps], dim=1)
 
         for start, stop in padded_batches(len(crops), self.batch_size):

@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.images import MAX_PIXELS, check_images
+from .._inputs.images import MAX_PIXELS, as_pair, check_images
 from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, resize_antialiased
 from ..base import all_or_nothing
 
@@ -172,13 +172,13 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         first = (self.patch_size * pixel - 1) / 2
         rows, columns = (
             patch_map_operator(n_grid, first, self.stride * pixel, n_resized, n_out, sigma * n_resized / SIGMA_SIDE)
-            for n_grid, n_resized, n_out in zip(grid.shape, _pair(self.image_size), size, strict=True)
+            for n_grid, n_resized, n_out in zip(grid.shape, as_pair(self.image_size), size, strict=True)
         )
         return rows @ grid.astype(np.float32) @ columns.T
 
     def _check_geometry(self):
         """Return height and width of the halved image."""
-        size, step = _pair(self.image_size), 2**self.level
+        size, step = as_pair(self.image_size), 2**self.level
         if len(size) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in size):
             raise ValueError(f"image_size={self.image_size!r}; accepted is one side or (height, width), in pixels.")
         if any(n % step for n in size):
@@ -200,8 +200,8 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         if self.gray and pixels.shape[2] == 3:
             # in float64, the mean of three equal values is that value
             pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
-        if pixels.shape[:2] != _pair(self.image_size):
-            pixels = resize_antialiased(pixels, _pair(self.image_size))
+        if pixels.shape[:2] != as_pair(self.image_size):
+            pixels = resize_antialiased(pixels, as_pair(self.image_size))
         for _ in range(self.level):
             pixels = (pixels[::2] + pixels[1::2]) / 2
             pixels = (pixels[:, ::2] + pixels[:, 1::2]) / 2
@@ -221,7 +221,3 @@ def _normalize_contrast(patches):
     centered = patches - patches.mean(axis=-1, keepdims=True)
     variance = np.square(centered).mean(axis=-1, keepdims=True)
     return centered / np.sqrt(variance + np.float32(_NOISE**2))
-
-
-def _pair(size):
-    return (size, size) if isinstance(size, Integral) else tuple(size)

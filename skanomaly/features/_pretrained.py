@@ -14,17 +14,16 @@ from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .._inputs.images import MAX_PIXELS, check_images
+from .._inputs.images import MAX_PIXELS, as_pair, check_images
 from .._kernels.smoothing import SIGMA_SIDE, map_operator
 from .._networks.backbones import add_embedded_weights, load_backbone
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
 from ..base import all_or_nothing
 from ._cache import FeatureCache, cache_key
-from ._patches import _pair
 
 _CACHE_RUN = 64  # images between two writes to the cache
-_NOT_IN_KEY = ("memory", "memory_limit", "verbose", "max_pixels", "random_state")  # no effect on the values
+NO_EFFECT = ("memory", "memory_limit", "verbose", "max_pixels", "random_state")  # no effect on the values
 
 
 class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
@@ -189,7 +188,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
             self._seed = int(check_random_state(self.random_state).randint(2**31))
             backbone = self._load()
             self.weights_source_, self.weights_sha256_ = backbone.source, backbone.sha256
-            height, width = self._cropped()
+            height, width = self.input_shape
             probe = torch.zeros((1, 3, height, width), device=resolve_device(self.device))
             with torch.inference_mode():
                 shapes = [(*m.shape[2:], m.shape[1]) for m in backbone(probe)]
@@ -243,7 +242,6 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
 
     def _compute(self, source, output, values):
         """Fill the output of all images; the next batch is read while the network works on this one."""
-        backbone = self._load()
         run = {"grid": self._patches, "levels": self._levels}[output]
         batches = list(padded_batches(len(source), self.batch_size))
         with (
@@ -255,7 +253,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
                 pixels = upcoming.result()
                 if i + 1 < len(batches):
                     upcoming = reader.submit(self._read_batch, source, *batches[i + 1])
-                computed = run_padded(lambda x: run(backbone, x), pixels, self.batch_size)
+                computed = run_padded(run, pixels, self.batch_size)
                 values[start:stop] = computed.cpu().numpy()
                 bar.update(stop - start)
 
@@ -265,7 +263,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         settings = {
             name: value if isinstance(value, (int, float, str, type(None))) else str(value)
             for name, value in self.get_params().items()
-            if name not in _NOT_IN_KEY
+            if name not in NO_EFFECT
         }
         settings["weights"], settings["format"] = self.weights_sha256_, 2
         settings["device"], settings["output"] = resolve_device(self.device).type, output
@@ -313,7 +311,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         rows, columns = (
             map_operator(n_grid, n_cropped, n_resized, n_out, sigma * n_cropped / SIGMA_SIDE)
             for n_grid, n_cropped, n_resized, n_out in zip(
-                grid.shape, self._cropped(), _pair(self.image_size), size, strict=True
+                grid.shape, self.input_shape, as_pair(self.image_size), size, strict=True
             )
         )
         return rows @ grid.astype(np.float32) @ columns.T
@@ -333,11 +331,13 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         """
         add_embedded_weights(self.weights_sha256_, state)
 
-    def _cropped(self):
-        return _pair(self.image_size if self.crop is None else self.crop)
+    @property
+    def input_shape(self):
+        """Height and width of what the network sees, in pixels."""
+        return as_pair(self.image_size if self.crop is None else self.crop)
 
     def _check_geometry(self):
-        for kept, resized in zip(self._cropped(), _pair(self.image_size), strict=True):
+        for kept, resized in zip(self.input_shape, as_pair(self.image_size), strict=True):
             if kept > resized:
                 raise ValueError(f"crop={self.crop} is larger than image_size={self.image_size}.")
         if self.neighborhood % 2 == 0:
@@ -368,16 +368,16 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
     def _read(self, source, i):
         """Return image i, resized and cropped, (3, H, W) in [0, 1]."""
         pixels = torch.from_numpy(source.read(i)).permute(2, 0, 1)[None]
-        size = _pair(self.image_size)
+        size = as_pair(self.image_size)
         if pixels.shape[2:] != size:
             pixels = F.interpolate(pixels.contiguous(), size, mode="bilinear", antialias=True)
-        height, width = self._cropped()
+        height, width = self.input_shape
         top, left = (size[0] - height) // 2, (size[1] - width) // 2
         return pixels[0, :, top : top + height, left : left + width].expand(3, -1, -1)
 
-    def _patches(self, backbone, pixels):
+    def _patches(self, pixels):
         """Return the patch grid (n, h, w, d) of pixels (n, 3, H, W) in [0, 1]."""
-        maps = self._maps(backbone, pixels)
+        maps = self.layer_maps(pixels)
         if self.dim is None:
             maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         else:
@@ -386,13 +386,18 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         patches = torch.cat([m.permute(0, 2, 3, 1) for m in maps], dim=-1)
         return patches if self.dim is None else _pool_last(patches, self.dim)
 
-    def _levels(self, backbone, pixels):
+    def _levels(self, pixels):
         """Return the maps of all layers, one after another, as (n, sum of h_l w_l d_l)."""
-        maps = self._maps(backbone, pixels)
+        maps = self.layer_maps(pixels)
         maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         return torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
 
-    def _maps(self, backbone, pixels):
+    def layer_maps(self, pixels):
+        """Return the maps (n, d_l, h_l, w_l) of every layer of pixels (n, 3, H, W) in [0, 1]; all are tensors.
+
+        Gradients reach the pixels. Their size need not be that of the parameters.
+        """
+        backbone = self._load()
         pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
         mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
         return backbone((pixels - mean) / std)
