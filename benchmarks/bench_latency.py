@@ -31,11 +31,13 @@ def main():
     best = median_ms(lambda: batched.transform(sixteen), rounds=12) / 16
     head = median_ms(lambda: detector.scorer_._score(grid))
     render = median_ms(lambda: detector._render(grid[0, ..., 0], (448, 448)))
+    whole = median_ms(lambda: list(detector.iter_scores_and_maps(one, size=(448, 448))))
     print(f"bank {detector.scorer_.bank_.shape}")
     print(f"decode + backbone, one image      {backbone:7.2f} ms")
     print(f"decode + backbone, batch of 16    {best:7.2f} ms per image")
     print(f"head, one image                   {head:7.2f} ms   {head / min(best, backbone):.2f} of the best backbone")
     print(f"map at 448 x 448                  {render:7.2f} ms")
+    print(f"score and map, one after another  {whole:7.2f} ms")
 
 
 if __name__ == "__main__":

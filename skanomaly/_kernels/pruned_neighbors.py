@@ -1,10 +1,11 @@
 """Exact Euclidean nearest neighbours that compute few of the distances."""
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
+
+from .blas import one_blas_thread
 
 _AXES = 45, 1 / 11  # leading principal coordinates in a sketch: at least; as a share of all coordinates
 _TILE = 512  # bank rows per matrix product
@@ -80,16 +81,8 @@ def search_index(index, queries, k, bank_groups=None, query_groups=None):
     """
     if bank_groups is None or query_groups is None:
         bank_groups, query_groups = np.zeros(len(index.rows), np.int64), np.ones(len(queries), np.int64)
-    with _blas().limit(limits=1, user_api="blas"):  # the threads are numba's
+    with one_blas_thread():  # the threads are numba's
         return _search(k, queries, query_groups, bank_groups, *index)
-
-
-@cache
-def _blas():
-    import scipy.linalg.cython_blas  # noqa: F401, the one that numba calls, to be limited too
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 @njit(cache=True, parallel=True)

@@ -6,6 +6,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import csr_array
 
+from .blas import one_blas_thread
+
 SIGMA_SIDE = 224  # the side of an image, in pixels, to which a sigma refers
 
 
@@ -100,7 +102,13 @@ def smooth_and_resize(grid, size, sigma):
     rows, columns = (
         map_operator(n, n, n, n_out, sigma * n / SIGMA_SIDE) for n, n_out in zip(grid.shape, size, strict=True)
     )
-    return rows @ grid @ columns.T
+    return render(rows, grid, columns)
+
+
+def render(rows, grid, columns):
+    """Return the map (H, W), float32, that the operators (H, h) and (W, w) of both axes make of a grid (h, w)."""
+    with one_blas_thread():
+        return rows @ grid.astype(np.float32, copy=False) @ columns.T
 
 
 @lru_cache(maxsize=256)

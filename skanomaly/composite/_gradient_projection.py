@@ -17,7 +17,7 @@ from .._torch.inference import padded_batches
 from ..base import BaseDetector, stack_if_equal
 from ..detectors import Autoencoder
 
-_BATCH_LEN = {"rows": 256, "images": 4}  # samples moved at a time, padded
+_MOST_ROWS = 256  # moved at a time, padded
 _PROMISE_KEPT = 0.25  # least share of its first-order decrease that a step must bring
 _MOST_FAILURES = 12  # halvings in a row, after which there is no descent
 
@@ -304,7 +304,7 @@ class GradientProjection(BaseDetector):
     def _run(self, function, Z, holes=None):
         """Return function(x_0, x_T) of embedded samples as an array; no sample's bits depend on the others."""
         self.model_._module()
-        length, parts = _BATCH_LEN[self.model_.kind_], []
+        length, parts = min(self.model_._scoring_len, _MOST_ROWS), []
         for first, stop in padded_batches(len(Z), length):
             padding = length - (stop - first)
             start = _padded(self.model_._to_tensor(Z[first:stop]), padding)

@@ -18,7 +18,7 @@ from .._torch.state import blank, from_arrays, initialized, to_arrays
 from .._torch.training import fit_loop, gradient_step, hold_out, mean_loss
 from ..base import BaseDetector, stack_if_equal
 
-_SCORING_LEN = {"rows": 1024, "images": 4}  # samples per padded pass
+_SCORING_LEN = {"rows": 1024, "images": 4, "patches": 1}  # samples per padded pass; an image is many patches
 _DTYPE = {"rows": torch.float64, "images": torch.float32}  # of scoring; training is float32
 _N_STEPS = {"rows": 2000, "images": 1000}  # of the optimiser, where max_epochs="auto"
 _EPOCHS = {"rows": (5, 200), "images": (2, 200)}  # fewest and most of them
@@ -303,12 +303,16 @@ class ReconstructionDetector(BaseDetector):
     def _run(self, function, Z):
         """Return `function` of embedded samples as an array; no sample's bits depend on the others."""
         self._module()  # not within inference mode, whose tensors have no gradients for good
-        length = _SCORING_LEN[self.kind_]
+        length = self._scoring_len
         parts = [
             run_padded(function, self._to_tensor(Z[start:stop]), length).cpu().numpy()
             for start, stop in padded_batches(len(Z), length)
         ]
         return np.concatenate(parts)
+
+    @property
+    def _scoring_len(self):
+        return _SCORING_LEN[self.kind_ if self._patch_side() is None else "patches"]
 
     def _score(self, Z):
         residuals = self._run(self._residuals, Z)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .._inputs.images import as_pair, check_images
-from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, resize_antialiased
+from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, render, resize_antialiased
 from .._torch.inference import padded_batches, run_padded
 from ..base import all_or_nothing
 from ._pretrained import PretrainedPatchFeatures
@@ -160,7 +160,7 @@ class CropFeatures(TransformerMixin, BaseEstimator):
             patch_map_operator(n_grid, first, self.stride, n_resized, n_out, sigma * n_resized / SIGMA_SIDE)
             for n_grid, n_resized, n_out in zip(grid.shape, as_pair(self.image_size), size, strict=True)
         )
-        return rows @ grid.astype(np.float32) @ columns.T
+        return render(rows, grid, columns)
 
     def _crops(self, pixels):
         """Return the crops (h w, 3, crop_size, crop_size) of an image (H, W, C)."""

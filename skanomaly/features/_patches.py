@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.images import MAX_PIXELS, as_pair, check_images
-from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, resize_antialiased
+from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, render, resize_antialiased
 from ..base import all_or_nothing
 
 _NOISE = 10 / 255  # standard deviation below which a patch counts as flat
@@ -174,7 +174,7 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
             patch_map_operator(n_grid, first, self.stride * pixel, n_resized, n_out, sigma * n_resized / SIGMA_SIDE)
             for n_grid, n_resized, n_out in zip(grid.shape, as_pair(self.image_size), size, strict=True)
         )
-        return rows @ grid.astype(np.float32) @ columns.T
+        return render(rows, grid, columns)
 
     def _check_geometry(self):
         """Return height and width of the halved image."""

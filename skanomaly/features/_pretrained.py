@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .._inputs.images import MAX_PIXELS, as_pair, check_images
-from .._kernels.smoothing import SIGMA_SIDE, map_operator
+from .._kernels.smoothing import SIGMA_SIDE, map_operator, render
 from .._networks.backbones import add_embedded_weights, load_backbone
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
@@ -314,7 +314,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
                 grid.shape, self.input_shape, as_pair(self.image_size), size, strict=True
             )
         )
-        return rows @ grid.astype(np.float32) @ columns.T
+        return render(rows, grid, columns)
 
     def network_state(self):
         """Return the tensors of the fitted network by name, as numpy arrays."""
