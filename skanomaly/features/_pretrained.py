@@ -231,6 +231,25 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         parts = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
         return [part.reshape(-1, *shape) for part, shape in zip(parts, self.level_shapes_, strict=True)]
 
+    def layer_maps(self, pixels):
+        """Return the maps of every layer as tensors, through which gradients reach the pixels.
+
+        Parameters
+        ----------
+        pixels : Tensor of shape (n, 3, H, W), float in [0, 1]
+            The size may be other than `input_shape`.
+
+        Returns
+        -------
+        list of Tensor of shape (n, d_l, h_l, w_l)
+            In the order of `layers`, as the network gives them.
+        """
+        check_is_fitted(self)
+        backbone = self._load()
+        pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
+        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
+        return backbone((pixels - mean) / std)
+
     def _extract(self, X, output, shape):
         source = self.check_samples(X)
         values = np.empty((len(source), *shape), np.float32)
@@ -316,6 +335,11 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         )
         return render(rows, grid, columns)
 
+    @property
+    def input_shape(self):
+        """Height and width of what the network sees, in pixels."""
+        return as_pair(self.image_size if self.crop is None else self.crop)
+
     def network_state(self):
         """Return the tensors of the fitted network by name, as numpy arrays."""
         check_is_fitted(self)
@@ -330,11 +354,6 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
             As returned by `network_state`; checked against ``weights_sha256_`` when the network is next needed.
         """
         add_embedded_weights(self.weights_sha256_, state)
-
-    @property
-    def input_shape(self):
-        """Height and width of what the network sees, in pixels."""
-        return as_pair(self.image_size if self.crop is None else self.crop)
 
     def _check_geometry(self):
         for kept, resized in zip(self.input_shape, as_pair(self.image_size), strict=True):
@@ -391,16 +410,6 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         maps = self.layer_maps(pixels)
         maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         return torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
-
-    def layer_maps(self, pixels):
-        """Return the maps (n, d_l, h_l, w_l) of every layer of pixels (n, 3, H, W) in [0, 1]; all are tensors.
-
-        Gradients reach the pixels. Their size need not be that of the parameters.
-        """
-        backbone = self._load()
-        pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
-        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-        return backbone((pixels - mean) / std)
 
 
 def _align(maps, grid_shape):
