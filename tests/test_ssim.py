@@ -4,7 +4,7 @@ import torch
 from numpy.testing import assert_allclose
 from skimage.metrics import structural_similarity
 
-from skanomaly._kernels.ssim import ssim_map
+from skanomaly._torch.ssim import ssim_map
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from .._inputs.images import MAX_PIXELS, as_pair
-from .._kernels.ssim import ssim_map
 from .._networks.autoencoders import (
     ACTIVATIONS,
     EncoderDecoder,
@@ -20,6 +19,7 @@ from .._networks.autoencoders import (
     strided_decoder,
     strided_encoder,
 )
+from .._torch.ssim import ssim_map
 from ..features import PretrainedPatchFeatures
 from ._reconstruction import ReconstructionDetector
 

@@ -161,7 +161,7 @@ class ReconstructionDetector(BaseDetector):
 
     def _fit(self, Z):
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31)))
-        train, valid = (part.numpy() for part in hold_out(len(Z), self.validation_share, generator))
+        train, valid = hold_out(len(Z), self.validation_share, generator)
         warm = self._continues(Z)
         self.network_shape_ = self._network_shape(Z)
         if self.kind_ == "rows" and not warm:
