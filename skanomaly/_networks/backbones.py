@@ -51,16 +51,8 @@ class Backbone:
         return self.module.forward_intermediates(x, indices=list(self.layers), intermediates_only=True)
 
 
-_embedded = {}  # SHA-256 -> tensors by name, from model files that hold their weights
-
-
-def add_embedded_weights(sha256, state):
-    """Keep the tensors of a network for when a backbone with this hash is asked for and not installed."""
-    _embedded[sha256] = state
-
-
 @lru_cache(maxsize=4)  # clones of one estimator share the network
-def load_backbone(name, weights, layers, device, seed, sha256=None):
+def load_backbone(name, weights, layers, device, seed):
     """Return a `Backbone`.
 
     Parameters
@@ -75,8 +67,6 @@ def load_backbone(name, weights, layers, device, seed, sha256=None):
     device : torch.device
     seed : int
         Of the initialisation where `weights` is "random".
-    sha256 : str, optional
-        Of the weights that are wanted: lets those of a model file stand in for missing ones.
 
     Raises
     ------
@@ -85,13 +75,28 @@ def load_backbone(name, weights, layers, device, seed, sha256=None):
     MissingWeightsError
         Where no weights are found; the message says how to get them.
     """
-    try:
-        module, source = _load_module(name, weights, seed)
-    except MissingWeightsError:
-        if sha256 not in _embedded:
-            raise
-        module, source = _create(name), "model file"
-        module.load_state_dict({key: torch.from_numpy(value) for key, value in _embedded[sha256].items()})
+    module, source = _load_module(name, weights, seed)
+    return _as_backbone(module, source, name, layers, device)
+
+
+def backbone_of_state(name, state, layers, device):
+    """Return a `Backbone` with the tensors of a model file.
+
+    Parameters
+    ----------
+    name : str
+        Any timm model name.
+    state : dict of str to ndarray
+    layers : tuple of (int or str)
+        As in `load_backbone`.
+    device : torch.device
+    """
+    module = _create(name)
+    module.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    return _as_backbone(module, "model file", name, layers, device)
+
+
+def _as_backbone(module, source, name, layers, device):
     info = [dict(entry) for entry in getattr(module.feature_info, "info", module.feature_info)]
     indices = tuple(_layer_index(layer, info, name) for layer in layers)
     module = module.eval().requires_grad_(False)

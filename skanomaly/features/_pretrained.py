@@ -7,26 +7,25 @@ from os import PathLike
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .._inputs.images import MAX_PIXELS, as_pair, check_images
+from .._inputs.images import MAX_PIXELS, as_pair
 from .._kernels.smoothing import SIGMA_SIDE, map_operator, render
-from .._networks.backbones import add_embedded_weights, load_backbone
+from .._networks.pretrained import PretrainedNetwork
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
-from ..base import all_or_nothing
+from ._base import ImageFeatures, Layers, check_image_size
 from ._cache import FeatureCache, cache_key
+from ._same import NO_EFFECT
 
 _CACHE_RUN = 64  # images between two writes to the cache
-NO_EFFECT = ("memory", "memory_limit", "verbose", "max_pixels", "random_state")  # no effect on the values
 
 
-class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
+class PretrainedPatchFeatures(ImageFeatures):
     r"""Patch grids from the feature maps of a pretrained network.
 
     Every image is resized to `image_size` (both sides, antialiased bilinear; no part is lost), optionally cropped,
@@ -159,14 +158,13 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y=None):
-        """Load the network and check `X`; nothing is learnt from the images.
+    def fit_samples(self, samples):
+        """Load the network and check the geometry; nothing is learnt from the images.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            uint8, uint16, bool, or float in [0, 1]; C in {1, 3, 4}.
-        y : ignored
+        samples : ImageSource
+            As returned by `check_samples`.
 
         Returns
         -------
@@ -178,41 +176,17 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
             For an unknown backbone or layer, or a device that is not there.
         MissingWeightsError
             Where no weights are found; the message says how to get them.
-        ImageReadError
-            For files that are no images; the message names all of them.
         """
-        with all_or_nothing(self):
-            self._check_geometry()
-            self.check_samples(X)
-            vars(self).pop("weights_sha256_", None)  # of an earlier fit, whose network may be another
-            self._seed = int(check_random_state(self.random_state).randint(2**31))
-            backbone = self._load()
-            self.weights_source_, self.weights_sha256_ = backbone.source, backbone.sha256
-            height, width = self.input_shape
-            probe = torch.zeros((1, 3, height, width), device=resolve_device(self.device))
-            with torch.inference_mode():
-                shapes = [(*m.shape[2:], m.shape[1]) for m in backbone(probe)]
-            self.level_shapes_ = shapes
-            self.grid_shape_ = max(shape[:2] for shape in shapes)
-            self.n_features_out_ = self.dim or sum(backbone.channels)
+        self._check_geometry()
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        self.network_ = PretrainedNetwork(self.backbone, self.layers, self.weights, self.device, seed).load()
+        self.weights_source_, self.weights_sha256_ = self.network_.source, self.network_.sha256
+        self.layer_shapes_ = self.network_.layer_shapes(self.input_shape)
+        self.grid_shape_ = max(shape[:2] for shape in self.layer_shapes_)
+        self.n_features_out_ = self.dim or sum(shape[2] for shape in self.layer_shapes_)
         return self
 
-    def transform(self, X):
-        """Return the patch grids of images.
-
-        Parameters
-        ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            As in `fit`; sizes and number of channels may differ from fit.
-
-        Returns
-        -------
-        ndarray of shape (n, h, w, d), float32
-        """
-        check_is_fitted(self)
-        return self._extract(X, "grid", (*self.grid_shape_, self.n_features_out_))
-
-    def transform_levels(self, X):
+    def transform_layers(self, X):
         """Return the maps of every layer by itself, at its own resolution.
 
         Parameters
@@ -222,56 +196,40 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        list of ndarray of shape (n, h_l, w_l, d_l), float32
-            In the order of `layers`; averaged over `neighborhood` cells, without `dim`.
+        Layers
+            Whose ``arrays`` are of shape (n, h_l, w_l, d_l), float32, in the order of `layers`; averaged over
+            `neighborhood` cells, without `dim`.
         """
         check_is_fitted(self)
-        sizes = [int(np.prod(shape)) for shape in self.level_shapes_]
-        flat = self._extract(X, "levels", (sum(sizes),))
+        sizes = [int(np.prod(shape)) for shape in self.layer_shapes_]
+        flat = self._extract(self.check_samples(X), "layers", (sum(sizes),))
         parts = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
-        return [part.reshape(-1, *shape) for part, shape in zip(parts, self.level_shapes_, strict=True)]
+        return Layers([part.reshape(-1, *shape) for part, shape in zip(parts, self.layer_shapes_, strict=True)])
 
-    def layer_maps(self, pixels):
-        """Return the maps of every layer as tensors, through which gradients reach the pixels.
+    def _embed(self, source):
+        return self._extract(source, "grid", (*self.grid_shape_, self.n_features_out_))
 
-        Parameters
-        ----------
-        pixels : Tensor of shape (n, 3, H, W), float in [0, 1]
-            The size may be other than `input_shape`.
-
-        Returns
-        -------
-        list of Tensor of shape (n, d_l, h_l, w_l)
-            In the order of `layers`, as the network gives them.
-        """
-        check_is_fitted(self)
-        backbone = self._load()
-        pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
-        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-        return backbone((pixels - mean) / std)
-
-    def _extract(self, X, output, shape):
-        source = self.check_samples(X)
+    def _extract(self, source, output, shape):
         values = np.empty((len(source), *shape), np.float32)
-        if self.memory is None:
+        if len(source) and self.memory is None:
             self._compute(source, output, values)
-        else:
+        elif len(source):
             self._recall(source, output, values)
         return values
 
     def _compute(self, source, output, values):
         """Fill the output of all images; the next batch is read while the network works on this one."""
-        run = {"grid": self._patches, "levels": self._levels}[output]
+        run = {"grid": self._patches, "layers": self._layers}[output]
         batches = list(padded_batches(len(source), self.batch_size))
         with (
             ThreadPoolExecutor(1) as reader,
             tqdm(total=len(source), desc="features", unit="image", delay=2, disable=not self.verbose) as bar,
         ):
-            upcoming = reader.submit(self._read_batch, source, *batches[0])
+            upcoming = reader.submit(self.read_batch, source[slice(*batches[0])])
             for i, (start, stop) in enumerate(batches):
                 pixels = upcoming.result()
                 if i + 1 < len(batches):
-                    upcoming = reader.submit(self._read_batch, source, *batches[i + 1])
+                    upcoming = reader.submit(self.read_batch, source[slice(*batches[i + 1])])
                 computed = run_padded(run, pixels, self.batch_size)
                 values[start:stop] = computed.cpu().numpy()
                 bar.update(stop - start)
@@ -305,11 +263,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         if firsts:
             cache.trim()
 
-    def check_samples(self, X):
-        """Return `X` as checked, lazily read images."""
-        return check_images(X, data_range=self.data_range, max_pixels=self.max_pixels)
-
-    def map_to_image(self, grid, size, sigma=4.0):
+    def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
         """Return a grid of patch scores as a smooth map of the image it came from.
 
         Bilinear from the patches to the network input, Gaussian there, bilinear to the image.
@@ -317,10 +271,14 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         grid : ndarray of shape (h, w)
-        size : tuple of int (H, W)
-            Of the image.
-        sigma : float
-            Of the Gaussian, in pixels of a 224-pixel side; it scales with that of the network input.
+            Scores of the patches.
+        sample : ImageSample
+            The image.
+        sigma : float, default=4.0
+            Standard deviation of the Gaussian that smooths maps, in pixels of a 224 x 224 image; it scales with the
+            size of the network input.
+        size : tuple of int (H, W), optional
+            Size of the map; by default that of the image.
 
         Returns
         -------
@@ -330,7 +288,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         rows, columns = (
             map_operator(n_grid, n_cropped, n_resized, n_out, sigma * n_cropped / SIGMA_SIDE)
             for n_grid, n_cropped, n_resized, n_out in zip(
-                grid.shape, self.input_shape, as_pair(self.image_size), size, strict=True
+                grid.shape, self.input_shape, as_pair(self.image_size), size or sample.size, strict=True
             )
         )
         return render(rows, grid, columns)
@@ -340,49 +298,44 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         """Height and width of what the network sees, in pixels."""
         return as_pair(self.image_size if self.crop is None else self.crop)
 
+    def read_batch(self, samples):
+        """Return images as the network sees them, before normalisation.
+
+        Parameters
+        ----------
+        samples : ImageSource
+            As returned by `check_samples`.
+
+        Returns
+        -------
+        Tensor of shape (n, 3, H, W), float32
+            In [0, 1], resized and cropped to `input_shape`.
+        """
+        return torch.stack([self._read(samples, i) for i in range(len(samples))])
+
     def network_state(self):
         """Return the tensors of the fitted network by name, as numpy arrays."""
         check_is_fitted(self)
-        return {name: value.cpu().numpy() for name, value in self._load().module.state_dict().items()}
+        return self.network_.state()
 
     def use_network_state(self, state):
-        """Let the network be made of these tensors where its weights are not installed.
+        """Make the fitted network of these tensors, wherever it is loaded.
 
         Parameters
         ----------
         state : dict of str to ndarray
             As returned by `network_state`; checked against ``weights_sha256_`` when the network is next needed.
         """
-        add_embedded_weights(self.weights_sha256_, state)
+        self.network_.use_state(state)
 
     def _check_geometry(self):
-        for kept, resized in zip(self.input_shape, as_pair(self.image_size), strict=True):
+        for kept, resized in zip(self.input_shape, check_image_size(self.image_size), strict=True):
             if kept > resized:
                 raise ValueError(f"crop={self.crop} is larger than image_size={self.image_size}.")
         if self.neighborhood % 2 == 0:
             raise ValueError(f"neighborhood={self.neighborhood} must be odd.")
         if not tuple(self.layers):
             raise ValueError("layers is empty; name at least one layer.")
-
-    def _load(self):
-        """Return the backbone, the same one as in fit."""
-        backbone = load_backbone(
-            self.backbone,
-            self.weights,
-            tuple(self.layers),
-            resolve_device(self.device),
-            self._seed,
-            getattr(self, "weights_sha256_", None),
-        )
-        if backbone.sha256 != getattr(self, "weights_sha256_", backbone.sha256):
-            raise ValueError(
-                f"The weights of {self.backbone!r} ({backbone.source}) are not those of fit: SHA-256 "
-                f"{backbone.sha256[:12]}..., fitted with {self.weights_sha256_[:12]}... ({self.weights_source_})."
-            )
-        return backbone
-
-    def _read_batch(self, source, start, stop):
-        return torch.stack([self._read(source, i) for i in range(start, stop)])
 
     def _read(self, source, i):
         """Return image i, resized and cropped, (3, H, W) in [0, 1]."""
@@ -396,7 +349,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
 
     def _patches(self, pixels):
         """Return the patch grid (n, h, w, d) of pixels (n, 3, H, W) in [0, 1]."""
-        maps = self.layer_maps(pixels)
+        maps = self.network_.layer_maps(pixels)
         if self.dim is None:
             maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         else:
@@ -405,9 +358,9 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         patches = torch.cat([m.permute(0, 2, 3, 1) for m in maps], dim=-1)
         return patches if self.dim is None else _pool_last(patches, self.dim)
 
-    def _levels(self, pixels):
+    def _layers(self, pixels):
         """Return the maps of all layers, one after another, as (n, sum of h_l w_l d_l)."""
-        maps = self.layer_maps(pixels)
+        maps = self.network_.layer_maps(pixels)
         maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         return torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
 
