@@ -165,6 +165,17 @@ def digests(samples):
     return None
 
 
+def copies(samples):
+    """Return a number (n,) for every image, the same for equal ones; None for samples that may be equal by chance.
+
+    Parameters
+    ----------
+    samples : samples
+        As returned by the door of features.
+    """
+    return np.unique(samples.digests(), return_inverse=True)[1] if isinstance(samples, ImageSource) else None
+
+
 def _hash_rows(array):
     """Return a hash (n,), uint64, of the bytes of every row of an array (n, ...)."""
     n, n_bytes = len(array), array[:1].nbytes
