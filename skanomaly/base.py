@@ -532,7 +532,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         return tags
 
     def _of_features(self, name):
-        if "features_" not in vars(self):
+        if not hasattr(self, "features_"):
             raise AttributeError(f"this {type(self).__name__} is not fitted")
         return getattr(self.features_, name)
 
@@ -590,7 +590,7 @@ class IncrementalMixin:
         self
         """
         with all_or_nothing(self):
-            if "features_" in vars(self):
+            if hasattr(self, "features_"):
                 samples = self.features_.check_samples(X)
             else:
                 samples = self._open(X)

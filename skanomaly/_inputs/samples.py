@@ -30,6 +30,8 @@ def begin(features):
     estimator
         That follows the protocol of features.
     """
+    if isinstance(features, Mapless):
+        return Mapless(begin(features.features))
     features = clone(features)
     return FrozenFeatures(features.estimator) if isinstance(features, FrozenEstimator) else features
 
@@ -123,6 +125,31 @@ class Rows(BaseEstimator):
     def transform(self, X):
         """Return `X` as `Indexable`."""
         return self.check_samples(X)
+
+
+class Mapless:
+    """Features in front of a model that scores whole samples: the same, but no maps.
+
+    Parameters
+    ----------
+    features : estimator
+        That follows the protocol of features.
+    """
+
+    makes_maps = False
+
+    def __init__(self, features):
+        self.features = features
+
+    def __getattr__(self, name):
+        if name.startswith("__") or name == "features":
+            raise AttributeError(name)
+        return getattr(self.features, name)
+
+    def fit_samples(self, samples):
+        """Fit the features; return self."""
+        self.features.fit_samples(samples)
+        return self
 
 
 class Indexable:
