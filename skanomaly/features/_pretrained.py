@@ -43,7 +43,8 @@ class PretrainedPatchFeatures(ImageFeatures):
     backbone : str, default="tf_efficientnet_lite0"
         Any model name of timm.
     layers : sequence of int or str, default=(2, 3)
-        Feature indices, or "/8" for the last feature map with an eighth of the input's side.
+        Layers of the network: an index into timm's ``feature_info``, "/8" for the last feature map with an eighth of
+        the input's side, or the name of a module, whose output is taken before anything else works on it.
     weights : str, path or None, default=None
         A state dict (.safetensors or .pth, read without executing code). None takes an installed weights package,
         else timm's cache or download. "random" is an untrained network, for controls.
@@ -57,12 +58,12 @@ class PretrainedPatchFeatures(ImageFeatures):
     dim : int or None, default=None
         Number of features by adaptive pooling (the authors use 1024); None concatenates the layers.
     batch_size : int, default=4
-        Images per pass. Batches are always filled up to this size, so results do not depend on it being reached:
-        take 1 for the fastest single image, more on a GPU.
+        Number of images per pass. Batches are always filled up to this size, so results do not depend on it being
+        reached: take 1 for the fastest single image, more on a GPU.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
-        Where the network runs.
+        Device on which the network runs; "auto" takes CUDA, then MPS, then the CPU.
     data_range : float or None, default=None
-        What 1.0 stands for in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
+        Value that stands for 1.0 in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
     max_pixels : int, default=169_000_000
         Largest accepted number of pixels of one image.
     memory : path or None, default=None
@@ -71,7 +72,7 @@ class PretrainedPatchFeatures(ImageFeatures):
     memory_limit : int, default=21_474_836_480
         Largest size of that folder, in bytes; grids used longest ago are deleted.
     random_state : int, RandomState instance or None, default=None
-        Only used by ``weights="random"``.
+        Seed of the first weights; only used by ``weights="random"``.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -81,14 +82,37 @@ class PretrainedPatchFeatures(ImageFeatures):
         Number of features d of a patch.
     grid_shape_ : tuple of int
         (h, w) of the patch grid.
-    level_shapes_ : list of tuple of int
+    layer_shapes_ : list of tuple of int
         (h_l, w_l, d_l) of every layer.
+    n_channels_ : int
+        Number of channels of the first image of `fit`, 1 or 3; the network sees three in any case.
+    network_ : PretrainedNetwork
+        The network, for maps of single layers and for gradients.
     weights_source_, weights_sha256_ : str
         Where the weights came from, and the hash of all tensors, which is checked whenever they are read again.
+
+    See Also
+    --------
+    PatchFeatures : Patches of pixels, without a network.
+    CropFeatures : Patches that see nothing but themselves.
 
     Notes
     -----
     Pickles hold parameters and the attributes above; the network is read again on demand.
+
+    The layers of the papers:
+
+    - PatchCore: ``PretrainedPatchFeatures("wide_resnet50_2", layers=(2, 3), image_size=256, crop=224, dim=1024)``;
+    - SPADE: ``PretrainedPatchFeatures("wide_resnet50_2", layers=(1, 2, 3, 4), neighborhood=1, image_size=256,
+      crop=224)``;
+    - PaDiM: ``PretrainedPatchFeatures("resnet18", layers=(1, 2, 3), neighborhood=1, image_size=256, crop=224)``, or
+      "wide_resnet50_2"; its EfficientNet-B5 has ``layers=("blocks.1.3", "blocks.3.6", "blocks.4.5")``: the paper's
+      blocks 7, 20 and 26 of 39, counted from 1, which puts them in the stages 2, 4 and 5 that it names;
+    - Rippel et al. (`MahalanobisAD`): the nine levels of ``PretrainedPatchFeatures("tf_efficientnet_b4",
+      layers=("bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "bn2"),
+      neighborhood=1, image_size=380)``, stem, block groups and head, each after its activation;
+    - MLF-SC: ``PretrainedPatchFeatures("vgg16", layers=("features.21", "features.14", "features.7"),
+      image_size=256)``, which are conv4_3, conv3_3 and conv2_2 before the ReLU.
 
     References
     ----------
@@ -102,6 +126,8 @@ class PretrainedPatchFeatures(ImageFeatures):
     >>> features = PretrainedPatchFeatures(weights="random", image_size=64, random_state=0)
     >>> features.fit_transform(images).shape
     (2, 8, 8, 152)
+    >>> [layer.shape for layer in features.transform_layers(images).arrays]
+    [(2, 8, 8, 40), (2, 4, 4, 112)]
     """
 
     _size = [Interval(Integral, 1, None, closed="left"), tuple]
