@@ -80,8 +80,8 @@ class LayerMaps:
             return
         found = "takes no part in the features" if output is None else f"puts out {tuple(output.shape)}"
         raise ValueError(
-            f"layers: the module {name!r} {found}, needed is a map (n, channels, height, width). Choose another module, "
-            "or a layer by its index."
+            f"layers: the module {name!r} {found}, but a map (n, channels, height, width) is needed. Take another "
+            "module, or a layer by its index."
         )
 
     def _run(self, x):

@@ -1,5 +1,6 @@
 """Patch features from the middle of a pretrained network."""
 
+import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral, Real
@@ -262,15 +263,7 @@ class PretrainedPatchFeatures(ImageFeatures):
 
     def _recall(self, source, output, values):
         """Fill the output from the cache, and compute and store what is not there."""
-        cache = FeatureCache(self.memory, self.memory_limit)
-        settings = {
-            name: value if isinstance(value, (int, float, str, type(None))) else str(value)
-            for name, value in self.get_params().items()
-            if name not in NO_EFFECT
-        }
-        settings["weights"], settings["format"] = self.weights_sha256_, 2
-        settings["device"], settings["output"] = resolve_device(self.device).type, output
-        keys = [cache_key(source, i, settings) for i in range(len(source))]
+        cache, keys = FeatureCache(self.memory, self.memory_limit), self._cache_keys(source, output)
         missing = {}
         for i, key in enumerate(keys):
             value = None if key in missing else cache.get(key)
@@ -278,16 +271,31 @@ class PretrainedPatchFeatures(ImageFeatures):
                 missing.setdefault(key, []).append(i)
             else:
                 values[i] = value
+                _recall_digest(cache, key, source, i)
         firsts = [places[0] for places in missing.values()]
         for start, stop in padded_batches(len(firsts), _CACHE_RUN):
-            run = firsts[start:stop]
+            run = source[np.array(firsts[start:stop])]
             computed = np.empty((len(run), *values.shape[1:]), np.float32)
-            self._compute(source[np.array(run)], output, computed)
-            for i, value in zip(run, computed, strict=True):
+            self._compute(run, output, computed)
+            for i, value, digest in zip(firsts[start:stop], computed, run.digests(), strict=True):
                 cache.put(keys[i], value)
-                values[missing[keys[i]]] = value
+                cache.put(_digest_key(keys[i]), digest)
+                for place in missing[keys[i]]:
+                    values[place] = value
+                    source.note_digest(place, digest)
         if firsts:
             cache.trim()
+
+    def _cache_keys(self, source, output):
+        """Return the keys of all images: hashes of their bytes and of every setting that matters."""
+        settings = {
+            name: value if isinstance(value, (int, float, str, type(None))) else str(value)
+            for name, value in self.get_params().items()
+            if name not in NO_EFFECT
+        }
+        settings["weights"], settings["format"] = self.weights_sha256_, 3
+        settings["device"], settings["output"] = resolve_device(self.device).type, output
+        return [cache_key(source, i, settings) for i in range(len(source))]
 
     def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
         """Return a grid of patch scores as a smooth map of the image it came from.
@@ -389,6 +397,18 @@ class PretrainedPatchFeatures(ImageFeatures):
         maps = self.network_.layer_maps(pixels)
         maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         return torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
+
+
+def _digest_key(key):
+    """Return the key under which the digest of an image lies beside its features."""
+    return hashlib.sha256(f"digest of {key}".encode()).hexdigest()
+
+
+def _recall_digest(cache, key, source, i):
+    """Let a source know the digest of an image whose features were recalled, so that it need not be decoded."""
+    digest = cache.get(_digest_key(key))
+    if digest is not None:
+        source.note_digest(i, digest)
 
 
 def _align(maps, grid_shape):
