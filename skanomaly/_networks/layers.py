@@ -89,9 +89,13 @@ class LayerMaps:
         if not self._indices:
             self.module.forward_features(x)
             return {}
-        options = {"intermediates_only": True} if not self._names else {}
-        found = self.module.forward_intermediates(x, indices=self._indices, **options)
-        return dict(zip(self._indices, found if options else found[1], strict=True))
+        if self._names:
+            _, found = self.module.forward_intermediates(x, indices=self._indices)
+        else:
+            found = self.module.forward_intermediates(
+                x, indices=self._indices, intermediates_only=True, stop_early=True
+            )
+        return dict(zip(self._indices, found, strict=True))
 
     def _catch(self, name):
         def hook(module, inputs, output):
