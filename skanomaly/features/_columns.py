@@ -9,6 +9,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._base import BaseFeatures
 
 _MAX_QUANTILES = 1000
+_FARTHEST = 5.199337582605575  # where QuantileTransformer stops
+_FEW_ROWS, _FEW_SHARE = 10, 0.01  # fewer are apart in a column that is nearly constant
+_DUST = 1e-6  # share of the largest distance up to which rows count as equal
 _IQR_OF_NORMAL = 1.3489795003921634  # interquartile range over standard deviation
 
 
@@ -18,6 +21,12 @@ class Columns(OneToOneFeatureMixin, BaseFeatures):
     Column j of a row x becomes
 
     .. math:: z_j = \frac{x_j - m_j}{s_j}
+
+    A column that is constant has s = 1. In one that is nearly so, in which fewer than 10 rows and less than 1 % of them
+    are apart from the rest, s is the largest distance from m. The standard deviation would shrink with the number of
+    equal rows until any dust counts as an anomaly: one value of 1e-3 among 5,000 equal ones gives 1.4e-5, of which the
+    same value is 70 in another row. With an s of 1e-3 it is 1, and values far beyond what was seen still stand out,
+    whatever the unit of the column.
 
     Parameters
     ----------
@@ -29,13 +38,16 @@ class Columns(OneToOneFeatureMixin, BaseFeatures):
           distribution of standard deviation 1. Rows that do not belong hardly move either. Where more than half of
           the rows are equal and the range is 0, s is the standard deviation.
         - "quantile": every column is made normal by its quantiles (scikit-learn's `QuantileTransformer`), and values
-          beyond those seen stop at about -5.2 or 5.2.
+          beyond those seen stop at about -5.2 or 5.2. Columns that are constant or nearly so have no quantiles to
+          speak of; they are scaled as by "standard", and stop there too.
         - None: values stay as they are.
 
     Attributes
     ----------
     mean_, scale_ : ndarray of shape (d,), float64
-        m and s of every column; without `scale` there are none.
+        m and s of every column; with ``scale="quantile"`` used for those that `steady_` marks, with None absent.
+    steady_ : ndarray of shape (d,), bool
+        Whether a column is constant or nearly so; absent without `scale`.
     quantiles_ : QuantileTransformer
         The fitted quantiles; only with ``scale="quantile"``.
     n_features_in_, n_features_out_ : int
@@ -119,10 +131,10 @@ class Columns(OneToOneFeatureMixin, BaseFeatures):
         self
         """
         rows = np.asarray(samples)
-        for name in ("mean_", "scale_", "quantiles_"):
+        for name in ("mean_", "scale_", "steady_", "quantiles_"):
             vars(self).pop(name, None)  # of an earlier fit
         if self.scale is not None:
-            self.mean_, self.scale_ = _standard(rows)
+            self.mean_, self.scale_, self.steady_ = _standard(rows)
         if self.scale == "robust":
             self.mean_, self.scale_ = _robust(rows, self.scale_)
         if self.scale == "quantile":
@@ -148,9 +160,11 @@ class Columns(OneToOneFeatureMixin, BaseFeatures):
         rows = np.asarray(self.check_samples(X))
         if self.scale is None:
             return rows
+        scaled = (rows - self.mean_) / self.scale_
         if self.scale == "quantile":
-            return self.quantiles_.transform(rows)
-        return (rows - self.mean_) / self.scale_
+            by_quantiles = self.quantiles_.transform(rows)
+            return np.where(self.steady_, scaled.clip(-_FARTHEST, _FARTHEST), by_quantiles)
+        return scaled
 
     def inverse_transform(self, Z, samples=None):
         """Return rows in the units that they had before `transform`.
@@ -169,9 +183,10 @@ class Columns(OneToOneFeatureMixin, BaseFeatures):
         Z = np.asarray(Z, np.float64)
         if self.scale is None:
             return Z
+        rows = Z * self.scale_ + self.mean_
         if self.scale == "quantile":
-            return self.quantiles_.inverse_transform(Z)
-        return Z * self.scale_ + self.mean_
+            return np.where(self.steady_, rows, self.quantiles_.inverse_transform(Z))
+        return rows
 
 
 class _CheckedRows(np.ndarray):
@@ -179,9 +194,20 @@ class _CheckedRows(np.ndarray):
 
 
 def _standard(rows):
-    """Return mean and standard deviation of every column, 1 for those that are constant."""
+    """Return mean and scale of every column, and whether it is constant or nearly so."""
     mean, scale = rows.mean(axis=0), rows.std(axis=0)
-    return mean, np.where(scale > 10 * np.finfo(float).eps * np.abs(mean), scale, 1.0)
+    farthest = np.maximum(rows.max(axis=0) - mean, mean - rows.min(axis=0))
+    constant = ~(scale > 10 * np.finfo(float).eps * np.abs(mean))
+    rare = np.zeros_like(constant)
+    for j in np.flatnonzero(~constant & (scale < farthest / 9)):  # where few rows are apart, a tenth or less
+        rare[j] = _few_apart(rows[:, j], farthest[j])
+    return mean, np.where(constant, 1.0, np.where(rare, farthest, scale)), constant | rare
+
+
+def _few_apart(column, farthest):
+    """Return whether few values of a column differ from its median by more than dust."""
+    n_apart = np.count_nonzero(np.abs(column - np.median(column)) > _DUST * farthest)
+    return n_apart < _FEW_ROWS and n_apart < _FEW_SHARE * len(column)
 
 
 def _robust(rows, standard):
