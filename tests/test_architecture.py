@@ -19,7 +19,7 @@ FLOORS = [
     {"detectors"},
     {"composite"},
     {"conformal", "model_selection", "persistence", "metrics", "datasets", "plotting"},
-    {"evaluation", "batch_scoring", "testing", "distributed"},
+    {"evaluation", "testing", "distributed"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
