@@ -6,7 +6,7 @@ from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._base import BaseFeatures
+from ._base import BaseFeatures, check_masks
 
 _MAX_QUANTILES = 1000
 _FARTHEST = 5.199337582605575  # where QuantileTransformer stops
@@ -187,6 +187,40 @@ class Columns(OneToOneFeatureMixin, BaseFeatures):
         if self.scale == "quantile":
             return np.where(self.steady_, rows, self.quantiles_.inverse_transform(Z))
         return rows
+
+    def transform_masks(self, masks, samples):
+        """Return where masks of rows lie in transformed rows.
+
+        Parameters
+        ----------
+        masks : array-like of shape (n, d), bool
+            Masks of the rows.
+        samples : ndarray of shape (n, d)
+            The rows.
+
+        Returns
+        -------
+        ndarray of shape (n, d), bool
+        """
+        return np.stack(check_masks(masks, [samples.shape[1:]] * len(samples)))
+
+    def fill(self, Z, samples, masks):
+        """Return rows whose masked values are taken from transformed rows, the others as they are.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, d)
+            Transformed rows.
+        samples : ndarray of shape (n, d)
+            The rows.
+        masks : array-like of shape (n, d), bool
+            True for values that are replaced.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float64
+        """
+        return np.where(masks, self.inverse_transform(Z), np.asarray(samples))
 
 
 class _CheckedRows(np.ndarray):
