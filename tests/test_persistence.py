@@ -1,4 +1,7 @@
+import functools
+import itertools
 import json
+import operator
 import subprocess
 import sys
 import zipfile
@@ -6,12 +9,14 @@ import zipfile
 import joblib
 import numpy as np
 import pytest
+import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import OneClassSVM
 
 import skanomaly
-from skanomaly import ConformalDetector, GreedyCoreset, KNNScorer, PatchCore, load, save
+from skanomaly import ConformalDetector, GreedyCoreset, KNNScorer, PatchCore, load, persistence, save
 from skanomaly.exceptions import MissingWeightsError, ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
@@ -23,6 +28,42 @@ class Smuggled(BaseEstimator):
     def fit(self, X, y=None):
         self.fitted_ = True
         return self
+
+
+def forge(path, node):
+    """Write a model file whose estimator is made by a node of one's own."""
+    top = container("DictNode", "dict", content={"skanomaly": constant(skanomaly.__version__), "estimator": node})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("schema.json", json.dumps({**with_keys(top), "protocol": 2}))
+        archive.writestr("0.npy", b"")
+
+
+NUMBERS = itertools.count(1)
+
+
+def item(loader, module, name, **content):
+    return {"__loader__": loader, "__module__": module, "__class__": name, "__id__": next(NUMBERS), **content}
+
+
+def container(loader, name, content):
+    return item(loader, "builtins", name, content=content)
+
+
+def constant(value):
+    return item("JsonNode", "builtins", "str", content=json.dumps(value), is_json=True)
+
+
+def with_keys(node):
+    types = [item("TypeNode", "builtins", "str") for _ in node["content"]]
+    return {**node, "key_types": container("ListNode", "list", types)}
+
+
+def attributes(**values):
+    return with_keys(container("DictNode", "dict", values))
+
+
+def arguments(*values):
+    return container("TupleNode", "tuple", list(values))
 
 
 def test_scores_are_the_same_bits_in_a_new_process(small_features, cloth, tmp_path):
@@ -95,11 +136,174 @@ def test_functions_are_refused_by_name(evil, tmp_path):
         load(tmp_path / "m")
 
 
+ESTIMATORS = [
+    name for name in skanomaly.__all__ if isinstance(getattr(skanomaly, name), type)
+]  # all others are functions
+
+
+def test_the_public_names_are_estimators_and_functions():
+    assert all(issubclass(getattr(skanomaly, name), BaseEstimator) for name in ESTIMATORS)
+    assert set(skanomaly.__all__) - set(ESTIMATORS) == {"save", "load", "anomaly_map", "select_anomalies"}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_public_estimator_is_trusted(name, tmp_path):
+    cls = getattr(skanomaly, name)
+    estimator = cls(KNNScorer()) if name in ("FitOnNormal", "ConformalDetector", "GradientProjection") else cls()
+    save(make_pipeline(estimator), tmp_path / "m")
+    assert type(load(tmp_path / "m")[0]) is cls
+
+
+SAVE = ("skanomaly.persistence", "save")
+SCORER = (KNNScorer.__module__, "KNNScorer")
+EMPTY_DICT = attributes()
+CALLS = {
+    "a function": item("FunctionNode", *SAVE),
+    "a function as a type": item("TypeNode", *SAVE),
+    "a function as an object": item("ObjectNode", *SAVE, content=attributes()),
+    "a function called by its reduction": item(
+        "ConstructorFromReduceNode", *SAVE, content=arguments(constant("x"), constant("victim"))
+    ),
+    "a function called as a loss": item(
+        "LossNode", *SAVE, __reduce__={"args": arguments(constant("x"), constant("victim"))}, content=attributes()
+    ),
+    "a function called on a list": item("ListNode", *SAVE, content=[constant("victim")]),
+    "a function called on a set": item("SetNode", *SAVE, content=[constant("victim")]),
+    "a function called on a tuple": item("TupleNode", *SAVE, content=[constant("victim")]),
+    "a function called for a dict": item(
+        "DictNode", *SAVE, content={}, key_types=container("ListNode", "list", [])
+    ),
+    "a function called on the keys": {
+        **container("DictNode", "dict", {"victim": constant(1)}),
+        "key_types": container("ListNode", "list", [item("TypeNode", "skanomaly.persistence", "load")]),
+    },
+    "a function called on an array": item("NdArrayNode", *SAVE, type="numpy", file="0.npy"),
+    "a function called for a random state": item("RandomStateNode", *SAVE, content=attributes()),
+    "a function of an older format": item(
+        "FunctionNode", "builtins", "int", content={"module_path": SAVE[0], "function": SAVE[1]}
+    ),
+    "a function by the name of the package": item("FunctionNode", "skanomaly", "save"),
+    "a function bound to arguments": item(
+        "PartialNode", "functools", "partial",
+        content={"func": item("FunctionNode", *SAVE), "args": arguments(), "kwds": EMPTY_DICT, "namespace": EMPTY_DICT},
+    ),
+    "a function as the default of a dict": item(
+        "DefaultDictNode", "collections", "defaultdict",
+        content={"main": EMPTY_DICT, "default_factory": item("FunctionNode", *SAVE)},
+    ),
+    "a function under a key that looks like a module": attributes(__module__=item("FunctionNode", *SAVE)),
+    "a method": item(
+        "MethodNode", *SCORER, content={"func": "set_bank", "obj": item("ObjectNode", *SCORER, content=attributes())}
+    ),
+    "an estimator as a type": item("TypeNode", *SCORER),
+    "an estimator called": item("ConstructorFromReduceNode", *SCORER, content=arguments(constant(3))),
+    "an estimator under another name": item("ObjectNode", "skanomaly.persistence", "KNNScorer", content=attributes()),
+    "a class that is not public": item("ObjectNode", "skanomaly.features._cache", "FeatureCache", content=attributes()),
+    "a class of others in a module of ours": item(
+        "ObjectNode", "skanomaly.persistence", "BaseEstimator", content=attributes()
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CALLS)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_model_file_makes_our_estimators_from_attributes_only(case, nested, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "victim").write_text("precious")
+    node = CALLS[case]
+    if nested:
+        func = {"func": node, "validate": constant(False)}
+        node = item("ObjectNode", FunctionTransformer.__module__, "FunctionTransformer", content=attributes(**func))
+    forge(tmp_path / "m", node)
+    everything = [f"skanomaly{end}" for end in (".save", ".persistence.save", ".persistence.load")]
+    everything += ["functools.partial", ".".join(SCORER), ".".join(SCORER) + ".set_bank"]
+    everything += ["skanomaly.features._cache.FeatureCache", "skanomaly.persistence.BaseEstimator"]
+    for trusted in ((), everything):
+        with pytest.raises(ModelFileError, match="m' refers to skanomaly.* trusted=.* does not change this"):
+            load(tmp_path / "m", trusted=trusted)
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_estimators_are_made_from_attributes(tmp_path):
+    forge(tmp_path / "m", item("ObjectNode", *SCORER, content=attributes(n_neighbors=constant(7))))
+    assert load(tmp_path / "m").n_neighbors == 7
+
+
+class Inherits(KNNScorer):
+    """A user's subclass: its methods are ours."""
+
+
+renamed = skanomaly.load
+
+
+@pytest.mark.parametrize(
+    ("smuggled", "name"),
+    [
+        (skanomaly.save, "skanomaly.persistence.save"),
+        (functools.partial(skanomaly.save, path="x"), "skanomaly.persistence.save"),
+        (KNNScorer().set_bank, "skanomaly.scoring._knn.KNNScorer"),
+        (skanomaly.PretrainedPatchFeatures().use_network_state, "PretrainedPatchFeatures"),
+        (operator.methodcaller("set_bank", KNNScorer), "skanomaly.scoring._knn.KNNScorer"),
+        (KNNScorer, "skanomaly.scoring._knn.KNNScorer"),
+    ],
+    ids=str,
+)
+def test_functions_of_ours_are_refused_even_if_trusted(smuggled, name, tmp_path):
+    save(FunctionTransformer(smuggled), tmp_path / "m")
+    everything = skops.io.get_untrusted_types(file=tmp_path / "m")
+    with pytest.raises(ModelFileError, match=f"refers to .*{name}"):
+        load(tmp_path / "m", trusted=everything)
+
+
+def test_functions_of_ours_are_refused_under_other_names(tmp_path):
+    scorer = item("ObjectNode", __name__, "Inherits", content=attributes())
+    method = item("MethodNode", __name__, "Inherits", content={"func": "set_bank", "obj": scorer})
+    for node, name in ((item("FunctionNode", __name__, "renamed"), "renamed"), (method, "Inherits.set_bank")):
+        forge(tmp_path / "m", node)
+        with pytest.raises(ModelFileError, match=f"not trusted: .*{__name__}.{name}"):
+            load(tmp_path / "m")
+        with pytest.raises(ModelFileError, match=f"refers to {__name__}.{name}"):
+            load(tmp_path / "m", trusted=[f"{__name__}.{name}", f"{__name__}.Inherits"])
+    forge(tmp_path / "m", scorer)
+    assert type(load(tmp_path / "m", trusted=[f"{__name__}.Inherits"])) is Inherits
+
+
+def test_state_classes_are_trusted_where_they_are_registered(tmp_path, monkeypatch):
+    cache = "skanomaly.features._cache"
+    forge(tmp_path / "m", item("ObjectNode", cache, "FeatureCache", content=attributes(max_bytes=constant(7))))
+    with pytest.raises(ModelFileError, match="refers to skanomaly.features._cache.FeatureCache"):
+        load(tmp_path / "m")
+    monkeypatch.setattr(persistence, "_STATE_CLASSES", (f"{cache}:FeatureCache", "skanomaly.nowhere:Nothing"))
+    assert load(tmp_path / "m").max_bytes == 7
+    forge(tmp_path / "m", item("ConstructorFromReduceNode", cache, "FeatureCache", content=arguments(constant("x"))))
+    with pytest.raises(ModelFileError, match="refers to skanomaly.features._cache.FeatureCache"):
+        load(tmp_path / "m")
+    forge(tmp_path / "m", item("ObjectNode", "skanomaly.nowhere", "Nothing", content=attributes()))
+    with pytest.raises(ModelFileError, match="refers to skanomaly.nowhere.Nothing"):
+        load(tmp_path / "m")
+
+
+def test_attributes_of_a_file_are_not_called(tmp_path, cloth, small_features):
+    """`load` calls the methods of classes, never an attribute that has the name of a method."""
+    features = small_features.fit(cloth.X_train)
+    forged = FunctionTransformer(np.add)
+    forged.weights_sha256_, forged.use_network_state = features.weights_sha256_, np.add
+    save(make_pipeline(forged, features), tmp_path / "m", include_weights=True)
+    load(tmp_path / "m")
+
+
+def test_other_skops_files_are_refused(tmp_path):
+    for content in ([1], {"estimator": 1}):
+        skops.io.dump(content, tmp_path / "m")
+        with pytest.raises(ModelFileError, match="not written by skanomaly.save"):
+            load(tmp_path / "m")
+
+
 def test_damaged_foreign_and_newer_files(tmp_path, rng, monkeypatch):
     with pytest.raises(FileNotFoundError, match="gone"):
         load(tmp_path / "gone")
     (tmp_path / "text").write_text("no model")
-    with pytest.raises(ModelFileError, match="no model file, or damaged"):
+    with pytest.raises(ModelFileError, match="not a model file, or is damaged"):
         load(tmp_path / "text")
     save(KNNScorer().fit(rng.normal(size=(30, 2))), tmp_path / "m")
     (tmp_path / "half").write_bytes((tmp_path / "m").read_bytes()[:2000])
