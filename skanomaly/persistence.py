@@ -98,7 +98,7 @@ def load(path, trusted=()):
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is no model file, damaged, written by a newer version, or holds a type that is not trusted; the message
+        If it is not a model file, is damaged, was written by a newer version, or holds what is not trusted; the message
         names it.
     """
     path = Path(path)

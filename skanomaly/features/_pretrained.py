@@ -68,9 +68,10 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         Largest accepted number of pixels of one image.
     memory : path or None, default=None
         Folder of a feature cache: patch grids are stored by the content of the image and every setting that matters, so
-        that a search or a second run passes each image through the network once. Safe for several processes.
+        that a search or a second run passes each image through the network once. Safe for several processes. A new
+        or an empty folder; one that holds anything else is refused. Not kept in model files.
     memory_limit : int, default=21_474_836_480
-        Largest size of that folder, in bytes; grids used longest ago are deleted.
+        Largest size of that folder, in bytes; grids used longest ago are deleted. Not kept in model files.
     random_state : int, RandomState instance or None, default=None
         Only used by ``weights="random"``.
     verbose : int, default=0
