@@ -1,5 +1,6 @@
 """Model files that load without executing code."""
 
+import inspect
 import io
 import json
 import os
@@ -8,7 +9,9 @@ import tempfile
 import zipfile
 from importlib import import_module
 from pathlib import Path
+from types import FunctionType, ModuleType
 
+import numpy as np
 import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.utils.fixes import parse_version
@@ -22,6 +25,7 @@ __all__ = ["load", "save"]
 # Besides the public estimators, the classes of skanomaly that model files may hold, as "module:Class". They are made
 # without calling their constructors, from attributes that the file chooses.
 _STATE_CLASSES = ()
+_OF_THE_USER = {"memory", "memory_limit"}  # parameters that a file does not decide: what is written and deleted where
 
 
 def save(estimator, path, *, include_weights=False):
@@ -83,6 +87,10 @@ def load(path, trusted=()):
     among these: pass ``trusted=["sklearn.tree._tree.Tree"]`` for files of your own.) Functions of skanomaly are
     refused, whatever `trusted` says.
 
+    You choose files and folders, a model file does not: `memory` and `memory_limit` of all parts come back as their
+    defaults. Where features were fitted with `weights` from a path, and the file does not include the weights, scoring
+    raises `MissingWeightsError` until you set the path again: ``model.features_.set_params(weights="path")``.
+
     Parameters
     ----------
     path : path
@@ -119,7 +127,7 @@ def load(path, trusted=()):
 
 
 def _read(path, trusted):
-    """Return what a model file holds, made of trusted types only."""
+    """Return what a model file holds, made of trusted types only and without its paths."""
     try:
         data = path.read_bytes()
         forbidden = _forbidden_names(_schema(data))
@@ -128,7 +136,10 @@ def _read(path, trusted):
         raise ModelFileError(f"path={str(path)!r} is not a model file, or is damaged: {error}") from error
     _check_trust(path, forbidden, [name for name in unknown if not _is_ours(name)], trusted)
     try:
-        return skops.io.loads(data, trusted=unknown)
+        content = skops.io.loads(data, trusted=unknown)
+        for part in _parts(content):
+            _forget_paths(part)
+        return content
     except Exception as error:
         raise ModelFileError(f"path={str(path)!r} cannot be read: {error}") from error
 
@@ -209,17 +220,45 @@ def _leads_to_ours(name):
     return isinstance(module, str) and _is_ours(module)
 
 
-def _fitted_networks(part):
+def _forget_paths(part):
+    """Undo what a part of a loaded estimator says about files and folders."""
+    if not isinstance(part, BaseEstimator):
+        return
+    parameters = inspect.signature(type(part)).parameters
+    for name in parameters.keys() & _OF_THE_USER:
+        default = parameters[name].default
+        setattr(part, name, None if default is inspect.Parameter.empty else default)
+    if hasattr(type(part), "withhold_weights"):
+        type(part).withhold_weights(part)
+
+
+def _fitted_networks(estimator):
     """Yield every fitted part of an estimator that reads the weights of a network."""
-    if hasattr(part, "weights_sha256_") and hasattr(type(part), "use_network_state"):
-        yield part
-    if isinstance(part, BaseEstimator):
-        part = vars(part)
+    for part in _parts(estimator):
+        if hasattr(type(part), "use_network_state") and hasattr(part, "weights_sha256_"):
+            yield part
+
+
+def _parts(estimator):
+    """Yield all objects in an estimator, each once: parameters, attributes, and what lies in their containers."""
+    seen, waiting = {}, [estimator]
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in seen and not isinstance(part, (type, ModuleType, FunctionType)):
+            seen[id(part)] = part  # held, or another object could get its id
+            yield part
+            waiting.extend(_contents(part))
+
+
+def _contents(part):
+    contents = list(getattr(part, "__dict__", {}).values())
     if isinstance(part, dict):
-        part = list(part.values())
-    if isinstance(part, (list, tuple)):
-        for item in part:
-            yield from _fitted_networks(item)
+        contents += part.values()
+    elif isinstance(part, (list, tuple, set, frozenset)):
+        contents += part
+    elif isinstance(part, np.ndarray) and part.dtype == object:
+        contents += part.flat
+    return contents
 
 
 def _umask():

@@ -2,6 +2,7 @@ import functools
 import itertools
 import json
 import operator
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,16 +11,36 @@ import joblib
 import numpy as np
 import pytest
 import skops.io
-from sklearn.base import BaseEstimator
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import OneClassSVM
+from sklearn.utils import Bunch
 
 import skanomaly
-from skanomaly import ConformalDetector, GreedyCoreset, KNNScorer, PatchCore, load, persistence, save
+from skanomaly import (
+    ConformalDetector,
+    GreedyCoreset,
+    KNNScorer,
+    PatchCore,
+    PretrainedPatchFeatures,
+    load,
+    persistence,
+    save,
+)
+from skanomaly._networks import backbones
 from skanomaly.exceptions import MissingWeightsError, ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _no_networks_of_other_tests(monkeypatch):
+    monkeypatch.setattr(backbones, "_embedded", {})
+    yield
+    backbones.load_backbone.cache_clear()
 
 
 class Smuggled(BaseEstimator):
@@ -242,7 +263,7 @@ renamed = skanomaly.load
         (skanomaly.save, "skanomaly.persistence.save"),
         (functools.partial(skanomaly.save, path="x"), "skanomaly.persistence.save"),
         (KNNScorer().set_bank, "skanomaly.scoring._knn.KNNScorer"),
-        (skanomaly.PretrainedPatchFeatures().use_network_state, "PretrainedPatchFeatures"),
+        (PretrainedPatchFeatures().use_network_state, "PretrainedPatchFeatures"),
         (operator.methodcaller("set_bank", KNNScorer), "skanomaly.scoring._knn.KNNScorer"),
         (KNNScorer, "skanomaly.scoring._knn.KNNScorer"),
     ],
@@ -299,6 +320,108 @@ def test_other_skops_files_are_refused(tmp_path):
             load(tmp_path / "m")
 
 
+def holders(part):
+    """Yield all estimators in which a file could hide another, as (holder, path to what it holds)."""
+    pipeline = make_pipeline(part, KNNScorer())
+    yield "a pipeline", pipeline, lambda held: held[0]
+    yield "a wrapper", ConformalDetector(pipeline), lambda held: held.estimator[0]
+    yield "a search", GridSearchCV(KNNScorer(), {"n_neighbors": [part]}), lambda held: held.param_grid["n_neighbors"][0]
+    yield "a dict", FunctionTransformer(kw_args={"a": [{"b": (part,)}]}), lambda held: held.kw_args["a"][0]["b"][0]
+    array = np.array([[part, 1], [2, 3]], dtype=object)
+    yield "an array", FunctionTransformer(kw_args={"a": array}), lambda held: held.kw_args["a"][0, 0]
+    fitted = ConformalDetector(KNNScorer())
+    fitted.estimator_ = PatchCore()
+    fitted.estimator_.features_ = part
+    yield "fitted attributes", fitted, lambda held: held.estimator_.features_
+    yield (
+        "attributes of no estimator",
+        FunctionTransformer(kw_args={"a": Bunch(b=part)}),
+        lambda held: held.kw_args["a"].b,
+    )
+
+
+def test_caches_of_a_file_are_not_used(tmp_path, small_features):
+    folder = str(tmp_path / "cache")
+    features = clone(small_features).set_params(memory=folder, memory_limit=0)
+    for name, holder, held in holders(make_pipeline(features, memory=folder)):
+        save(holder, tmp_path / "m")
+        pipeline = held(load(tmp_path / "m", trusted=["sklearn.utils._bunch.Bunch"]))
+        assert pipeline.memory is None, name
+        assert pipeline[0].memory is None, name
+        assert pipeline[0].memory_limit == PretrainedPatchFeatures().memory_limit, name
+    assert features.memory == folder  # saving changes nothing
+
+
+def test_a_loaded_model_writes_to_no_cache(tmp_path, cloth, small_features):
+    folder = tmp_path / "cache"
+    features = clone(small_features).set_params(memory=str(folder), memory_limit=0)
+    detector = PatchCore(features, random_state=0).fit(cloth.X_train)
+    scores = detector.score_samples(cloth.X_test)
+    save(detector, tmp_path / "m")
+    shutil.rmtree(folder)
+    again = load(tmp_path / "m")
+    np.testing.assert_array_equal(again.score_samples(cloth.X_test), scores)
+    assert not folder.exists()
+    again.features_.set_params(memory=str(folder))
+    again.score_samples(cloth.X_test)
+    assert len(list(folder.glob("??/*.grid"))) == len(cloth.X_test)
+
+
+@pytest.fixture(scope="module")
+def own_weights(tmp_path_factory, small_features, cloth):
+    """A file of weights, and features that were fitted with it."""
+    path = tmp_path_factory.mktemp("weights") / "own.pth"
+    state = clone(small_features).fit(cloth.X_train).network_state()
+    torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
+    return path, PretrainedPatchFeatures(weights=str(path), image_size=64).fit(cloth.X_train)
+
+
+def test_weight_files_are_not_opened_by_a_model_file(tmp_path, cloth, own_weights, monkeypatch):
+    path, features = own_weights
+    detector = PatchCore(features, random_state=0).fit(cloth.X_train)
+    scores = detector.score_samples(cloth.X_test)
+    save(detector, tmp_path / "m")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", None)
+        patch.setattr("skanomaly._networks.backbones._from_timm", None)
+        again = load(tmp_path / "m")
+        assert again.features.weights == again.features_.weights == "withheld: own.pth"
+        for use in (again.score_samples, clone(again).fit):  # never other weights instead
+            with pytest.raises(
+                MissingWeightsError, match=r"from a file, 'own.pth'.*features_.set_params\(weights='path"
+            ):
+                use(cloth.X_test)
+    save(again, tmp_path / "m")
+    assert load(tmp_path / "m").features.weights == "withheld: own.pth"
+    again.features_.set_params(weights=str(path))
+    np.testing.assert_array_equal(again.score_samples(cloth.X_test), scores)
+
+
+def test_weight_files_are_checked_when_they_are_set(tmp_path, cloth, own_weights, small_features):
+    save(own_weights[1], tmp_path / "m")
+    again = load(tmp_path / "m")
+    other = clone(small_features).set_params(random_state=1).fit(cloth.X_train).network_state()
+    torch.save({name: torch.from_numpy(value) for name, value in other.items()}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="are not those of fit: SHA-256"):
+        again.set_params(weights=str(tmp_path / "other.pth")).transform(cloth.X_test)
+
+
+def test_included_weights_stand_in_for_a_file(tmp_path, cloth, own_weights, monkeypatch):
+    _, features = own_weights
+    save(features, tmp_path / "m", include_weights=True)
+    again = load(tmp_path / "m")
+    monkeypatch.setattr(torch, "load", None)
+    np.testing.assert_array_equal(again.transform(cloth.X_test), features.transform(cloth.X_test))
+    save(again, tmp_path / "m2", include_weights=True)
+    np.testing.assert_array_equal(load(tmp_path / "m2").transform(cloth.X_test), features.transform(cloth.X_test))
+
+
+@pytest.mark.parametrize("weights", [None, "random"])
+def test_weights_that_are_no_path_are_kept(weights, tmp_path):
+    save(PatchCore(PretrainedPatchFeatures(weights=weights)), tmp_path / "m")
+    assert load(tmp_path / "m").features.weights == weights
+
+
 def test_damaged_foreign_and_newer_files(tmp_path, rng, monkeypatch):
     with pytest.raises(FileNotFoundError, match="gone"):
         load(tmp_path / "gone")
@@ -331,9 +454,6 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, rng, monkeypatch):
 
 @pytest.mark.weights
 def test_included_weights_stand_in_for_missing_ones(tmp_path, cloth, monkeypatch):
-    from skanomaly import PretrainedPatchFeatures
-    from skanomaly._networks import backbones
-
     features = PretrainedPatchFeatures(image_size=64)
     detector = PatchCore(features, random_state=0).fit(cloth.X_train)
     scores = detector.score_samples(cloth.X_test)
@@ -350,5 +470,3 @@ def test_included_weights_stand_in_for_missing_ones(tmp_path, cloth, monkeypatch
     with pytest.raises(MissingWeightsError):
         load(tmp_path / "needs").score_samples(cloth.X_test)
     np.testing.assert_array_equal(load(tmp_path / "alone").score_samples(cloth.X_test), scores)
-    backbones._embedded.clear()
-    backbones.load_backbone.cache_clear()

@@ -5,7 +5,7 @@ import hashlib
 import importlib
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 from safetensors.torch import load_file
@@ -51,12 +51,18 @@ class Backbone:
         return self.module.forward_intermediates(x, indices=list(self.layers), intermediates_only=True)
 
 
+_WITHHELD = "withheld: "
 _embedded = {}  # SHA-256 -> tensors by name, from model files that hold their weights
 
 
 def add_embedded_weights(sha256, state):
     """Keep the tensors of a network for when a backbone with this hash is asked for and not installed."""
     _embedded[sha256] = state
+
+
+def withheld(path):
+    """Return what stands for the path of a weight file that must be given anew."""
+    return _WITHHELD + PurePath(str(path).removeprefix(_WITHHELD)).name
 
 
 @lru_cache(maxsize=4)  # clones of one estimator share the network
@@ -69,7 +75,7 @@ def load_backbone(name, weights, layers, device, seed, sha256=None):
         Any timm model name.
     weights : str or None
         Path of a state dict (.safetensors, or .pth read with ``weights_only``), "random", or None: an installed
-        weights package, else timm's cache or download.
+        weights package, else timm's cache or download. What `withheld` returns is missing until it is set anew.
     layers : tuple of (int or str)
         Feature indices, or "/8" for the last feature map of an eighth of the input's side.
     device : torch.device
@@ -114,6 +120,12 @@ def _load_module(name, weights, seed):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return _create(name), "random"
+    if str(weights).startswith(_WITHHELD):
+        raise MissingWeightsError(
+            f"The network was fitted with weights from a file, {str(weights).removeprefix(_WITHHELD)!r}, which a model "
+            "file is not allowed to open. Set its path on the fitted features, "
+            "model.features_.set_params(weights='path') for a detector, or save the model with include_weights=True."
+        )
     packaged = _packaged_file(name) if weights is None else None
     path = packaged or weights
     if path is None:

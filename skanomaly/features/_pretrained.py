@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .._inputs.images import MAX_PIXELS, as_pair, check_images
 from .._kernels.smoothing import SIGMA_SIDE, map_operator, render
-from .._networks.backbones import add_embedded_weights, load_backbone
+from .._networks.backbones import add_embedded_weights, load_backbone, withheld
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
 from ..base import all_or_nothing
@@ -47,7 +47,9 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         Feature indices, or "/8" for the last feature map with an eighth of the input's side.
     weights : str, path or None, default=None
         A state dict (.safetensors or .pth, read without executing code). None takes an installed weights package,
-        else timm's cache or download. "random" is an untrained network, for controls.
+        else timm's cache or download. "random" is an untrained network, for controls. A path is not kept in model
+        files: after `skanomaly.load` it reads "withheld: <name of the file>", and has to be set again before the
+        network is needed.
     image_size : int or (int, int), default=224
         Height and width that images are resized to, in pixels.
     crop : int, (int, int) or None, default=None
@@ -355,6 +357,11 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
             As returned by `network_state`; checked against ``weights_sha256_`` when the network is next needed.
         """
         add_embedded_weights(self.weights_sha256_, state)
+
+    def withhold_weights(self):
+        """Replace a path in `weights` by the bare name of the file, which is never opened."""
+        if self.weights is not None and self.weights != "random":
+            self.weights = withheld(self.weights)
 
     def _check_geometry(self):
         for kept, resized in zip(self.input_shape, as_pair(self.image_size), strict=True):
