@@ -93,7 +93,9 @@ class Grids(BaseEstimator):
         plate = type(self.owner, (BaseEstimator,), {})()  # scikit-learn's messages have the name of the class
         vars(plate).update(vars(self))
         grids = check_patches(plate, X, reset=reset, min_samples=self.min_samples if reset else 1)
-        vars(self).update(vars(plate))
+        if reset:
+            vars(self).pop("feature_names_in_", None)  # of an earlier fit
+            vars(self).update(vars(plate))
         return grids
 
     def fit_samples(self, samples):
