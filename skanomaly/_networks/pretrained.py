@@ -16,7 +16,7 @@ class PretrainedNetwork:
     backbone : str
         Any model name of timm.
     layers : sequence of int or str
-        Feature indices, or "/8" for the last feature map with an eighth of the input's side.
+        Feature indices, "/8" for the last feature map with an eighth of the input's side, or names of modules.
     weights : str, path or None, default=None
         Path of a state dict, "random", or None: an installed weights package, else timm's cache or download.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
@@ -56,11 +56,6 @@ class PretrainedNetwork:
         return self
 
     @property
-    def channels(self):
-        """Number of channels d_l of every layer."""
-        return self._loaded().channels
-
-    @property
     def reductions(self):
         """Side of the input over side of the feature map, of every layer."""
         return self._loaded().reductions
@@ -82,7 +77,7 @@ class PretrainedNetwork:
         backbone = self._loaded()
         pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
         mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-        maps = backbone((pixels - mean) / std)
+        maps = backbone.maps((pixels - mean) / std)
         return maps if which is None else [maps[i] for i in which]
 
     def layer_shapes(self, input_shape):

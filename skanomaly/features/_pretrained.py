@@ -1,5 +1,6 @@
 """Patch features from the middle of a pretrained network."""
 
+import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral, Real
@@ -43,7 +44,8 @@ class PretrainedPatchFeatures(ImageFeatures):
     backbone : str, default="tf_efficientnet_lite0"
         Any model name of timm.
     layers : sequence of int or str, default=(2, 3)
-        Feature indices, or "/8" for the last feature map with an eighth of the input's side.
+        Layers of the network: an index into timm's ``feature_info``, "/8" for the last feature map with an eighth of
+        the input's side, or the name of a module, whose output is taken before anything else works on it.
     weights : str, path or None, default=None
         A state dict (.safetensors or .pth, read without executing code). None takes an installed weights package,
         else timm's cache or download. "random" is an untrained network, for controls.
@@ -57,12 +59,12 @@ class PretrainedPatchFeatures(ImageFeatures):
     dim : int or None, default=None
         Number of features by adaptive pooling (the authors use 1024); None concatenates the layers.
     batch_size : int, default=4
-        Images per pass. Batches are always filled up to this size, so results do not depend on it being reached:
-        take 1 for the fastest single image, more on a GPU.
+        Number of images per pass. Batches are always filled up to this size, so results do not depend on it being
+        reached: take 1 for the fastest single image, more on a GPU.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
-        Where the network runs.
+        Device on which the network runs; "auto" takes CUDA, then MPS, then the CPU.
     data_range : float or None, default=None
-        What 1.0 stands for in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
+        Value that stands for 1.0 in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
     max_pixels : int, default=169_000_000
         Largest accepted number of pixels of one image.
     memory : path or None, default=None
@@ -71,7 +73,7 @@ class PretrainedPatchFeatures(ImageFeatures):
     memory_limit : int, default=21_474_836_480
         Largest size of that folder, in bytes; grids used longest ago are deleted.
     random_state : int, RandomState instance or None, default=None
-        Only used by ``weights="random"``.
+        Seed of the first weights; only used by ``weights="random"``.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -81,14 +83,37 @@ class PretrainedPatchFeatures(ImageFeatures):
         Number of features d of a patch.
     grid_shape_ : tuple of int
         (h, w) of the patch grid.
-    level_shapes_ : list of tuple of int
+    layer_shapes_ : list of tuple of int
         (h_l, w_l, d_l) of every layer.
+    n_channels_ : int
+        Number of channels of the first image of `fit`, 1 or 3; the network sees three in any case.
+    network_ : PretrainedNetwork
+        The network, for maps of single layers and for gradients.
     weights_source_, weights_sha256_ : str
         Where the weights came from, and the hash of all tensors, which is checked whenever they are read again.
+
+    See Also
+    --------
+    PatchFeatures : Patches of pixels, without a network.
+    CropFeatures : Patches that see nothing but themselves.
 
     Notes
     -----
     Pickles hold parameters and the attributes above; the network is read again on demand.
+
+    The layers of the papers:
+
+    - PatchCore: ``PretrainedPatchFeatures("wide_resnet50_2", layers=(2, 3), image_size=256, crop=224, dim=1024)``;
+    - SPADE: ``PretrainedPatchFeatures("wide_resnet50_2", layers=(1, 2, 3, 4), neighborhood=1, image_size=256,
+      crop=224)``;
+    - PaDiM: ``PretrainedPatchFeatures("resnet18", layers=(1, 2, 3), neighborhood=1, image_size=256, crop=224)``, or
+      "wide_resnet50_2"; its EfficientNet-B5 has ``layers=("blocks.1.3", "blocks.3.6", "blocks.4.5")``: the paper's
+      blocks 7, 20 and 26 of 39, counted from 1, which puts them in the stages 2, 4 and 5 that it names;
+    - Rippel et al. (`MahalanobisAD`): the nine levels of ``PretrainedPatchFeatures("tf_efficientnet_b4",
+      layers=("bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "bn2"),
+      neighborhood=1, image_size=380)``, stem, block groups and head, each after its activation;
+    - MLF-SC: ``PretrainedPatchFeatures("vgg16", layers=("features.21", "features.14", "features.7"),
+      image_size=256)``, which are conv4_3, conv3_3 and conv2_2 before the ReLU.
 
     References
     ----------
@@ -102,6 +127,8 @@ class PretrainedPatchFeatures(ImageFeatures):
     >>> features = PretrainedPatchFeatures(weights="random", image_size=64, random_state=0)
     >>> features.fit_transform(images).shape
     (2, 8, 8, 152)
+    >>> [layer.shape for layer in features.transform_layers(images).arrays]
+    [(2, 8, 8, 40), (2, 4, 4, 112)]
     """
 
     _size = [Interval(Integral, 1, None, closed="left"), tuple]
@@ -236,15 +263,7 @@ class PretrainedPatchFeatures(ImageFeatures):
 
     def _recall(self, source, output, values):
         """Fill the output from the cache, and compute and store what is not there."""
-        cache = FeatureCache(self.memory, self.memory_limit)
-        settings = {
-            name: value if isinstance(value, (int, float, str, type(None))) else str(value)
-            for name, value in self.get_params().items()
-            if name not in NO_EFFECT
-        }
-        settings["weights"], settings["format"] = self.weights_sha256_, 2
-        settings["device"], settings["output"] = resolve_device(self.device).type, output
-        keys = [cache_key(source, i, settings) for i in range(len(source))]
+        cache, keys = FeatureCache(self.memory, self.memory_limit), self._cache_keys(source, output)
         missing = {}
         for i, key in enumerate(keys):
             value = None if key in missing else cache.get(key)
@@ -252,16 +271,31 @@ class PretrainedPatchFeatures(ImageFeatures):
                 missing.setdefault(key, []).append(i)
             else:
                 values[i] = value
+                _recall_digest(cache, key, source, i)
         firsts = [places[0] for places in missing.values()]
         for start, stop in padded_batches(len(firsts), _CACHE_RUN):
-            run = firsts[start:stop]
+            run = source[np.array(firsts[start:stop])]
             computed = np.empty((len(run), *values.shape[1:]), np.float32)
-            self._compute(source[np.array(run)], output, computed)
-            for i, value in zip(run, computed, strict=True):
+            self._compute(run, output, computed)
+            for i, value, digest in zip(firsts[start:stop], computed, run.digests(), strict=True):
                 cache.put(keys[i], value)
-                values[missing[keys[i]]] = value
+                cache.put(_digest_key(keys[i]), digest)
+                for place in missing[keys[i]]:
+                    values[place] = value
+                    source.note_digest(place, digest)
         if firsts:
             cache.trim()
+
+    def _cache_keys(self, source, output):
+        """Return the keys of all images: hashes of their bytes and of every setting that matters."""
+        settings = {
+            name: value if isinstance(value, (int, float, str, type(None))) else str(value)
+            for name, value in self.get_params().items()
+            if name not in NO_EFFECT
+        }
+        settings["weights"], settings["format"] = self.weights_sha256_, 3
+        settings["device"], settings["output"] = resolve_device(self.device).type, output
+        return [cache_key(source, i, settings) for i in range(len(source))]
 
     def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
         """Return a grid of patch scores as a smooth map of the image it came from.
@@ -363,6 +397,18 @@ class PretrainedPatchFeatures(ImageFeatures):
         maps = self.network_.layer_maps(pixels)
         maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         return torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
+
+
+def _digest_key(key):
+    """Return the key under which the digest of an image lies beside its features."""
+    return hashlib.sha256(f"digest of {key}".encode()).hexdigest()
+
+
+def _recall_digest(cache, key, source, i):
+    """Let a source know the digest of an image whose features were recalled, so that it need not be decoded."""
+    digest = cache.get(_digest_key(key))
+    if digest is not None:
+        source.note_digest(i, digest)
 
 
 def _align(maps, grid_shape):
