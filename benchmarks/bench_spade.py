@@ -46,11 +46,11 @@ def main():
     data = load_mvtec(options.data / "mvtec_screw")
     test = data.X_test[:: len(data.X_test) // options.test][: options.test]
     for stages in ("averaged", "concatenated"):
-        detector = SPADE(stages=stages, false_alarm_rate=None).fit(data.X_train[: options.train])
+        detector = SPADE(combine=stages, false_alarm_rate=None).fit(data.X_train[: options.train])
         Z = detector._embed(detector._check_samples(test, reset=False))
         neighbors = k_nearest(detector.image_bank_, Z.arrays[0], detector.n_neighbors_)[1]
         ours, heads, others = {}, {}, {}
-        for stage, bank in enumerate(detector.stage_banks_):
+        for stage, bank in enumerate(detector.patch_banks_):
             queries, galleries = Z.arrays[1 + stage], detector._galleries[stage]
             head = KNNScorer(false_alarm_rate=None).fit(bank[: detector.n_neighbors_])
             ways = {

@@ -1,9 +1,8 @@
-"""Gaussians, one per position: moments that can be merged, Cholesky factors and Mahalanobis distances.
+"""Gaussians, one per position: moments that merge, triangular factors, Mahalanobis distances.
 
-A symmetric matrix or its Cholesky factor L is stored as its lower triangle, row by row: the element (i, j), with
-j <= i, is at ``i * (i + 1) // 2 + j``. Computations run on tiles of four rows, enough independent sums to keep the
-processor busy. Tiles are padded with zeros, so that the result of a sample is the same, bit for bit, whichever samples
-it is scored with.
+A symmetric matrix or its Cholesky factor L is stored as its lower triangle, row after row: element (i, j), with j <= i,
+lies at ``i * (i + 1) // 2 + j``. Work is done on tiles of four rows, whose sums keep the processor busy; a tile is
+filled up with zeros, so that a sample takes the same steps, to the bit, whoever it is scored with.
 """
 
 from typing import NamedTuple
@@ -11,70 +10,64 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-_BLOCK = 67  # samples per update of the scatter: 68 rows with the shift of the mean
-_LANES = 16  # tiles are padded to a multiple of this number of columns, so that loops have no remainder
-_GROUP = 64  # samples per thread and factor, while the factor is in the cache
-_CHUNK_BYTES = 2**27  # size of the float64 factors held in memory at a time in leave-one-out
-_FUSED = {"contract"}  # allows fused multiply-add
-_SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
+_BLOCK = 67  # samples summed up before they are added to the scatter: 68 rows with the step of the mean
+_LANES = 16  # tiles are padded to a multiple of this, so that loops over columns leave no remainder
+_GROUP = 64  # samples that one thread solves for while a factor is in its cache
+_CHUNK_BYTES = 2**27  # of float64 factors held at a time while samples are left out
+_FUSED = {"contract"}  # multiply and add in one instruction
+_SUMS = {"reassoc", "contract", "nsz"}  # lets sums use vector registers
 
 
 class Moments(NamedTuple):
-    """Number, mean and scatter (sum of outer products of the deviations from the mean) of samples at P positions."""
+    """Number, mean and scatter (sum of outer products of deviations from the mean) of samples at P positions."""
 
     count: int
     mean: np.ndarray  # (P, d) float64
     scatter: np.ndarray  # (P, d (d + 1) / 2), packed
 
     def copy(self):
-        """Return a copy that can be changed in place."""
+        """Return moments that can be changed in place without changing these."""
         return self._replace(mean=self.mean.copy(), scatter=self.scatter.copy())
 
 
 def empty_moments(n_positions, n_features, dtype):
-    """Return the `Moments` of zero samples, with a scatter of `dtype` float32 or float64."""
+    """Return the `Moments` of no samples; `dtype` is that of the scatter, float32 or float64."""
     n_packed = n_features * (n_features + 1) // 2
     return Moments(0, np.zeros((n_positions, n_features)), np.zeros((n_positions, n_packed), dtype))
 
 
 def add_samples(moments, X):
-    """Add samples X (n, P, d) to the moments in place, and return them with the new count.
+    """Add samples X (n, P, d) to the moments, in place; return them with their new count.
 
     Blocks of samples are centred on their own mean in float64, then multiplied in the precision of the scatter (Chan
-    et al., 1983), so that a large mean costs no precision.
+    et al., 1983): no digits are lost to a large mean.
     """
     _add_samples(X, moments.count, moments.mean, moments.scatter)
     return moments._replace(count=moments.count + len(X))
 
 
 def merge_moments(moments, other):
-    """Add the samples behind `other` to the moments in place, and return them with the new count."""
+    """Add the samples behind `other` to the moments, in place; return them with their new count."""
     _merge(moments.count, moments.mean, moments.scatter, other.count, other.mean, other.scatter)
     return moments._replace(count=moments.count + other.count)
 
 
 def factorize(scatter, weight, ridge, dtype=None):
-    """Return the packed Cholesky factors of ``weight * scatter + ridge * I``, and which matrices are singular.
+    """Return packed Cholesky factors of ``weight * scatter + ridge * I``, and where there are none.
 
     Parameters
     ----------
     scatter : ndarray of shape (P, d (d + 1) / 2), float32 or float64
-        Packed scatter matrices.
-    weight : float
-        Factor of the scatter.
-    ridge : float
-        Value added to the diagonal.
+    weight, ridge : float
     dtype : dtype, optional
-        Dtype of the factors, by default that of the scatter. They are computed in float64.
+        Of the factors, by default that of the scatter. They are computed in float64.
 
     Returns
     -------
     factor : ndarray of shape (P, D (D + 1) / 2)
-        Packed factors, where D is d rounded up to a multiple of four and the added rows are those of the identity. NaN
-        where the matrix is singular.
+        D is d rounded up to a multiple of four, with ones on the rest of the diagonal. NaN where singular.
     singular : ndarray of shape (P,), bool
-        Whether a pivot is at most d eps times the diagonal element, hence mere rounding; eps is that of the dtype of
-        the scatter.
+        Whether a pivot is no larger than d eps times the diagonal, eps that of the scatter: rounding alone.
     """
     d = _n_features(scatter)
     padded = (d + 3) // 4 * 4
@@ -84,72 +77,147 @@ def factorize(scatter, weight, ridge, dtype=None):
 
 
 def mahalanobis(X, mean, factor):
-    """Return the Mahalanobis distances (n, P), float64, of samples X (n, P, d), given the factors of the covariances.
+    """Return the Mahalanobis distances (n, P), float64, of samples X (n, P, d) by the factors of the covariances.
 
-    Every factor is read only once, and the distance of a sample does not depend on the other samples.
+    Every factor is read once, and a distance does not depend on the other samples.
     """
     return np.sqrt(_squared_distances(X, mean, factor))
 
 
-def leave_one_out(X, moments, weight, ridge):
-    """Return the Mahalanobis distances of the samples behind the moments, each to the Gaussian of the others.
+def leave_one_out(X, moments, ridge, groups):
+    """Return the Mahalanobis distances (n, P) of the samples behind the moments, by Gaussians without their own group.
+
+    Covariances are the scatter divided by the number of samples that are left, less one, plus ``ridge * I``.
 
     Parameters
     ----------
     X : ndarray of shape (n, P, d)
-        Exactly the samples behind `moments`.
+        All samples behind `moments`, and no others.
     moments : Moments
-        Moments of all samples.
-    weight : float
-        Factor of the scatter in the covariances without a sample, as in `factorize`.
     ridge : float
-        Value added to the diagonal of the covariances without a sample, as in `factorize`.
+    groups : ndarray of shape (n,), int
+        From 0 on; each leaves two samples or more.
 
     Returns
     -------
     ndarray of shape (n, P), float64
-        Distances; NaN where the covariance without the sample is singular.
+        NaN where the covariance without the group is singular.
     """
     distances = np.empty(X.shape[:2])
     step = max(1, _CHUNK_BYTES // (8 * moments.scatter.shape[1]))
-    for start in range(0, X.shape[1], step):
-        part = slice(start, start + step)
-        factor, _ = factorize(moments.scatter[part], weight, ridge, np.float64)  # 1 - c q loses digits
-        squared = _squared_distances(np.ascontiguousarray(X[:, part]), moments.mean[part], factor)
-        distances[:, part] = without_own(squared, moments.count, weight, X.shape[2])
+    for size in np.unique(np.bincount(groups)):
+        weight = 1 / (len(X) - size - 1)
+        for start in range(0, X.shape[1], step):
+            part = slice(start, start + step)
+            factor, _ = factorize(moments.scatter[part], weight, ridge, np.float64)  # 1 - c q loses digits
+            for run in runs_of_groups(groups, size, len(X)):
+                chosen = np.ascontiguousarray(X[run, part])
+                distances[run, part] = left_out(chosen, size, len(X), moments.mean[part], factor, weight)
     return distances
 
 
-def without_own(squared, n, weight, n_features):
-    r"""Return the distance of each of n samples to the Gaussian of the others, given its distance to that of all.
+def runs_of_groups(groups, size, length):
+    """Yield samples, as integer arrays, whose groups have a size: whole groups, one after another.
 
-    If sample i, with deviation :math:`\delta` from the mean of all n samples, is left out, the mean moves by
-    :math:`-\delta / (n - 1)` and the scatter loses :math:`\frac{n}{n - 1} \delta \delta^T`. Let A be the covariance
-    computed from the scatter of all samples, :math:`c = \frac{n}{n - 1}` times `weight` and
-    :math:`q = \delta^T A^{-1} \delta`. Then the Sherman-Morrison formula gives
+    Parameters
+    ----------
+    groups : ndarray of shape (n,), int
+        From 0 on.
+    size : int
+    length : int
+        Most samples of an array; at least one group is in each.
+    """
+    order = np.argsort(groups, kind="stable")
+    members = order[np.bincount(groups)[groups[order]] == size]
+    step = size * max(1, length // size)
+    for start in range(0, len(members), step):
+        yield members[start : start + step]
+
+
+def left_out(X, size, n, mean, factor, weight):
+    """Return the Mahalanobis distances (m, P) of samples by the Gaussians without their own group.
+
+    Parameters
+    ----------
+    X : ndarray of shape (m, P, d)
+        One group after another, each of `size` samples.
+    size : int
+    n : int
+        Number of all samples.
+    mean, factor : ndarray
+        Of all samples, as in `mahalanobis`, the factor of ``weight * scatter + ridge * I``.
+    weight : float
+        ``1 / (n - size - 1)``.
+
+    Returns
+    -------
+    ndarray of shape (m, P), float64
+        NaN where the covariance without the group is singular.
+    """
+    if size == 1:
+        return without_own(_squared_distances(X, mean, factor), n, weight, X.shape[2])
+    groups = [X[start : start + size] for start in range(0, len(X), size)]
+    step = max(1, _CHUNK_BYTES // (8 * size * X.shape[2]))
+    parts = [slice(start, start + step) for start in range(0, X.shape[1], step)]
+    return np.concatenate(
+        [
+            np.hstack([_without_group(group[:, part], n, mean[part], factor[part], weight) for part in parts])
+            for group in groups
+        ]
+    )
+
+
+def without_own(squared, n, weight, n_features):
+    r"""Return the distances of n samples by the Gaussians of the others, from squared ones by that of all.
+
+    Without sample i, at deviation :math:`\delta` from the mean of all n, the mean moves by
+    :math:`-\delta / (n - 1)` and the scatter loses :math:`\frac{n}{n - 1} \delta \delta^T`. With A the covariance
+    made of the scatter of all, :math:`c = \frac{n}{n - 1}` times `weight` and :math:`q = \delta^T A^{-1} \delta`,
+    the formula of Sherman and Morrison gives
 
     .. math:: M_i^2 = \Bigl( \frac{n}{n - 1} \Bigr)^2 \frac{q}{1 - c q}
 
     Parameters
     ----------
     squared : ndarray of shape (n, P)
-        Squared distances q to the Gaussian whose covariance is `weight` times the scatter of all n samples.
+        q, where `weight` has made a covariance of n - 1 samples of the scatter of n.
     n : int
-        Number of samples.
     weight : float
-        Factor that turns the scatter of n - 1 samples into their covariance.
     n_features : int
-        Number of features d.
 
     Returns
     -------
     ndarray of shape (n, P), float64
-        Distances (not squared); NaN where the covariance without the sample is singular.
+        NaN where the covariance without the sample is singular.
     """
     ratio = n / (n - 1)
     rest = 1 - ratio * weight * squared
     rest[rest <= n_features * np.finfo(np.float64).eps] = np.nan
     return ratio * np.sqrt(squared / rest)
+
+
+def _without_group(X, n, mean, factor, weight):
+    r"""Return the distances (k, P) of a group of k samples by the Gaussians of the n - k others.
+
+    Let the rows of :math:`Y` be the deviations of the group from the mean of all, solved by the factor of A. Without
+    the group the scatter loses :math:`B^T C B`, B the deviations and :math:`C = I + 1 1^T / (n - k)`, and the
+    deviations become :math:`C B`. With R the root of C and the singular values of :math:`R Y = U S V^T`, the formula
+    of Woodbury gives
+
+    .. math:: M_i^2 = \sum_j \frac{(R U S)_{ij}^2}{1 - w S_j^2}
+    """
+    k, d = len(X), X.shape[2]
+    share = (np.sqrt(n / (n - k)) - 1) / k
+    solved = _solved(np.ascontiguousarray(X), mean, factor)
+    singular = np.isnan(solved).any(axis=(1, 2))
+    solved[singular] = 0
+    U, S, _ = np.linalg.svd(solved + share * solved.sum(axis=1, keepdims=True), full_matrices=False)
+    rest = 1 - weight * S**2
+    rest[rest <= d * np.finfo(np.float64).eps] = np.nan
+    rest[singular] = np.nan
+    spread = U * S[:, None]
+    spread += share * spread.sum(axis=1, keepdims=True)
+    return np.sqrt((spread**2 / rest[:, None]).sum(axis=2)).T
 
 
 def pack(matrices):
@@ -163,12 +231,12 @@ def _n_features(packed):
     return int(np.sqrt(2 * packed.shape[-1]))
 
 
-# Some indices are unsigned, because numba checks at every access whether a signed index counts from the end.
+# Some indices are unsigned: numba would test signed ones for counting from the end, in every step of a loop.
 
 
 @njit(cache=True, fastmath=_FUSED)
 def _add_products(rows, n_rows, tile, i, start, stop):
-    """Add the products, over the first rows, of columns i to i + 3 and columns start to stop to the tile."""
+    """Add the products of columns i to i + 3 of the first rows with columns start to stop to the rows of the tile."""
     i0 = np.uint64(i)
     i1, i2, i3 = i0 + np.uint64(1), i0 + np.uint64(2), i0 + np.uint64(3)
     for block in range(np.uint64(n_rows // 4)):
@@ -207,7 +275,7 @@ def _add_samples(X, count, mean, scatter):
 
 @njit(cache=True)
 def _center(X, first, last, p, step, rows):
-    """Write the mean of the samples from first to last to `step`, and their deviations from it to `rows`."""
+    """Write the mean of samples first to last to `step`, and their deviations from it to `rows`."""
     step[:] = 0
     for i in range(first, last):
         for j in range(len(step)):
@@ -222,7 +290,7 @@ def _center(X, first, last, p, step, rows):
 
 @njit(cache=True)
 def _move_mean(mean, p, step, seen, n, rows):
-    """Merge the mean `step` of n samples into that of those seen; append the shift to `rows` for the scatter."""
+    """Merge the mean `step` of n samples with that of those seen; add what this adds to the scatter as a row."""
     share = n / (seen + n)
     for j in range(len(step)):
         rows[n, j] = np.sqrt(seen * share) * (step[j] - mean[p, j])
@@ -277,7 +345,7 @@ def _factorize(scatter, weight, ridge, tolerance, factor):
 
 @njit(cache=True)
 def _cholesky(packed, d, tolerance):
-    """Replace a packed matrix by its Cholesky factor, four rows at a time; return whether it has one."""
+    """Replace a packed matrix by its factor, four rows at a time; return whether it has one."""
     tile, sums, four = np.empty((4, d)), np.empty((4, 4)), np.uint64(4)
     for i in range(np.uint64(0), np.uint64(d), four):
         place = _row(i)
@@ -334,15 +402,36 @@ def _squared_distances(X, mean, factor):
     return squared
 
 
+@njit(cache=True, parallel=True)
+def _solved(X, mean, factor):
+    """Return the deviations (P, n, d), float64, of samples X (n, P, d) from the mean, solved by the factors."""
+    n, n_positions, d = X.shape
+    padded = _n_features(factor)
+    solved = np.empty((n_positions, n, d))
+    for p in prange(n_positions):
+        tile, sums = np.zeros((4, padded), factor.dtype), np.empty((4, 4), factor.dtype)
+        for first in range(0, n, 4):
+            n_rows = min(4, n - first)
+            tile[:] = 0
+            for r in range(n_rows):
+                for j in range(d):
+                    tile[r, j] = X[first + r, p, j] - mean[p, j]
+            _solve(factor[p], tile, padded, sums)
+            for r in range(n_rows):
+                for j in range(d):
+                    solved[p, first + r, j] = tile[r, j]
+    return solved
+
+
 @njit(cache=True)
 def _row(i):
-    """Return the position of the first element of row i of a packed matrix."""
+    """Return where row i of a packed matrix begins."""
     return i * (i + np.uint64(1)) // np.uint64(2)
 
 
 @njit(cache=True, fastmath=_FUSED)
 def _solve(packed, tile, d, sums):
-    """Replace the first d elements v of each row of the tile by the solution y of L y = v."""
+    """Replace the first d entries v of each row of the tile by the solution y of L y = v."""
     one = tile.dtype.type(1)
     for i in range(np.uint64(0), np.uint64(d), np.uint64(4)):
         _sum_products(packed, tile, i, sums)
@@ -362,7 +451,7 @@ def _solve(packed, tile, d, sums):
 
 @njit(cache=True, fastmath=_SUMS)
 def _sum_products(packed, tile, i, sums):
-    """Write the products of the first i elements of rows i to i + 3 of L and of the rows of the tile to `sums`."""
+    """Write the products of the first i entries of rows i to i + 3 of L with those of the rows of the tile."""
     o0, o1, o2, o3 = _row(i), _row(i + np.uint64(1)), _row(i + np.uint64(2)), _row(i + np.uint64(3))
     zero = tile.dtype.type(0)
     s00, s01, s02, s03 = zero, zero, zero, zero
