@@ -16,6 +16,8 @@ _HOME = {
     "PretrainedPatchFeatures": "features",
     "PatchFeatures": "features",
     "CropFeatures": "features",
+    "Pixels": "features",
+    "Columns": "features",
     "GreedyCoreset": "reduction",
     "RandomProjection": "reduction",
     "SparseCoding": "reduction",

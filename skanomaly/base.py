@@ -1,28 +1,63 @@
-"""The toll gate: validation, the sign, the threshold. Think twice before adding to it."""
+"""The toll gate: the door, the sign, the threshold. Think twice before adding to it."""
 
 import copy
+import threading
+import warnings
+from collections import namedtuple
 from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.model_selection import KFold
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from ._inputs.samples import begin, copies, digests
 from ._kernels.regions import largest_level, remove_small_regions
-from .thresholds import conformal_p_values, conformal_threshold
+from .exceptions import CalibrationWarning
+from .thresholds import Calibration, select_anomalies
 
-__all__ = ["BaseDetector", "all_or_nothing"]
+__all__ = ["BaseDetector", "IncrementalMixin", "Verdict", "all_or_nothing"]
 
 _N_FOLDS = 10
 _HELD_OUT_SHARE = 0.2
+_MOST_SEEN = 0.01  # share of samples in `calibrate` that were in `fit`, above which it warns
+_DERIVING = threading.RLock()
+
+Verdict = namedtuple("Verdict", "score label p_value anomaly_map mask")
+Verdict.__doc__ = """What a detector says of one sample.
+
+Parameters
+----------
+score : float
+    As in `score_samples`: higher is more normal.
+label : {1, -1}
+    As in `predict`.
+p_value : float
+    As in `p_values`.
+anomaly_map : ndarray of shape (H, W), float32, or None
+    As in `anomaly_map`; None for a detector without maps.
+mask : ndarray of shape (H, W), bool, or None
+    As in `anomaly_mask`; None for a detector without maps.
+"""
 
 
-_with_maps = available_if(lambda detector: detector._makes_maps)
+def _has_maps(detector):
+    features = detector._features()
+    if features is not None and not features.makes_maps:
+        raise AttributeError(
+            f"this {type(detector).__name__} has no anomaly maps: {type(features).__name__} makes none."
+        )
+    return True
+
+
+_with_maps = available_if(_has_maps)
 
 
 @contextmanager
@@ -41,16 +76,22 @@ def all_or_nothing(estimator):
 class BaseDetector(OutlierMixin, BaseEstimator):
     """Everything that all detectors share: sklearn's sign and labels, calibration, maps and masks.
 
-    A subclass validates and computes; inside, higher is more anomalous:
+    A detector looks at samples through ``features_``, an object that owns the way in (``check_samples``,
+    ``fit_samples``, ``transform``) and the way back to the image (``map_to_image``). Inside, higher is more anomalous.
+    A subclass writes
 
-    - ``_check_samples(X, reset)`` returns samples that have a length and take slices and integer arrays;
-    - ``_embed(samples)`` returns what the model learns from (default: the samples themselves): an array, or anything
-      that has a length and takes slices and integer arrays;
-    - ``_fit(Z)`` learns from embedded samples, setting attributes only;
-    - ``_score(Z)`` returns scores (n,) float64 and score grids (n, h, w), or None where ``_makes_maps`` is False:
-      then the methods for maps and masks do not exist;
-    - ``_leave_one_out(Z)``, where "loo" is accepted: the same for the training samples, each without itself;
-    - ``_render(grid, size)`` turns one score grid into a map of `size` (default: the grid is the map).
+    - ``default_features(X)``: unfitted features, which ``features=None`` stands for;
+    - ``_fit(Z)``: learn from what the features make of normal samples, setting attributes only: a shallow copy of the
+      detector may be fitted beside it;
+    - ``_score(Z, maps=True)``: scores (n,) float64 and score grids (n, h, w); None for the grids where the features
+      make no maps, or where `maps` is False and they cost something;
+    - ``_leave_one_out(Z, groups)``, where "loo" is accepted: the same for the samples of ``_fit``, each scored without
+      all samples of its group.
+
+    It may also write ``_prepare()`` (check parameters against the fitted ``features_``), ``_embed(samples)`` (default:
+    ``features_.transform``) and ``_learn(samples, Z=None, groups=None)`` (default: fit the features, embed, ``_fit``).
+    State that follows from fitted attributes is never pickled: its names stand in ``_derived``, and
+    ``_derived_state(name, build)`` builds it once.
     """
 
     _parameter_constraints = {
@@ -60,10 +101,11 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-    _batch_len = None  # samples scored at a time; None: all
-    _makes_maps = True
+    _derived = ()
 
-    def fit(self, X, y=None):
+    # ----------------------------------------------------------------------------------------- fitting
+
+    def fit(self, X, y=None, groups=None):
         """Learn what is normal from normal samples, then set the threshold.
 
         Parameters
@@ -72,20 +114,77 @@ class BaseDetector(OutlierMixin, BaseEstimator):
             Normal samples only, in a form that the class accepts.
         y : ignored
             For API consistency. Wrap in `FitOnNormal` to fit on labelled data.
+        groups : array-like of shape (n_samples,), optional
+            Group of each sample: part number, burst, camera roll. Samples of a group are never split between learning
+            and calibration, and count as a single sample together. Equal images are grouped by themselves.
 
         Returns
         -------
         self
         """
         with all_or_nothing(self):
-            samples = self._check_samples(X, reset=True)
-            Z = self._embed(samples)
-            if self.false_alarm_rate is None:
-                self._fit(Z)
+            samples = self._open(X)
+            self.calibration_ = self._calibrate(samples, _check_groups(groups, len(samples)))
+            if self.calibration_ is None:
                 self._forget_thresholds()
             else:
-                self._set_thresholds(*_CALIBRATIONS[self.calibration](self, Z, _sizes(samples)))
+                self.calibration_.warn_if_short(self.false_alarm_rate)
+            self._fitted_digests = digests(samples)
         return self
+
+    def calibrate(self, X, groups=None):
+        """Set the thresholds from fresh normal samples, without learning from them.
+
+        Parameters
+        ----------
+        X : array-like
+            Normal samples that the detector was not fitted on.
+        groups : array-like of shape (n_samples,), optional
+            Group of each sample, as in `fit`.
+
+        Returns
+        -------
+        self
+
+        Warns
+        -----
+        CalibrationWarning
+            If the samples are too few, or more than 1 % of them were in the data of `fit`.
+        """
+        check_is_fitted(self)
+        with all_or_nothing(self):
+            if self.false_alarm_rate is None:
+                raise ValueError("false_alarm_rate is None: set it before calling calibrate.")
+            samples = self.features_.check_samples(X)
+            groups = _check_groups(groups, len(samples))
+            self._keep_settings()
+            batches = [self._statistics(*self._score(Z), batch) for batch, Z in self._batches(samples)]
+            self.calibration_ = Calibration(*_concatenated(batches), groups=_grouped(samples, groups))
+            self.calibration_.warn_if_short(self.false_alarm_rate)
+            self._warn_if_seen(samples)
+        return self
+
+    def set_params(self, **params):
+        """Set parameters of this estimator.
+
+        A new `false_alarm_rate` acts at once on a calibrated detector; `sigma` and `min_defect_area` act at the next
+        `fit` or `calibrate`.
+
+        Parameters
+        ----------
+        **params : dict
+            Estimator parameters.
+
+        Returns
+        -------
+        self
+        """
+        super().set_params(**params)
+        if params.get("false_alarm_rate") is not None and hasattr(self, "calibration_"):
+            self.calibration_.warn_if_short(self.false_alarm_rate)
+        return self
+
+    # ----------------------------------------------------------------------------------------- scores and decisions
 
     def score_samples(self, X):
         """Return the normality of samples: higher is more normal.
@@ -99,8 +198,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,), float64
         """
-        scores = [self._score(Z)[0] for Z, _ in self._embedded_batches(X)]
-        return -np.concatenate(scores)
+        return -np.concatenate([self._score(Z, maps=False)[0] for _, Z in self._batches(X)])
 
     def decision_function(self, X):
         """Return ``score_samples(X) - offset_``: negative for anomalies.
@@ -149,27 +247,59 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         scores = self.score_samples(X)
         self._check_calibrated("p_values")
         self._check_decides(X, "p_values")
-        return conformal_p_values(-scores, self.calibration_scores_)
+        return self.calibration_.p_values(-scores)
 
-    def calibrate(self, X):
-        """Set the thresholds from fresh normal samples, without learning from them.
+    def select(self, X, fdr=0.1):
+        """Select anomalies so that at most a share `fdr` of the selected is expected to be normal.
 
         Parameters
         ----------
         X : array-like
-            Normal samples that the detector was not fitted on.
+            Samples in a form that the class accepts.
+        fdr : float, default=0.1
+            False-discovery rate, in (0, 1).
 
         Returns
         -------
-        self
+        ndarray of shape (n_samples,), bool
+            True for the selected.
+
+        Warns
+        -----
+        CalibrationWarning
+            If the calibration samples are too few to select a single anomaly among so many.
+
+        See Also
+        --------
+        skanomaly.select_anomalies : The same for given p-values.
+        """
+        return select_anomalies(self.p_values(X), fdr=fdr, n_calibration=self.calibration_.n)
+
+    def iter_verdicts(self, X):
+        """Yield score, label, p-value, map and mask of one sample after another, from one pass, in bounded memory.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples in a form that the class accepts.
+
+        Yields
+        ------
+        Verdict
+            A named tuple (score, label, p_value, anomaly_map, mask).
         """
         check_is_fitted(self)
-        with all_or_nothing(self):
-            if self.false_alarm_rate is None:
-                raise ValueError("false_alarm_rate is None: set it before calling calibrate.")
-            batches = [self._normal_statistics(*self._score(Z), sizes) for Z, sizes in self._embedded_batches(X)]
-            self._set_thresholds(*(np.concatenate(values) for values in zip(*batches, strict=True)))
-        return self
+        self._check_calibrated("iter_verdicts")
+        self._check_decides(X, "iter_verdicts")
+        for batch, Z in self._batches(X):
+            scores, grids = self._score(Z)
+            p_values = self.calibration_.p_values(scores)
+            for i, score in enumerate(-scores):
+                score_map = None if grids is None else self._render(grids[i], batch[i])
+                mask = None if grids is None else self._mask(score_map)
+                yield Verdict(float(score), 1 - 2 * int(score < self.offset_), float(p_values[i]), score_map, mask)
+
+    # ----------------------------------------------------------------------------------------- maps and masks
 
     @_with_maps
     def iter_anomaly_maps(self, X, *, size=None):
@@ -180,7 +310,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         X : array-like
             Samples in a form that the class accepts.
         size : tuple of int (H, W), optional
-            Of the maps; by default each has the size of its image.
+            Size of the maps; by default each has the size of its image.
 
         Yields
         ------
@@ -199,7 +329,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         X : array-like
             Samples in a form that the class accepts.
         size : tuple of int (H, W), optional
-            Of the maps; by default each has the size of its image.
+            Size of the maps; by default each has the size of its image.
 
         Yields
         ------
@@ -208,10 +338,10 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         score_map : ndarray of shape (H, W), float32
             As in `anomaly_map`.
         """
-        for Z, sizes in self._embedded_batches(X):
+        for batch, Z in self._batches(X):
             scores, grids = self._score(Z)
-            for score, grid, own_size in zip(scores, grids, sizes, strict=True):
-                yield -float(score), self._render(grid, size or own_size)
+            for i, score in enumerate(scores):
+                yield -float(score), self._render(grids[i], batch[i], size)
 
     @_with_maps
     def anomaly_map(self, X, *, size=None):
@@ -222,7 +352,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         X : array-like
             Samples in a form that the class accepts.
         size : tuple of int (H, W), optional
-            Of the maps; by default each has the size of its image.
+            Size of the maps; by default each has the size of its image.
 
         Returns
         -------
@@ -250,61 +380,261 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         self._check_calibrated("anomaly_mask")
         self._check_decides(X, "anomaly_mask")
-        return stack_if_equal(
-            [
-                remove_small_regions(score_map > self.pixel_threshold_, self.min_defect_area)
-                for score_map in self.iter_anomaly_maps(X)
-            ]
-        )
+        return stack_if_equal([self._mask(score_map) for score_map in self.iter_anomaly_maps(X)])
 
-    def _embed(self, samples):
+    # ----------------------------------------------------------------------------------------- what thresholds say
+
+    @property
+    def offset_(self):
+        """Threshold on `score_samples`, from the calibration scores and `false_alarm_rate`."""
+        return -self._calibrated("offset_").threshold(self.false_alarm_rate)
+
+    @property
+    def pixel_threshold_(self):
+        """Threshold on maps, from the peaks of the calibration maps and `false_alarm_rate`."""
+        calibration = self._calibrated("pixel_threshold_")
+        if calibration.peaks is None:
+            raise AttributeError(f"this {type(self).__name__} has no pixel_threshold_: it makes no anomaly maps.")
+        return calibration.pixel_threshold(self.false_alarm_rate)
+
+    @property
+    def calibration_scores_(self):
+        """Anomaly scores (n,) of the calibration samples: higher is more anomalous."""
+        return self._calibrated("calibration_scores_", rated=False).scores
+
+    @property
+    def calibration_peaks_(self):
+        """Highest level (n,) of the anomaly map of each calibration sample."""
+        return self._calibrated("calibration_peaks_", rated=False).peaks
+
+    @property
+    def calibration_indices_(self):
+        """Positions (n,) of the calibration samples in the data of `fit` or `calibrate`."""
+        return self._calibrated("calibration_indices_", rated=False).indices
+
+    @property
+    def n_features_in_(self):
+        """Number of columns of the data of `fit`, where it had columns."""
+        return self._of_features("n_features_in_")
+
+    @property
+    def feature_names_in_(self):
+        """Names of these columns, where they had any."""
+        return self._of_features("feature_names_in_")
+
+    # ----------------------------------------------------------------------------------------- hooks
+
+    def _features(self):
+        """Return the features: the fitted ones, else those that were passed, else None."""
+        return getattr(self, "features_", getattr(self, "features", None))
+
+    def _open(self, X):
+        """Begin a fit: take fresh features, and return the samples that they accept."""
+        given = getattr(self, "features", None)
+        self.features_ = begin(self.default_features(X) if given is None else given)
+        samples = self.features_.check_samples(X, reset=True)
+        self._keep_settings()
         return samples
 
-    def _render(self, grid, size):
-        return grid.astype(np.float32)
+    def _keep_settings(self):
+        """Keep what masks and thresholds must agree in, whatever is set afterwards."""
+        self.min_defect_area_ = getattr(self, "min_defect_area", 1)
+        self.sigma_ = getattr(self, "sigma", 0.0)
+
+    def _calibrate(self, samples, groups):
+        """Learn, and return what the thresholds are taken from: a `Calibration`, or None without a rate."""
+        if self.false_alarm_rate is None:
+            return self._learn(samples, groups=groups)
+        return _CALIBRATIONS[self.calibration](self, samples, groups)
+
+    def _prepare(self):
+        """Check parameters against the fitted features."""
+
+    def _embed(self, samples):
+        return self.features_.transform(samples)
+
+    def _learn(self, samples, Z=None, groups=None):
+        """Learn from samples; `Z` is what features that learn nothing have made of them already."""
+        self._forget_derived()
+        if Z is None:
+            self.features_ = copy.copy(self.features_).fit_samples(samples)
+            self._prepare()
+            Z = self._embed(samples)
+        self._fit(Z)
 
     def _check_decides(self, X, method):
         """Raise where the thresholds do not apply to samples like X."""
 
-    def _embedded_batches(self, X):
-        """Yield (Z, sizes) batch by batch."""
+    # ----------------------------------------------------------------------------------------- the machinery
+
+    def _batches(self, X):
+        """Yield (samples, Z) batch by batch."""
         check_is_fitted(self)
-        samples = self._check_samples(X, reset=False)
-        step = self._batch_len or max(len(samples), 1)
+        samples = self.features_.check_samples(X)
+        step = self.features_.batch_len or max(len(samples), 1)
         starts = range(0, len(samples), step)
         for start in tqdm(starts, desc="scoring", unit_scale=step, delay=2, disable=not self.verbose):
             batch = samples[start : start + step]
-            yield self._embed(batch), _sizes(batch)
+            yield batch, self._embed(batch)
 
-    def _normal_statistics(self, scores, grids, sizes):
+    def _render(self, grid, sample, size=None):
+        """Return the anomaly map of a sample."""
+        return self.features_.map_to_image(grid, sample, self.sigma_, size=size)
+
+    def _mask(self, score_map):
+        return remove_small_regions(score_map > self.pixel_threshold_, self.min_defect_area_)
+
+    def _statistics(self, scores, grids, samples):
         """Return what the thresholds are taken from: the scores, and the highest level of each map."""
         if grids is None:
             return (scores,)
-        levels = [
-            largest_level(self._render(grid, size), self.min_defect_area)
-            for grid, size in zip(grids, sizes, strict=True)
+        peaks = [
+            largest_level(self._render(grid, samples[i]), self.min_defect_area_) for i, grid in enumerate(grids)
         ]
-        return scores, np.array(levels)
+        return scores, np.array(peaks)
 
-    def _set_thresholds(self, scores, levels=None):
-        statistics = (scores,) if levels is None else (scores, levels)
-        thresholds = [conformal_threshold(values, self.false_alarm_rate) for values in statistics]
-        self.calibration_scores_ = np.sort(scores)
-        self.offset_ = -thresholds[0]
-        if levels is not None:
-            self.calibration_levels_ = np.sort(levels)
-            self.pixel_threshold_ = thresholds[1]
+    def _embed_once(self, samples):
+        """Return what the features make of all samples; None where they learn, so that no split may share it."""
+        if self.features_.learns:
+            return None
+        self.features_.fit_samples(samples)
+        self._prepare()
+        return self._embed(samples)
 
-    def _forget_thresholds(self):
-        for name in ("calibration_scores_", "calibration_levels_", "offset_", "pixel_threshold_"):
+    def _score_unseen(self, samples, Z, held_out):
+        """Return the statistics of samples that were not learnt from."""
+        step = self.features_.batch_len or len(held_out)
+        runs = [held_out[start : start + step] for start in range(0, len(held_out), step)]
+        return _concatenated(
+            self._statistics(*self._score(self._embed(samples[run]) if Z is None else Z[run]), samples[run])
+            for run in runs
+        )
+
+    def _derived_state(self, name, build):
+        """Return ``build()``, made once for all threads that ask, and not pickled."""
+        if vars(self).get(name) is None:
+            with _DERIVING:
+                if vars(self).get(name) is None:
+                    vars(self)[name] = build()
+        return vars(self)[name]
+
+    def _forget_derived(self):
+        for name in self._derived:
             vars(self).pop(name, None)
 
-    def _check_calibrated(self, method):
-        if not hasattr(self, "offset_"):
+    def __getstate__(self):
+        return {name: value for name, value in super().__getstate__().items() if name not in self._derived}
+
+    def __sklearn_tags__(self):
+        tags, features = super().__sklearn_tags__(), self._features()
+        if features is not None:
+            tags.input_tags = get_tags(features).input_tags
+        return tags
+
+    def _of_features(self, name):
+        if not hasattr(self, "features_"):
+            raise AttributeError(f"this {type(self).__name__} is not fitted")
+        return getattr(self.features_, name)
+
+    def _calibrated(self, name, rated=True):
+        """Return the calibration, or raise an AttributeError that says what `name` needs."""
+        calibration = vars(self).get("calibration_")
+        if calibration is None or (rated and self.false_alarm_rate is None):
             raise AttributeError(
-                f"{type(self).__name__} has no threshold, which {method} needs: fit with a false_alarm_rate, or "
-                "set one and call calibrate(X_normal)."
+                f"{type(self).__name__} has no threshold, which {name} needs: fit with a false_alarm_rate, or set one "
+                "and call calibrate(X_normal)."
             )
+        return calibration
+
+    def _check_calibrated(self, method):
+        self._calibrated(method)
+
+    def _forget_thresholds(self):
+        vars(self).pop("calibration_", None)
+
+    def _warn_if_seen(self, samples):
+        fresh, fitted = digests(samples), getattr(self, "_fitted_digests", None)
+        if fresh is None or fitted is None:
+            return
+        share = np.isin(fresh, fitted).mean()
+        if share > _MOST_SEEN:
+            warnings.warn(
+                f"{share:.0%} of the samples were in the data that this {type(self).__name__} was fitted on. It scores "
+                "these as more normal than fresh ones, so that thresholds taken from them flag more than "
+                "false_alarm_rate; pass fresh normal samples.",
+                CalibrationWarning,
+                stacklevel=3,
+            )
+
+
+class IncrementalMixin:
+    """Detectors that learn in parts.
+
+    A subclass writes ``_add(Z)``, which learns from further embedded samples, and ``_absorb(other)``, which takes over
+    what another detector has learnt or raises where the two do not match. Both set attributes only and change no array
+    in place, so that an error leaves the detector as it was.
+    """
+
+    def partial_fit(self, X, y=None):
+        """Learn from further normal samples; the thresholds are dropped until `calibrate` sets them again.
+
+        Parameters
+        ----------
+        X : array-like
+            Normal samples in a form that the class accepts.
+        y : ignored
+            For API consistency.
+
+        Returns
+        -------
+        self
+        """
+        with all_or_nothing(self):
+            if hasattr(self, "features_"):
+                samples = self.features_.check_samples(X)
+            else:
+                samples = self._open(X)
+                self.features_.fit_samples(samples)
+                self._prepare()
+            self._add(self._embed(samples))
+            self._forget_thresholds()
+            self._forget_derived()
+            self._fitted_digests = _joined(getattr(self, "_fitted_digests", None), digests(samples))
+        return self
+
+    def merge(self, other):
+        """Take over what another detector has learnt, exactly as if its samples had been in `fit`.
+
+        The thresholds are dropped until `calibrate` sets them again; `other` is not changed.
+
+        Parameters
+        ----------
+        other : detector of the same class
+            Fitted with the same features and parameters.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If `other` is of another class.
+        ValueError
+            If the two do not match; the message names what differs.
+        """
+        check_is_fitted(self)
+        if type(other) is not type(self):
+            raise TypeError(f"other is of type {type(other).__name__}; accepted is a fitted {type(self).__name__}.")
+        check_is_fitted(other)
+        with all_or_nothing(self):
+            self._absorb(other)
+            self._forget_thresholds()
+            self._forget_derived()
+            self._fitted_digests = _joined(
+                getattr(self, "_fitted_digests", None), getattr(other, "_fitted_digests", None)
+            )
+        return self
 
 
 def stack_if_equal(arrays):
@@ -312,57 +642,111 @@ def stack_if_equal(arrays):
     return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
 
 
-def _sizes(samples):
-    """Return the (H, W) of every sample."""
-    if hasattr(samples, "sizes"):
-        return samples.sizes
-    return [samples.shape[1:3]] * len(samples)
+# --------------------------------------------------------------------------------------------- groups
 
 
-def _select(sizes, indices):
-    return [sizes[i] for i in indices]
+def _check_groups(groups, n):
+    """Return groups as integers from 0 on, or None."""
+    if groups is None:
+        return None
+    groups = np.asarray(groups)
+    if groups.shape != (n,):
+        raise ValueError(f"groups has shape {groups.shape}; accepted is one value for each of the {n} samples.")
+    return np.unique(groups, return_inverse=True)[1]
 
 
-def _leave_one_out(detector, Z, sizes):
-    detector._fit(Z)
-    return detector._normal_statistics(*detector._leave_one_out(Z), sizes)
+def _grouped(samples, groups):
+    """Return the group of every sample, from 0 on: those of the user, with equal images in one."""
+    n, same = len(samples), copies(samples)
+    groups = np.arange(n) if groups is None else groups
+    if same is None or same.max(initial=0) + 1 == n:
+        return groups
+    links = coo_array((np.ones(n, bool), (groups, groups.max() + 1 + same)))
+    size = groups.max() + same.max() + 2
+    links = coo_array((links.data, links.coords), shape=(size, size))
+    joined = np.unique(connected_components(links, directed=False)[1][groups], return_inverse=True)[1]
+    if joined.max() < groups.max():
+        warnings.warn(
+            f"{n - same.max() - 1} of {n} images are copies of another one. Equal images count as a single sample, and "
+            "are learnt from or calibrated on together; pass `groups` to keep near copies together too.",
+            CalibrationWarning,
+            stacklevel=2,
+        )
+    return joined
 
 
-def _cross_validate(detector, Z, sizes):
+def _members(groups, chosen):
+    """Return the samples, ascending, whose group is one of those chosen."""
+    return np.flatnonzero(np.isin(groups, chosen))
+
+
+def _joined(digests, more):
+    return None if digests is None or more is None else np.concatenate([digests, more])
+
+
+# --------------------------------------------------------------------------------------------- calibrations
+
+
+def _concatenated(statistics):
+    return tuple(np.concatenate(values) for values in zip(*statistics, strict=True))
+
+
+def _leave_one_out(detector, samples, groups):
+    """Fit on all samples; score each by what is left without its group."""
+    if detector.features_.learns:
+        raise ValueError(
+            f"calibration='loo' does not suit {type(detector.features_).__name__}, which learn from the samples that "
+            "they would judge; accepted are 'split' and 'cv'."
+        )
+    Z = detector._embed_once(samples)
+    detector._learn(samples, Z, groups)
+    groups = _grouped(samples, groups)
+    if groups.max() == 0:
+        raise ValueError(
+            f"calibration='loo' needs at least 2 samples that are no copies of each other, got {len(samples)} in one "
+            "group; set false_alarm_rate=None to go without."
+        )
+    return Calibration(*detector._statistics(*detector._leave_one_out(Z, groups), samples), groups=groups)
+
+
+def _cross_validate(detector, samples, groups):
     """Score every sample by a copy of the detector that was fitted without its fold."""
-    folds = min(_N_FOLDS, len(Z))
+    Z = detector._embed_once(samples)
+    groups = _grouped(samples, groups)
+    n_groups = groups.max() + 1
+    folds = min(_N_FOLDS, n_groups)
     if folds < 2:
         raise ValueError("calibration='cv' needs at least 2 samples, got 1; set false_alarm_rate=None to go without.")
     seed = check_random_state(detector.random_state).randint(2**31)
     statistics, order = [], []
-    for train, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.arange(len(Z))):
-        twin = copy.copy(detector)
-        twin._fit(Z[train])
-        statistics.append(_score_unseen(twin, Z, sizes, held_out))
+    for train, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.arange(n_groups)):
+        twin, held_out = copy.copy(detector), _members(groups, held_out)
+        _learn_part(twin, samples, Z, groups, _members(groups, train))
+        statistics.append(twin._score_unseen(samples, Z, held_out))
         order.append(held_out)
-    detector._fit(Z)
+    detector._learn(samples, Z, groups)
     back = np.argsort(np.concatenate(order))
-    return tuple(np.concatenate(values)[back] for values in zip(*statistics, strict=True))
+    return Calibration(*(values[back] for values in _concatenated(statistics)), groups=groups)
 
 
-def _hold_out(detector, Z, sizes):
+def _hold_out(detector, samples, groups):
     """Fit on one share of the samples, score the rest."""
-    n_held_out = max(1, round(_HELD_OUT_SHARE * len(Z)))
-    if n_held_out >= len(Z):
+    Z = detector._embed_once(samples)
+    groups = _grouped(samples, groups)
+    n_groups = groups.max() + 1
+    n_held_out = max(1, round(_HELD_OUT_SHARE * n_groups))
+    if n_held_out >= n_groups:
         raise ValueError(
-            f"calibration='split' needs at least 2 samples, got {len(Z)}; set false_alarm_rate=None to go without."
+            f"calibration='split' needs at least 2 samples, got {n_groups}; set false_alarm_rate=None to go without."
         )
-    order = check_random_state(detector.random_state).permutation(len(Z))
-    held_out, train = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
-    detector._fit(Z[train])
-    return _score_unseen(detector, Z, sizes, held_out)
+    order = check_random_state(detector.random_state).permutation(n_groups)
+    held_out = _members(groups, order[:n_held_out])
+    _learn_part(detector, samples, Z, groups, _members(groups, order[n_held_out:]))
+    return Calibration(*detector._score_unseen(samples, Z, held_out), groups=groups[held_out], indices=held_out)
 
 
-def _score_unseen(detector, Z, sizes, held_out):
-    step = detector._batch_len or len(held_out)
-    runs = [held_out[start : start + step] for start in range(0, len(held_out), step)]
-    statistics = [detector._normal_statistics(*detector._score(Z[run]), _select(sizes, run)) for run in runs]
-    return tuple(np.concatenate(values) for values in zip(*statistics, strict=True))
+def _learn_part(detector, samples, Z, groups, part):
+    detector._learn(samples[part], None if Z is None else Z[part], groups[part])
 
 
 _CALIBRATIONS = {"loo": _leave_one_out, "cv": _cross_validate, "split": _hold_out}

@@ -102,7 +102,7 @@ def _evaluate(name, data, options):
 
     from .evaluation import evaluate, save_overlay_sheet
 
-    detector = _detector(options)
+    detector = _detector(options, data.X_train)
     report = evaluate(detector, data)
     sheet = Path(options.out) / f"{name}.png"
     if report.anomaly_maps is not None:
@@ -117,7 +117,8 @@ def _fit(options):
     from ._inputs.images import expand_paths
     from .persistence import save
 
-    detector = _detector(options).fit([path for pattern in options.images for path in expand_paths(pattern)])
+    paths = [path for pattern in options.images for path in expand_paths(pattern)]
+    detector = _detector(options, paths).fit(paths)
     save(detector, options.output, include_weights=options.include_weights)
     threshold = f"{-detector.offset_:.4g}" if hasattr(detector, "offset_") else "none"
     print(f"{options.output}: threshold {threshold}")
@@ -125,7 +126,7 @@ def _fit(options):
 
 def _score(options):
     from ._inputs.images import expand_paths
-    from .batch_scoring import score_files
+    from .evaluation import score_files
 
     paths = [path for pattern in options.images for path in expand_paths(pattern)]
     table = score_files(
@@ -134,13 +135,16 @@ def _score(options):
     print(f"{table}: {len(paths)} images")
 
 
-def _detector(options):
+def _detector(options, X):
+    """Return the detector for data, with the objects that None stands for, so that --set reaches their parameters."""
     import skanomaly
 
     verbose = int(not options.quiet)
     detector = getattr(skanomaly, _METHODS[options.method])(random_state=options.seed, verbose=verbose)
-    if hasattr(detector, "default_features"):
-        detector.set_params(features=detector.default_features())  # so that --set features__... reaches them
+    detector.set_params(features=detector.default_features(X))
+    if hasattr(detector, "default_network"):
+        training = skanomaly.networks.Training()
+        detector.set_params(network=detector.default_network(detector.features), training=training)
     return detector.set_params(**dict(map(_setting, options.settings)))
 
 

@@ -3,14 +3,15 @@
 import copy
 from numbers import Real
 
-import numpy as np
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _num_samples
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from .base import BaseDetector
+from .maps import as_detector
 
 __all__ = ["ConformalDetector"]
 
@@ -28,31 +29,45 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
         Any outlier detector with `score_samples` or `decision_function`, of skanomaly or scikit-learn, or a pipeline
         that ends in one. Pretrained features at the head of a pipeline are computed once, however many folds there are.
     calibration : {"split", "cv"}, default="split"
-        "split": a random fifth of the samples is held out; the false-alarm rate is guaranteed, marginally over the draw
-        of that fifth. "cv": 10 folds are scored by estimators fitted without them, the final one is fitted on all; this
-        wastes nothing, and errs on the safe side where more training samples lower the scores. It does not suit
-        estimators whose scores grow with the number of training samples, such as `OneClassSVM`.
+        How thresholds are calibrated.
+
+        - "split" holds out a random 20 % of the samples. The false-alarm rate is guaranteed, marginally over the draw
+          of these.
+        - "cv" uses 10-fold cross-validation and fits the final estimator to all samples. It wastes none, and errs on
+          the safe side where more training samples lower the scores; it does not suit estimators whose scores grow with
+          the number of training samples, such as `OneClassSVM`.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     sigma : float, default=4.0
-        Smoothing of a pipeline's maps, in pixels of a 224-pixel side.
+        Standard deviation of the Gaussian that smooths the anomaly maps of a pipeline, in pixels of a 224 x 224 image.
+        A detector has its own.
     min_defect_area : int, default=1
-        Smallest region in masks, in pixels.
+        Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
-        Of the split or the folds.
+        Seed of the split or the folds.
     verbose : int, default=0
-        1 shows a progress bar.
+        If 1, a progress bar is shown.
 
     Attributes
     ----------
     estimator_ : estimator
         The fitted estimator.
+    features_ : estimator
+        The features through which it looks at samples.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps, where the estimator has maps.
-    calibration_scores_ : ndarray of shape (n,)
-        Anomaly scores the threshold was taken from, ascending.
+    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
+        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of these samples in the data of `fit` or `calibrate`.
+    n_features_in_ : int
+        Number of columns of the data of `fit`, where the estimator counts them.
+
+    See Also
+    --------
+    FitOnNormal : Fit an estimator on the normal samples among labelled ones.
 
     References
     ----------
@@ -77,7 +92,6 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
         "calibration": [StrOptions({"split", "cv"})],
         "sigma": [Interval(Real, 0, None, closed="left")],
     }
-    _batch_len = 256
 
     def __init__(
         self,
@@ -104,73 +118,91 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
         return tags
 
     @property
+    def features_(self):
+        """The features through which the fitted estimator looks at samples."""
+        return self._fitted.features_
+
+    @property
+    def estimator_(self):
+        """The fitted estimator."""
+        return getattr(self._fitted, "estimator_", self._fitted)
+
+    @property
     def n_features_in_(self):
-        """Number of features seen by the fitted estimator, where it counts them."""
-        if not hasattr(self, "estimator_"):
-            raise AttributeError("this ConformalDetector is not fitted")
+        """Number of columns of the data of `fit`, where the estimator counts them."""
         return self.estimator_.n_features_in_
 
-    def _check_samples(self, X, reset):
-        if reset:
-            self.estimator_ = _without_threshold(clone(self.estimator))
-        if isinstance(self.estimator_, BaseDetector):
-            return self.estimator_._check_samples(X, reset=reset)
-        if self._features is None:
-            return _Rows(X)
-        if reset:
-            self._features.fit(X)
-        return self._features.check_samples(X)
+    @property
+    def feature_names_in_(self):
+        """Names of these columns, where they had any."""
+        return self.estimator_.feature_names_in_
 
     @property
+    def _fitted(self):
+        if "detector_" not in vars(self):
+            raise AttributeError("this ConformalDetector is not fitted")
+        return self.detector_
+
+    @available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), "contributions"))
+    def contributions(self, X):
+        """Return what every column adds to the anomaly score of rows, as the estimator says.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, d)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, d), float64
+            The rows add up to ``-score_samples(X)``.
+        """
+        check_is_fitted(self)
+        return self.estimator_.contributions(X)
+
+    @available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), "reconstruct"))
+    def reconstruct(self, X):
+        """Return the reconstruction of samples by the estimator.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples in a form that the estimator accepts.
+
+        Returns
+        -------
+        ndarray or list of ndarray
+            As the estimator's `reconstruct` returns it.
+        """
+        check_is_fitted(self)
+        return self.estimator_.reconstruct(X)
+
     def _features(self):
-        """The image features at the head of a pipeline, or None."""
-        head = self.estimator_[0] if isinstance(self.estimator_, Pipeline) else None
-        return head if hasattr(head, "map_to_image") else None
+        detector = vars(self).get("detector_", None) or as_detector(self.estimator)
+        return detector._features()
+
+    def _open(self, X):
+        self.detector_ = as_detector(_without_threshold(clone(self.estimator)), sigma=self.sigma)
+        samples = self.detector_._open(X)
+        self._keep_settings()
+        return samples
+
+    def _keep_settings(self):
+        super()._keep_settings()
+        self.sigma_ = self.detector_.sigma_
+
+    def _prepare(self):
+        self.detector_._prepare()
 
     def _embed(self, samples):
-        if isinstance(self.estimator_, BaseDetector):
-            return self.estimator_._embed(samples)
-        return samples if self._features is None else self._features.transform(samples)
+        return self.detector_._embed(samples)
 
-    def _fit(self, Z):
-        if isinstance(self.estimator_, BaseDetector):
-            self.estimator_ = copy.copy(self.estimator_)
-            self.estimator_._fit(Z)
-        elif self._features is None:
-            self.estimator_ = clone(self.estimator_).fit(Z.X)
-        else:
-            rest = clone(self.estimator_[1:]).fit(Z)
-            self.estimator_ = Pipeline([self.estimator_.steps[0], *rest.steps])
+    def _learn(self, samples, Z=None, groups=None):
+        self.detector_ = copy.copy(self.detector_)
+        self.detector_._learn(samples, Z, groups)
 
-    def _score(self, Z):
-        if isinstance(self.estimator_, BaseDetector):
-            return self.estimator_._score(Z)
-        if self._features is None:
-            return _scores_and_grids(self.estimator_, Z.X)
-        return _scores_and_grids(self.estimator_[1:], Z)
-
-    def _render(self, grid, size):
-        if self._features is not None:
-            return self._features.map_to_image(grid, size, self.sigma)
-        return self.estimator_._render(grid, size)
-
-
-class _Rows:
-    """Samples of any indexable kind: arrays, data frames, lists."""
-
-    def __init__(self, X):
-        self.X = X
-
-    def __len__(self):
-        return _num_samples(self.X)
-
-    def __getitem__(self, index):
-        return _Rows(_safe_indexing(self.X, np.arange(len(self))[index]))
-
-    @property
-    def sizes(self):
-        """Rows have no height and width."""
-        return [None] * len(self)
+    def _score(self, Z, maps=True):
+        return self.detector_._score(Z, maps)
 
 
 def _without_threshold(estimator):
@@ -180,13 +212,3 @@ def _without_threshold(estimator):
         last.set_params(false_alarm_rate=None)
         last._validate_params()
     return estimator
-
-
-def _scores_and_grids(model, X):
-    """Return anomaly scores and, where the model has maps, score grids."""
-    if isinstance(model, Pipeline):
-        return _scores_and_grids(model[-1], model[:-1].transform(X) if len(model) > 1 else X)
-    if isinstance(model, BaseDetector):
-        return model._score(model._embed(model._check_samples(X, reset=False)))
-    score = getattr(model, "score_samples", None) or model.decision_function
-    return -np.asarray(score(X), dtype=np.float64), None

@@ -1,16 +1,113 @@
-"""Anomaly maps for pipelines."""
+"""Pipelines, and estimators of other libraries, as detectors; their anomaly maps."""
 
+from numbers import Real
+
+import numpy as np
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import HasMethods, Interval
 
-from .base import stack_if_equal
+from ._inputs.samples import Mapless, Rows
+from .base import BaseDetector
 
-__all__ = ["anomaly_map", "iter_anomaly_maps"]
+__all__ = ["PipelineDetector", "anomaly_map", "as_detector", "iter_anomaly_maps"]
 
-_BATCH_LEN = 32
+
+class PipelineDetector(BaseDetector):
+    """A pipeline, or an estimator of another library, as a detector without a threshold: features and a model.
+
+    The first step of a pipeline is the features where it can be; `Rows` stand in front of everything else.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A pipeline whose last step scores, or an estimator with `score_samples` or `decision_function`.
+    sigma : float, default=4.0
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
+    verbose : int, default=0
+        If 1, a progress bar is shown.
+
+    Attributes
+    ----------
+    features_ : estimator
+        The fitted features.
+    model_ : estimator
+        What is fitted to the features.
+    """
+
+    _parameter_constraints = {
+        "estimator": [HasMethods(["fit"])],
+        "sigma": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+    }
+    false_alarm_rate, min_defect_area = None, 1
+
+    def __init__(self, estimator, *, sigma=4.0, verbose=0):
+        self.estimator = estimator
+        self.sigma = sigma
+        self.verbose = verbose
+
+    @property
+    def estimator_(self):
+        """The fitted estimator."""
+        if not _begins_with_features(self.estimator):
+            return self.model_
+        head = getattr(self.features_, "features", self.features_)
+        return Pipeline([(self.estimator.steps[0][0], head), *self.model_.steps])
+
+    def of_fitted(self):
+        """Take over the parts of an estimator that is fitted already; return self."""
+        self.features_ = self.default_features()
+        self.model_ = self._model()
+        self._keep_settings()
+        return self
+
+    def default_features(self, X=None):
+        """Return the features at the head of the pipeline, or `Rows`."""
+        if not _begins_with_features(self.estimator):
+            return Rows()
+        makes_maps = isinstance(self.estimator[-1], BaseDetector) and len(self.estimator) > 1
+        return self.estimator[0] if makes_maps else Mapless(self.estimator[0])
+
+    def _features(self):
+        return getattr(self, "features_", self.default_features())
+
+    def _model(self):
+        return self.estimator[1:] if _begins_with_features(self.estimator) else self.estimator
+
+    def _fit(self, Z):
+        self.model_ = clone(self._model()).fit(getattr(Z, "X", Z))
+
+    def _score(self, Z, maps=True):
+        if self.features_.makes_maps:
+            *head, last = [step for _, step in self.model_.steps]
+            for step in head:
+                Z = Z if step in (None, "passthrough") else step.transform(Z)
+            return last._score(last._embed(last.features_.check_samples(Z)), maps)
+        model = self.model_
+        score = getattr(model, "score_samples", None) or model.decision_function
+        return -np.asarray(score(getattr(Z, "X", Z)), dtype=np.float64), None
+
+
+def _begins_with_features(estimator):
+    return isinstance(estimator, Pipeline) and hasattr(estimator[0], "fit_samples")
+
+
+def as_detector(estimator, **options):
+    """Return an estimator as a detector: itself if it is one, else a `PipelineDetector`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        An unfitted one; a fitted one needs ``as_detector(estimator).of_fitted()``.
+    **options
+        Parameters of `PipelineDetector`.
+    """
+    return estimator if isinstance(estimator, BaseDetector) else PipelineDetector(estimator, **options)
 
 
 def anomaly_map(estimator, X, *, size=None, sigma=4.0):
-    """Return where the anomalies are, for a detector or a pipeline of images to patches to scores.
+    """Return where the anomalies are, for a detector or a pipeline from images to patches to scores.
 
     Parameters
     ----------
@@ -18,10 +115,12 @@ def anomaly_map(estimator, X, *, size=None, sigma=4.0):
         A fitted detector with `anomaly_map`, or a fitted `Pipeline` whose first step makes patch grids of images
         and whose last step scores them.
     X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
+        Images.
     size : tuple of int (H, W), optional
-        Of the maps; by default each has the size of its image.
+        Size of the maps; by default each has the size of its image.
     sigma : float, default=4.0
-        Of the Gaussian smoothing, in pixels of a 224-pixel side. Only for pipelines, a detector has its own.
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image. Only for
+        pipelines, since a detector has its own.
 
     Returns
     -------
@@ -44,7 +143,7 @@ def anomaly_map(estimator, X, *, size=None, sigma=4.0):
     >>> anomaly_map(pipeline, images).shape
     (3, 48, 48)
     """
-    return stack_if_equal(list(iter_anomaly_maps(estimator, X, size=size, sigma=sigma)))
+    return _with_maps(estimator, sigma).anomaly_map(X, size=size)
 
 
 def iter_anomaly_maps(estimator, X, *, size=None, sigma=4.0):
@@ -58,18 +157,21 @@ def iter_anomaly_maps(estimator, X, *, size=None, sigma=4.0):
     Yields
     ------
     ndarray of shape (H, W), float32
+        Higher is more anomalous; NaN where the detector did not look.
     """
+    yield from _with_maps(estimator, sigma).iter_anomaly_maps(X, size=size)
+
+
+def _with_maps(estimator, sigma):
+    """Return what makes the maps of an estimator."""
     if hasattr(estimator, "iter_anomaly_maps"):
-        yield from estimator.iter_anomaly_maps(X, size=size)
-        return
-    if not (isinstance(estimator, Pipeline) and hasattr(estimator[0], "map_to_image")):
-        raise TypeError(
-            f"{type(estimator).__name__} has no anomaly maps; accepted is a detector with `anomaly_map`, or a Pipeline "
-            "that begins with patch features of images."
-        )
-    features, scorer = estimator[0], estimator[-1]
-    source = features.check_samples(X)
-    for start in range(0, len(source), _BATCH_LEN):
-        batch = source[start : start + _BATCH_LEN]
-        for grid, own_size in zip(scorer.anomaly_map(estimator[:-1].transform(batch)), batch.sizes, strict=True):
-            yield features.map_to_image(grid, size or own_size, sigma)
+        return estimator
+    if isinstance(estimator, Pipeline):
+        detector = PipelineDetector(estimator, sigma=sigma).of_fitted()
+        if hasattr(detector, "anomaly_map"):
+            return detector
+    raise TypeError(
+        f"{type(estimator).__name__} has no anomaly maps; accepted is a detector with `anomaly_map`, or a Pipeline "
+        "that begins with patch features of images and ends in a scorer of patches."
+    )
+

@@ -1,25 +1,82 @@
 """Model selection with labelled data: fit on normal samples, score on all."""
 
+from functools import wraps
+
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils._param_validation import HasMethods
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _num_samples, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import _num_samples, check_consistent_length, check_is_fitted, has_fit_parameter
 
 from ._inputs.labels import anomalous
-from .base import all_or_nothing
-from .maps import anomaly_map, iter_anomaly_maps
+from .base import BaseDetector, all_or_nothing
+from .maps import PipelineDetector
 
 __all__ = ["FitOnNormal"]
 
 
-def _estimator_has(name):
+def _passed_on(name):
+    """Return a method that the wrapped estimator answers; it is missing where the estimator lacks it."""
+    example = getattr(BaseDetector, name, None) or _WORDS[name]
+
     def check(self):
-        getattr(getattr(self, "estimator_", self.estimator), name)
+        getattr(self._answering(name), name)  # an AttributeError says what is missing, and why
         return True
 
-    return check
+    @wraps(example)
+    def method(self, X, *args, **kwargs):
+        check_is_fitted(self)
+        answering = self._answering(name)
+        answer = getattr(answering, name)(X, *args, **kwargs)
+        return self if answer is answering else answer
+
+    return available_if(check)(method)
+
+
+def _passed_on_attribute(name):
+    def attribute(self):
+        if not hasattr(self, "estimator_"):
+            raise AttributeError(f"this FitOnNormal is not fitted, and has no {name} yet")
+        return getattr(self.estimator_, name)
+
+    return property(attribute, doc=f"`{name}` of the fitted estimator.")
+
+
+def _contributions(self, X):
+    """Return what every column adds to the anomaly score of rows, as the estimator says.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, d)
+        Rows.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, d), float64
+        The rows add up to ``-score_samples(X)``.
+    """
+
+
+def _reconstruct(self, X):
+    """Return the reconstruction of samples by the estimator.
+
+    Parameters
+    ----------
+    X : array-like
+        Samples in a form that the estimator accepts.
+
+    Returns
+    -------
+    ndarray or list of ndarray
+        As the estimator's `reconstruct` returns it.
+    """
+
+
+_WORDS = {"contributions": _contributions, "reconstruct": _reconstruct}
+_OF_MAPS = ("anomaly_map", "iter_anomaly_maps", "iter_scores_and_maps")
 
 
 class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
@@ -39,6 +96,15 @@ class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
         The fitted clone.
     n_normal_ : int
         Number of samples it was fitted on.
+
+    Notes
+    -----
+    All methods but `fit` are those of the fitted estimator, and are missing where it lacks them; a pipeline from images
+    to patches to scores has anomaly maps too.
+
+    See Also
+    --------
+    ConformalDetector : Give any estimator a threshold with a stated false-alarm rate.
 
     Examples
     --------
@@ -67,35 +133,31 @@ class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.estimator_type = "outlier_detector"
-        inner = get_tags(self.estimator).input_tags
-        tags.input_tags.allow_nan, tags.input_tags.sparse = inner.allow_nan, inner.sparse
+        tags.input_tags = get_tags(self.estimator).input_tags
         return tags
 
-    @property
-    def n_features_in_(self):
-        """Number of features seen by the fitted estimator, where it counts them."""
-        return self._fitted.n_features_in_
+    def get_metadata_routing(self):
+        """Return how metadata is routed: `groups` are sliced here and passed to the estimator's `fit`.
 
-    @property
-    def offset_(self):
-        """Threshold of the fitted estimator on `score_samples`."""
-        return self._fitted.offset_
+        Returns
+        -------
+        MetadataRouter
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        return MetadataRouter(owner=self).add_self_request(self).add(estimator=self.estimator, method_mapping=mapping)
 
-    @property
-    def _fitted(self):
-        if not hasattr(self, "estimator_"):
-            raise AttributeError("this FitOnNormal is not fitted")
-        return self.estimator_
-
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, groups=None):
         """Fit on the rows of `X` whose label says normal.
 
         Parameters
         ----------
         X : array or sequence of n_samples
+            Samples in a form that the estimator accepts.
         y : array-like of shape (n_samples,), optional
             +1 and -1, booleans (True = anomaly), or items with a `label` of +1 or -1, such as the masks of
             `load_mvtec`. None: all samples are normal.
+        groups : array-like of shape (n_samples,), optional
+            Group of each sample, for estimators whose `fit` takes groups; see `BaseDetector.fit`.
 
         Returns
         -------
@@ -105,42 +167,55 @@ class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
         ------
         ValueError
             For other labels (0/1 in particular), or if no sample is normal.
+        TypeError
+            For groups where the estimator takes none.
         """
         with all_or_nothing(self):
+            check_consistent_length(*(part for part in (X, y, groups) if part is not None))
+            if groups is not None and not has_fit_parameter(self.estimator, "groups"):
+                raise TypeError(
+                    f"groups cannot be passed on: the fit of {type(self.estimator).__name__} takes none. Wrap it in "
+                    "ConformalDetector, which does."
+                )
             if y is not None:
-                check_consistent_length(X, y)
                 normal = np.flatnonzero(~anomalous(y))
                 if not len(normal):
                     raise ValueError(f"y labels all {len(y)} samples as anomalies; there is nothing to fit on.")
                 X = _safe_indexing(X, normal)
-            self.estimator_ = clone(self.estimator).fit(X)
+                groups = None if groups is None else np.asarray(groups)[normal]
+            options = {} if groups is None else {"groups": groups}
+            self.estimator_ = clone(self.estimator).fit(X, **options)
             self.n_normal_ = _num_samples(X)
         return self
 
-    @available_if(_estimator_has("score_samples"))
-    def score_samples(self, X):
-        """Return the normality of samples by the fitted estimator: higher is more normal."""
-        check_is_fitted(self)
-        return self.estimator_.score_samples(X)
+    def _answering(self, name):
+        """Return what answers a method: the estimator, or the detector that a pipeline is for its maps."""
+        fitted = getattr(self, "estimator_", None)
+        estimator = self.estimator if fitted is None else fitted
+        if name not in _OF_MAPS or not isinstance(estimator, Pipeline):
+            return estimator
+        detector = PipelineDetector(estimator)
+        return detector if fitted is None else detector.of_fitted()
 
-    @available_if(_estimator_has("decision_function"))
-    def decision_function(self, X):
-        """Return the decision function of the fitted estimator: negative for anomalies."""
-        check_is_fitted(self)
-        return self.estimator_.decision_function(X)
+    score_samples = _passed_on("score_samples")
+    decision_function = _passed_on("decision_function")
+    predict = _passed_on("predict")
+    p_values = _passed_on("p_values")
+    select = _passed_on("select")
+    calibrate = _passed_on("calibrate")
+    anomaly_map = _passed_on("anomaly_map")
+    anomaly_mask = _passed_on("anomaly_mask")
+    iter_anomaly_maps = _passed_on("iter_anomaly_maps")
+    iter_scores_and_maps = _passed_on("iter_scores_and_maps")
+    iter_verdicts = _passed_on("iter_verdicts")
+    contributions = _passed_on("contributions")
+    reconstruct = _passed_on("reconstruct")
 
-    @available_if(_estimator_has("predict"))
-    def predict(self, X):
-        """Return +1 for samples called normal, -1 for anomalies."""
-        check_is_fitted(self)
-        return self.estimator_.predict(X)
-
-    def anomaly_map(self, X, *, size=None):
-        """Return where the anomalies are, as `skanomaly.anomaly_map` of the fitted estimator."""
-        check_is_fitted(self)
-        return anomaly_map(self.estimator_, X, size=size)
-
-    def iter_anomaly_maps(self, X, *, size=None):
-        """Yield the maps of `anomaly_map` one by one."""
-        check_is_fitted(self)
-        return iter_anomaly_maps(self.estimator_, X, size=size)
+    n_features_in_ = _passed_on_attribute("n_features_in_")
+    feature_names_in_ = _passed_on_attribute("feature_names_in_")
+    features_ = _passed_on_attribute("features_")
+    false_alarm_rate = _passed_on_attribute("false_alarm_rate")
+    calibration_ = _passed_on_attribute("calibration_")
+    calibration_scores_ = _passed_on_attribute("calibration_scores_")
+    offset_ = _passed_on_attribute("offset_")
+    pixel_threshold_ = _passed_on_attribute("pixel_threshold_")

@@ -10,7 +10,13 @@ import numpy as np
 
 from .exceptions import CalibrationWarning
 
-__all__ = ["conformal_p_values", "conformal_threshold", "expected_false_alarm_rate", "select_anomalies"]
+__all__ = [
+    "Calibration",
+    "conformal_p_values",
+    "conformal_threshold",
+    "expected_false_alarm_rate",
+    "select_anomalies",
+]
 
 
 def _rank(n, false_alarm_rate):
@@ -47,7 +53,7 @@ def expected_false_alarm_rate(n, false_alarm_rate):
     return round(1 - _rank(n, false_alarm_rate) / (n + 1), 15)
 
 
-def conformal_threshold(calibration_scores, false_alarm_rate):
+def conformal_threshold(calibration_scores, false_alarm_rate, groups=None):
     """Return the score above which a sample is called an anomaly.
 
     Parameters
@@ -55,12 +61,15 @@ def conformal_threshold(calibration_scores, false_alarm_rate):
     calibration_scores : array-like of shape (n,)
         Anomaly scores of normal samples that the model did not learn from.
     false_alarm_rate : float
-        In (0, 1).
+        Share of normal samples that may be flagged, in (0, 1).
+    groups : array-like of shape (n,), optional
+        Group of each score. Scores of one group, such as copies of one photograph, count as a single sample together:
+        each weighs one over the size of its group, and n is the number of groups.
 
     Returns
     -------
     float
-        The ceil((n + 1)(1 - alpha))-th smallest score; the largest where n is too small for that.
+        The ceil((n + 1)(1 - alpha))-th smallest score, or the largest where n is too small for that.
 
     Raises
     ------
@@ -70,7 +79,7 @@ def conformal_threshold(calibration_scores, false_alarm_rate):
     Warns
     -----
     CalibrationWarning
-        If n is too small; the warning says how many scores are needed.
+        If n is too small; the warning says how many are needed.
 
     Examples
     --------
@@ -78,30 +87,22 @@ def conformal_threshold(calibration_scores, false_alarm_rate):
     >>> conformal_threshold([1.0, 2.0, 3.0, 4.0], false_alarm_rate=0.2)
     4.0
     """
-    scores = np.sort(np.asarray(calibration_scores, dtype=np.float64))
-    n = len(scores)
-    if n == 0 or np.isnan(scores).any():
-        raise ValueError(
-            f"calibration_scores has {n} values, {np.isnan(scores).sum()} of them NaN; at least one number is needed."
-        )
-    needed = math.ceil(1 / false_alarm_rate - 1 - 1e-9)
-    if n < needed:
-        warnings.warn(
-            f"false_alarm_rate={false_alarm_rate:g} needs at least {needed} calibration samples, got {n}. The "
-            f"largest calibration score is the threshold; expect to flag {1 / (n + 1):.3g} of normal samples.",
-            CalibrationWarning,
-            stacklevel=2,
-        )
-    return float(scores[_rank(n, false_alarm_rate) - 1])
+    calibration = Calibration(calibration_scores, groups=groups)
+    calibration.warn_if_short(false_alarm_rate)
+    return calibration.threshold(false_alarm_rate)
 
 
-def conformal_p_values(scores, calibration_scores):
+def conformal_p_values(scores, calibration_scores, groups=None):
     """Return (1 + number of calibration scores at least as high) / (n + 1) for every score.
 
     Parameters
     ----------
     scores : array-like of shape (n_samples,)
+        Anomaly scores.
     calibration_scores : array-like of shape (n,)
+        Anomaly scores of normal samples that the model did not learn from.
+    groups : array-like of shape (n,), optional
+        Group of each calibration score; see `conformal_threshold`.
 
     Returns
     -------
@@ -114,9 +115,88 @@ def conformal_p_values(scores, calibration_scores):
     >>> conformal_p_values([0.0, 2.0, 9.0], [1.0, 2.0, 3.0])
     array([1.  , 0.75, 0.25])
     """
-    calibration = np.sort(np.asarray(calibration_scores, dtype=np.float64))
-    at_least = len(calibration) - np.searchsorted(calibration, scores, side="left")
-    return (1 + at_least) / (len(calibration) + 1)
+    return Calibration(calibration_scores, groups=groups).p_values(scores)
+
+
+class Calibration:
+    """What decisions rest on: the scores of normal samples that the model did not learn from.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n,)
+        Anomaly scores: higher is more anomalous.
+    peaks : array-like of shape (n,), optional
+        Highest level of each sample's anomaly map.
+    groups : array-like of shape (n,), optional
+        Group of each sample; those of one group count as a single sample together. By default, each is its own.
+    indices : array-like of shape (n,), optional
+        Position of each sample in the data that the scores come from. By default, 0 to n - 1.
+
+    Attributes
+    ----------
+    scores, peaks, indices : ndarray of shape (n,) or None
+        The parameters, aligned with each other.
+    weights : ndarray of shape (n,), float64
+        One over the size of each sample's group.
+    n : int
+        Number of groups.
+
+    Raises
+    ------
+    ValueError
+        For no scores, or NaN among them.
+    """
+
+    def __init__(self, scores, peaks=None, groups=None, indices=None):
+        self.scores = np.asarray(scores, dtype=np.float64)
+        self.peaks = None if peaks is None else np.asarray(peaks, dtype=np.float64)
+        n = len(self.scores)
+        if n == 0 or np.isnan(self.scores).any():
+            raise ValueError(
+                f"calibration_scores has {n} values, {np.isnan(self.scores).sum()} of them NaN; at least one number is "
+                "needed."
+            )
+        groups = np.arange(n) if groups is None else groups
+        _, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        self.weights, self.n = 1 / sizes[members], len(sizes)
+        self.indices = np.arange(n) if indices is None else np.asarray(indices)
+
+    def threshold(self, false_alarm_rate):
+        """Return the anomaly score above which at most this share of fresh normal samples is expected."""
+        return _quantile(self.scores, self.weights, _rank(self.n, false_alarm_rate))
+
+    def pixel_threshold(self, false_alarm_rate):
+        """Return the level that the maps of at most this share of fresh normal samples are expected to exceed."""
+        return _quantile(self.peaks, self.weights, _rank(self.n, false_alarm_rate))
+
+    def expected_rate(self, false_alarm_rate):
+        """Return the share of fresh normal samples that the threshold is expected to flag."""
+        return expected_false_alarm_rate(self.n, false_alarm_rate)
+
+    def p_values(self, scores):
+        """Return the conformal p-values of anomaly scores (m,)."""
+        order = np.argsort(self.scores, kind="stable")
+        below = np.concatenate([[0.0], np.cumsum(self.weights[order])])
+        at_least = self.n - below[np.searchsorted(self.scores[order], scores, side="left")]
+        return np.clip((1 + at_least) / (self.n + 1), 1 / (self.n + 1), 1.0)
+
+    def warn_if_short(self, false_alarm_rate):
+        """Warn where the samples are too few for a rate, with the number needed."""
+        needed = math.ceil(1 / false_alarm_rate - 1 - 1e-9)
+        if self.n < needed:
+            warnings.warn(
+                f"false_alarm_rate={false_alarm_rate:g} needs at least {needed} calibration samples, got {self.n}. The "
+                f"largest calibration score is the threshold; expect to flag {1 / (self.n + 1):.3g} of normal samples.",
+                CalibrationWarning,
+                stacklevel=3,
+            )
+
+
+def _quantile(values, weights, rank):
+    """Return the smallest value at which the weights of the values up to it reach a rank."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order]) >= rank - 1e-9
+    return float(values[order][np.argmax(reached)] if reached.any() else values[order][-1])
 
 
 def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
@@ -131,8 +211,8 @@ def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
     fdr : float, default=0.1
         False-discovery rate q, in (0, 1).
     n_calibration : int, optional
-        Number n of calibration scores behind the p-values, ``len(detector.calibration_scores_)``. By default, the
-        smallest p-value stands for the smallest possible one, 1 / (n + 1).
+        Number n of calibration samples behind the p-values (`detector.select` knows it). With it, a warning tells when
+        n is too small to select anything; without it there is no such check.
 
     Returns
     -------
@@ -147,7 +227,7 @@ def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
     Warns
     -----
     CalibrationWarning
-        If 1 / (n + 1) is so coarse that a single anomaly among m could not be selected.
+        If `n_calibration` is given and 1 / (n + 1) is so coarse that a single anomaly among m could not be selected.
 
     References
     ----------
@@ -168,11 +248,10 @@ def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
     m = len(p)
     if m == 0:
         return np.zeros(0, bool)
-    finest = p.min() if n_calibration is None else 1 / (n_calibration + 1)
-    if finest > fdr / m:
+    if n_calibration is not None and 1 / (n_calibration + 1) > fdr / m:
         warnings.warn(
-            f"the smallest possible p-value, {finest:.3g}, is above fdr / m = {fdr / m:.3g}: one anomaly among {m} "
-            f"samples could not be selected. Calibrate with at least {math.ceil(m / fdr - 1)} normal samples.",
+            f"the smallest possible p-value, {1 / (n_calibration + 1):.3g}, is above fdr / m = {fdr / m:.3g}: one "
+            f"anomaly among {m} samples could not be selected. Calibrate with at least {math.ceil(m / fdr - 1)} normal samples.",
             CalibrationWarning,
             stacklevel=2,
         )

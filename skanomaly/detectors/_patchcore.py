@@ -148,30 +148,27 @@ class PatchCore(FeatureDetector):
         self.scorer_ = KNNScorer(self.n_neighbors, reweight=self.reweight, false_alarm_rate=None)
         self.scorer_.set_bank(_rows(Z)[kept], _image_of_row(Z)[kept])
 
-    def _score(self, Z):
-        return self.scorer_._score(Z)
+    def _score(self, Z, maps=True):
+        return self.scorer_._score(Z, maps)
 
-    def _leave_one_out(self, Z):
-        """Score every image by a bank that covers all the others, but does not know it.
+    def _leave_one_out(self, Z, groups):
+        """Score every image by a bank that covers all the other groups, but does not know its own.
 
-        The bank without an image's patches leaves holes: patches of other images that were nearest to one of these.
-        Of such orphans, the farthest is added again and again until all lie within the radius of the full bank.
+        The bank without a group's patches leaves holes: patches of other groups that were nearest to one of these. Of
+        such orphans, the farthest is added again and again until all lie within the radius of the full bank.
         """
-        if len(Z) < 2:
-            raise ValueError(
-                "calibration='loo' needs at least 2 images, got 1; set false_alarm_rate=None to go without."
-            )
         scorer, rows = self.scorer_, _rows(Z)
+        bank_groups = groups[scorer.bank_images_]
         radius = covering_radius(rows, scorer.bank_, self.coreset_.labels_)
-        lost_with = scorer.bank_images_[self.coreset_.labels_]
-        orphans = np.flatnonzero(lost_with != _image_of_row(Z))
-        distances, _ = scorer._search(rows[orphans], 1, lost_with[orphans])
+        lost_with = bank_groups[self.coreset_.labels_]
+        orphans = np.flatnonzero(lost_with != groups[_image_of_row(Z)])
+        distances, _ = scorer.kneighbors(rows[orphans], 1, lost_with[orphans], bank_groups)
         added = []
-        for image in tqdm(range(len(Z)), desc="calibration", unit="image", disable=not self.verbose):
-            chosen = lost_with[orphans] == image
+        for group in tqdm(range(groups.max() + 1), desc="calibration", unit="image", disable=not self.verbose):
+            chosen = lost_with[orphans] == group
             hole = rows[orphans[chosen]]
             added.append(hole[cover_again(hole, distances[chosen, 0], radius)])
-        return scorer._leave_one_out(Z, added)
+        return scorer.score_left_out(Z, groups, bank_groups, added)
 
 
 def _rows(Z):

@@ -1,11 +1,13 @@
-"""Images to patch grids."""
+"""What a user passes, images or rows, to what a model sees, and back."""
 
 from importlib import import_module
 
 _HOME = {
-    "CropFeatures": "_crops",
-    "PatchFeatures": "_patches",
     "PretrainedPatchFeatures": "_pretrained",
+    "PatchFeatures": "_patches",
+    "CropFeatures": "_crops",
+    "Pixels": "_pixels",
+    "Columns": "_columns",
 }
 
 __all__ = list(_HOME)

@@ -4,20 +4,19 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .._inputs.images import as_pair, check_images
+from .._inputs.images import as_pair
+from .._inputs.samples import begin
 from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, render, resize_antialiased
 from .._torch.inference import padded_batches, run_padded
-from ..base import all_or_nothing
+from ._base import ImageFeatures, check_image_size, layer_widths
 from ._pretrained import PretrainedPatchFeatures
 
 
-class CropFeatures(TransformerMixin, BaseEstimator):
+class CropFeatures(ImageFeatures):
     r"""Patch grids of features that see nothing but their own patch.
 
     Every image is resized to `image_size` (antialiased bilinear; no part is lost) and cut into overlapping squares.
@@ -71,7 +70,7 @@ class CropFeatures(TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints = {
-        "features": [HasMethods(["fit", "transform_levels"]), None],
+        "features": [HasMethods(["fit_samples", "transform_layers"]), None],
         "crop_size": [Interval(Integral, 1, None, closed="left")],
         "stride": [Interval(Integral, 1, None, closed="left")],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple],
@@ -87,14 +86,33 @@ class CropFeatures(TransformerMixin, BaseEstimator):
         self.batch_size = batch_size
         self.verbose = verbose
 
-    def fit(self, X, y=None):
-        """Load the network and check `X`; nothing is learnt from the images.
+    def check_samples(self, X, *, reset=False):
+        """Return `X` as checked, lazily read images.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
+        X : array of shape (n, H, W[, C]), sequence of images or paths, glob string, or ImageSource
             uint8, uint16, bool, or float in [0, 1]; C in {1, 3, 4}.
-        y : ignored
+        reset : bool, default=False
+            If True, learn the number of channels, with a fresh network.
+
+        Returns
+        -------
+        ImageSource
+        """
+        if reset:
+            self._validate_params()
+            default = PretrainedPatchFeatures(layers=("/32",), image_size=64)
+            self.features_ = begin(default if self.features is None else self.features)
+        return self.features_.check_samples(X, reset=reset)
+
+    def fit_samples(self, samples):
+        """Load the network and check the geometry; nothing is learnt from the images.
+
+        Parameters
+        ----------
+        samples : ImageSource
+            As returned by `check_samples`.
 
         Returns
         -------
@@ -105,39 +123,15 @@ class CropFeatures(TransformerMixin, BaseEstimator):
         ValueError
             If the image is smaller than a crop, or for parameters that the network refuses.
         """
-        with all_or_nothing(self):
-            if self.crop_size > min(as_pair(self.image_size)):
-                raise ValueError(f"crop_size={self.crop_size} is larger than image_size={self.image_size}.")
-            default = PretrainedPatchFeatures(layers=("/32",), image_size=64)
-            self.features_ = clone(default if self.features is None else self.features).fit(X, None)
-            self.grid_shape_ = tuple((n - self.crop_size) // self.stride + 1 for n in as_pair(self.image_size))
-            self.n_features_out_ = sum(shape[2] for shape in self.features_.level_shapes_)
+        size = check_image_size(self.image_size)
+        if self.crop_size > min(size):
+            raise ValueError(f"crop_size={self.crop_size} is larger than image_size={self.image_size}.")
+        self.features_.fit_samples(samples)
+        self.grid_shape_ = tuple((n - self.crop_size) // self.stride + 1 for n in size)
+        self.n_features_out_ = sum(layer_widths(self.features_))
         return self
 
-    def transform(self, X):
-        """Return the patch grids of images.
-
-        Parameters
-        ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            As in `fit`; sizes and number of channels may differ from fit.
-
-        Returns
-        -------
-        ndarray of shape (n, h, w, d), float32
-        """
-        check_is_fitted(self)
-        source = self.check_samples(X)
-        grids = np.empty((len(source), *self.grid_shape_, self.n_features_out_), np.float32)
-        for i in tqdm(range(len(source)), desc="features", unit="image", delay=2, disable=not self.verbose):
-            grids[i] = self._patches(self._crops(source.read(i))).reshape(grids.shape[1:])
-        return grids
-
-    def check_samples(self, X):
-        """Return `X` as checked, lazily read images."""
-        return check_images(X, data_range=self.features_.data_range, max_pixels=self.features_.max_pixels)
-
-    def map_to_image(self, grid, size, sigma=4.0):
+    def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
         """Return a grid of patch scores as a smooth map of the image it came from.
 
         Every score is placed at the centre of its crop: linear in between, constant beyond the outer centres, Gaussian
@@ -146,10 +140,14 @@ class CropFeatures(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         grid : ndarray of shape (h, w)
-        size : tuple of int (H, W)
-            Of the image.
-        sigma : float
-            Of the Gaussian, in pixels of a 224-pixel side; it scales with `image_size`.
+            Scores of the patches.
+        sample : ImageSample
+            The image.
+        sigma : float, default=4.0
+            Standard deviation of the Gaussian that smooths maps, in pixels of a 224 x 224 image; it scales with
+            `image_size`.
+        size : tuple of int (H, W), optional
+            Size of the map; by default that of the image.
 
         Returns
         -------
@@ -158,9 +156,15 @@ class CropFeatures(TransformerMixin, BaseEstimator):
         first = (self.crop_size - 1) / 2
         rows, columns = (
             patch_map_operator(n_grid, first, self.stride, n_resized, n_out, sigma * n_resized / SIGMA_SIDE)
-            for n_grid, n_resized, n_out in zip(grid.shape, as_pair(self.image_size), size, strict=True)
+            for n_grid, n_resized, n_out in zip(grid.shape, as_pair(self.image_size), size or sample.size, strict=True)
         )
         return render(rows, grid, columns)
+
+    def _embed(self, source):
+        grids = np.empty((len(source), *self.grid_shape_, self.n_features_out_), np.float32)
+        for i in tqdm(range(len(source)), desc="features", unit="image", delay=2, disable=not self.verbose):
+            grids[i] = self._patches(self._crops(source.read(i))).reshape(grids.shape[1:])
+        return grids
 
     def _crops(self, pixels):
         """Return the crops (h w, 3, crop_size, crop_size) of an image (H, W, C)."""
@@ -172,8 +176,8 @@ class CropFeatures(TransformerMixin, BaseEstimator):
 
     def _patches(self, crops):
         """Return the features (n, d) of crops (n, 3, crop_size, crop_size)."""
-        network, features = self.features_, np.empty((len(crops), self.n_features_out_), np.float32)
-        size = network.input_shape
+        network, features = self.features_.network_, np.empty((len(crops), self.n_features_out_), np.float32)
+        size = self.features_.input_shape
 
         def run(x):
             maps = network.layer_maps(F.interpolate(x, size, mode="bilinear"))

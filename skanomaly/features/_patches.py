@@ -3,18 +3,16 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.images import MAX_PIXELS, as_pair, check_images
+from .._inputs.images import MAX_PIXELS, as_pair
 from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, render, resize_antialiased
-from ..base import all_or_nothing
+from ._base import ImageFeatures, check_image_size
 
 _NOISE = 10 / 255  # standard deviation below which a patch counts as flat
 
 
-class PatchFeatures(TransformerMixin, BaseEstimator):
+class PatchFeatures(ImageFeatures):
     r"""Patch grids of raw pixels.
 
     Every image is resized to `image_size` (antialiased bilinear; no part is lost), halved `level` times by averaging
@@ -100,14 +98,13 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         self.data_range = data_range
         self.max_pixels = max_pixels
 
-    def fit(self, X, y=None):
-        """Check `X` and the geometry; nothing is learnt from the images.
+    def fit_samples(self, samples):
+        """Check the geometry; nothing is learnt from the images.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            uint8, uint16, bool, or float in [0, 1]; C in {1, 3, 4}.
-        y : ignored
+        samples : ImageSource
+            As returned by `check_samples`.
 
         Returns
         -------
@@ -117,40 +114,12 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         ------
         ValueError
             If the image cannot be halved so often, or is smaller than a patch.
-        ImageReadError
-            For files that are no images; the message names all of them.
         """
-        with all_or_nothing(self):
-            height, width = self._check_geometry()
-            self.check_samples(X)
-            self.grid_shape_ = tuple((n - self.patch_size) // self.stride + 1 for n in (height, width))
-            self.n_features_out_ = self.patch_size**2 * (1 if self.gray else 3)
+        self.grid_shape_ = tuple((n - self.patch_size) // self.stride + 1 for n in self._check_geometry())
+        self.n_features_out_ = self.patch_size**2 * (1 if self.gray else 3)
         return self
 
-    def transform(self, X):
-        """Return the patch grids of images.
-
-        Parameters
-        ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            As in `fit`; sizes and number of channels may differ from fit.
-
-        Returns
-        -------
-        ndarray of shape (n, h, w, d), float32
-        """
-        check_is_fitted(self)
-        source = self.check_samples(X)
-        grids = np.empty((len(source), *self.grid_shape_, self.n_features_out_), np.float32)
-        for i, grid in enumerate(grids):
-            grid[:] = self._patches(self._read(source, i))
-        return grids
-
-    def check_samples(self, X):
-        """Return `X` as checked, lazily read images."""
-        return check_images(X, data_range=self.data_range, max_pixels=self.max_pixels)
-
-    def map_to_image(self, grid, size, sigma=4.0):
+    def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
         """Return a grid of patch scores as a smooth map of the image it came from.
 
         Every score is placed at the centre of its patch: linear in between, constant beyond the outer centres,
@@ -159,10 +128,14 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         grid : ndarray of shape (h, w)
-        size : tuple of int (H, W)
-            Of the image.
-        sigma : float
-            Of the Gaussian, in pixels of a 224-pixel side; it scales with `image_size`.
+            Scores of the patches.
+        sample : ImageSample
+            The image.
+        sigma : float, default=4.0
+            Standard deviation of the Gaussian that smooths maps, in pixels of a 224 x 224 image; it scales with
+            `image_size`.
+        size : tuple of int (H, W), optional
+            Size of the map; by default that of the image.
 
         Returns
         -------
@@ -172,15 +145,13 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
         first = (self.patch_size * pixel - 1) / 2
         rows, columns = (
             patch_map_operator(n_grid, first, self.stride * pixel, n_resized, n_out, sigma * n_resized / SIGMA_SIDE)
-            for n_grid, n_resized, n_out in zip(grid.shape, as_pair(self.image_size), size, strict=True)
+            for n_grid, n_resized, n_out in zip(grid.shape, as_pair(self.image_size), size or sample.size, strict=True)
         )
         return render(rows, grid, columns)
 
     def _check_geometry(self):
         """Return height and width of the halved image."""
-        size, step = as_pair(self.image_size), 2**self.level
-        if len(size) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in size):
-            raise ValueError(f"image_size={self.image_size!r}; accepted is one side or (height, width), in pixels.")
+        size, step = check_image_size(self.image_size), 2**self.level
         if any(n % step for n in size):
             raise ValueError(
                 f"image_size={self.image_size} cannot be halved level={self.level} times; accepted are multiples of "
@@ -193,6 +164,12 @@ class PatchFeatures(TransformerMixin, BaseEstimator):
                 f"{self.image_size} halved level={self.level} times); at most {min(height, width)} is accepted."
             )
         return height, width
+
+    def _embed(self, source):
+        grids = np.empty((len(source), *self.grid_shape_, self.n_features_out_), np.float32)
+        for i, grid in enumerate(grids):
+            grid[:] = self._patches(self._read(source, i))
+        return grids
 
     def _read(self, source, i):
         """Return image i, resized and halved, (H, W, C) float32 in [0, 1]."""

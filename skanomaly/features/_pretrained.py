@@ -1,5 +1,6 @@
 """Patch features from the middle of a pretrained network."""
 
+import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral, Real
@@ -7,26 +8,26 @@ from os import PathLike
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .._inputs.images import MAX_PIXELS, as_pair, check_images
+from .._inputs.images import MAX_PIXELS, as_pair
 from .._kernels.smoothing import SIGMA_SIDE, map_operator, render
-from .._networks.backbones import add_embedded_weights, load_backbone
+from .._networks.backbones import withheld
+from .._networks.pretrained import PretrainedNetwork
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
-from ..base import all_or_nothing
+from ._base import ImageFeatures, Layers, check_image_size
 from ._cache import FeatureCache, cache_key
+from ._same import NO_EFFECT
 
 _CACHE_RUN = 64  # images between two writes to the cache
-NO_EFFECT = ("memory", "memory_limit", "verbose", "max_pixels", "random_state")  # no effect on the values
 
 
-class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
+class PretrainedPatchFeatures(ImageFeatures):
     r"""Patch grids from the feature maps of a pretrained network.
 
     Every image is resized to `image_size` (both sides, antialiased bilinear; no part is lost), optionally cropped,
@@ -44,10 +45,13 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
     backbone : str, default="tf_efficientnet_lite0"
         Any model name of timm.
     layers : sequence of int or str, default=(2, 3)
-        Feature indices, or "/8" for the last feature map with an eighth of the input's side.
+        Layers of the network: an index into timm's ``feature_info``, "/8" for the last feature map with an eighth of
+        the input's side, or the name of a module, whose output is taken before anything else works on it.
     weights : str, path or None, default=None
         A state dict (.safetensors or .pth, read without executing code). None takes an installed weights package,
-        else timm's cache or download. "random" is an untrained network, for controls.
+        else timm's cache or download. "random" is an untrained network, for controls. A path is not kept in model
+        files: after `skanomaly.load` it reads "withheld: <name of the file>", and has to be set again before the
+        network is needed.
     image_size : int or (int, int), default=224
         Height and width that images are resized to, in pixels.
     crop : int, (int, int) or None, default=None
@@ -58,21 +62,22 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
     dim : int or None, default=None
         Number of features by adaptive pooling (the authors use 1024); None concatenates the layers.
     batch_size : int, default=4
-        Images per pass. Batches are always filled up to this size, so results do not depend on it being reached:
-        take 1 for the fastest single image, more on a GPU.
+        Number of images per pass. Batches are always filled up to this size, so results do not depend on it being
+        reached: take 1 for the fastest single image, more on a GPU.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
-        Where the network runs.
+        Device on which the network runs; "auto" takes CUDA, then MPS, then the CPU.
     data_range : float or None, default=None
-        What 1.0 stands for in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
+        Value that stands for 1.0 in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
     max_pixels : int, default=169_000_000
         Largest accepted number of pixels of one image.
     memory : path or None, default=None
         Folder of a feature cache: patch grids are stored by the content of the image and every setting that matters, so
-        that a search or a second run passes each image through the network once. Safe for several processes.
+        that a search or a second run passes each image through the network once. Safe for several processes. A new
+        or an empty folder; one that holds anything else is refused. Not kept in model files.
     memory_limit : int, default=21_474_836_480
-        Largest size of that folder, in bytes; grids used longest ago are deleted.
+        Largest size of that folder, in bytes; grids used longest ago are deleted. Not kept in model files.
     random_state : int, RandomState instance or None, default=None
-        Only used by ``weights="random"``.
+        Seed of the first weights; only used by ``weights="random"``.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -82,14 +87,37 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         Number of features d of a patch.
     grid_shape_ : tuple of int
         (h, w) of the patch grid.
-    level_shapes_ : list of tuple of int
+    layer_shapes_ : list of tuple of int
         (h_l, w_l, d_l) of every layer.
+    n_channels_ : int
+        Number of channels of the first image of `fit`, 1 or 3; the network sees three in any case.
+    network_ : PretrainedNetwork
+        The network, for maps of single layers and for gradients.
     weights_source_, weights_sha256_ : str
         Where the weights came from, and the hash of all tensors, which is checked whenever they are read again.
+
+    See Also
+    --------
+    PatchFeatures : Patches of pixels, without a network.
+    CropFeatures : Patches that see nothing but themselves.
 
     Notes
     -----
     Pickles hold parameters and the attributes above; the network is read again on demand.
+
+    The layers of the papers:
+
+    - PatchCore: ``PretrainedPatchFeatures("wide_resnet50_2", layers=(2, 3), image_size=256, crop=224, dim=1024)``;
+    - SPADE: ``PretrainedPatchFeatures("wide_resnet50_2", layers=(1, 2, 3, 4), neighborhood=1, image_size=256,
+      crop=224)``;
+    - PaDiM: ``PretrainedPatchFeatures("resnet18", layers=(1, 2, 3), neighborhood=1, image_size=256, crop=224)``, or
+      "wide_resnet50_2"; its EfficientNet-B5 has ``layers=("blocks.1.3", "blocks.3.6", "blocks.4.5")``: the paper's
+      blocks 7, 20 and 26 of 39, counted from 1, which puts them in the stages 2, 4 and 5 that it names;
+    - Rippel et al. (`MahalanobisAD`): the nine levels of ``PretrainedPatchFeatures("tf_efficientnet_b4",
+      layers=("bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "bn2"),
+      neighborhood=1, image_size=380)``, stem, block groups and head, each after its activation;
+    - MLF-SC: ``PretrainedPatchFeatures("vgg16", layers=("features.21", "features.14", "features.7"),
+      image_size=256)``, which are conv4_3, conv3_3 and conv2_2 before the ReLU.
 
     References
     ----------
@@ -103,6 +131,8 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
     >>> features = PretrainedPatchFeatures(weights="random", image_size=64, random_state=0)
     >>> features.fit_transform(images).shape
     (2, 8, 8, 152)
+    >>> [layer.shape for layer in features.transform_layers(images).arrays]
+    [(2, 8, 8, 40), (2, 4, 4, 112)]
     """
 
     _size = [Interval(Integral, 1, None, closed="left"), tuple]
@@ -159,14 +189,13 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y=None):
-        """Load the network and check `X`; nothing is learnt from the images.
+    def fit_samples(self, samples):
+        """Load the network and check the geometry; nothing is learnt from the images.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            uint8, uint16, bool, or float in [0, 1]; C in {1, 3, 4}.
-        y : ignored
+        samples : ImageSource
+            As returned by `check_samples`.
 
         Returns
         -------
@@ -178,41 +207,17 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
             For an unknown backbone or layer, or a device that is not there.
         MissingWeightsError
             Where no weights are found; the message says how to get them.
-        ImageReadError
-            For files that are no images; the message names all of them.
         """
-        with all_or_nothing(self):
-            self._check_geometry()
-            self.check_samples(X)
-            vars(self).pop("weights_sha256_", None)  # of an earlier fit, whose network may be another
-            self._seed = int(check_random_state(self.random_state).randint(2**31))
-            backbone = self._load()
-            self.weights_source_, self.weights_sha256_ = backbone.source, backbone.sha256
-            height, width = self.input_shape
-            probe = torch.zeros((1, 3, height, width), device=resolve_device(self.device))
-            with torch.inference_mode():
-                shapes = [(*m.shape[2:], m.shape[1]) for m in backbone(probe)]
-            self.level_shapes_ = shapes
-            self.grid_shape_ = max(shape[:2] for shape in shapes)
-            self.n_features_out_ = self.dim or sum(backbone.channels)
+        self._check_geometry()
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        self.network_ = PretrainedNetwork(self.backbone, self.layers, self.weights, self.device, seed).load()
+        self.weights_source_, self.weights_sha256_ = self.network_.source, self.network_.sha256
+        self.layer_shapes_ = self.network_.layer_shapes(self.input_shape)
+        self.grid_shape_ = max(shape[:2] for shape in self.layer_shapes_)
+        self.n_features_out_ = self.dim or sum(shape[2] for shape in self.layer_shapes_)
         return self
 
-    def transform(self, X):
-        """Return the patch grids of images.
-
-        Parameters
-        ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            As in `fit`; sizes and number of channels may differ from fit.
-
-        Returns
-        -------
-        ndarray of shape (n, h, w, d), float32
-        """
-        check_is_fitted(self)
-        return self._extract(X, "grid", (*self.grid_shape_, self.n_features_out_))
-
-    def transform_levels(self, X):
+    def transform_layers(self, X):
         """Return the maps of every layer by itself, at its own resolution.
 
         Parameters
@@ -222,71 +227,47 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        list of ndarray of shape (n, h_l, w_l, d_l), float32
-            In the order of `layers`; averaged over `neighborhood` cells, without `dim`.
+        Layers
+            Whose ``arrays`` are of shape (n, h_l, w_l, d_l), float32, in the order of `layers`; averaged over
+            `neighborhood` cells, without `dim`.
         """
         check_is_fitted(self)
-        sizes = [int(np.prod(shape)) for shape in self.level_shapes_]
-        flat = self._extract(X, "levels", (sum(sizes),))
+        sizes = [int(np.prod(shape)) for shape in self.layer_shapes_]
+        flat = self._extract(self.check_samples(X), "layers", (sum(sizes),))
         parts = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
-        return [part.reshape(-1, *shape) for part, shape in zip(parts, self.level_shapes_, strict=True)]
+        return Layers([part.reshape(-1, *shape) for part, shape in zip(parts, self.layer_shapes_, strict=True)])
 
-    def layer_maps(self, pixels):
-        """Return the maps of every layer as tensors, through which gradients reach the pixels.
+    def _embed(self, source):
+        return self._extract(source, "grid", (*self.grid_shape_, self.n_features_out_))
 
-        Parameters
-        ----------
-        pixels : Tensor of shape (n, 3, H, W), float in [0, 1]
-            The size may be other than `input_shape`.
-
-        Returns
-        -------
-        list of Tensor of shape (n, d_l, h_l, w_l)
-            In the order of `layers`, as the network gives them.
-        """
-        check_is_fitted(self)
-        backbone = self._load()
-        pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
-        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-        return backbone((pixels - mean) / std)
-
-    def _extract(self, X, output, shape):
-        source = self.check_samples(X)
+    def _extract(self, source, output, shape):
         values = np.empty((len(source), *shape), np.float32)
-        if self.memory is None:
+        if len(source) and self.memory is None:
             self._compute(source, output, values)
-        else:
+        elif len(source):
             self._recall(source, output, values)
         return values
 
     def _compute(self, source, output, values):
         """Fill the output of all images; the next batch is read while the network works on this one."""
-        run = {"grid": self._patches, "levels": self._levels}[output]
+        run = {"grid": self._patches, "layers": self._layers}[output]
         batches = list(padded_batches(len(source), self.batch_size))
         with (
             ThreadPoolExecutor(1) as reader,
             tqdm(total=len(source), desc="features", unit="image", delay=2, disable=not self.verbose) as bar,
         ):
-            upcoming = reader.submit(self._read_batch, source, *batches[0])
+            upcoming = reader.submit(self.read_batch, source[slice(*batches[0])])
             for i, (start, stop) in enumerate(batches):
                 pixels = upcoming.result()
                 if i + 1 < len(batches):
-                    upcoming = reader.submit(self._read_batch, source, *batches[i + 1])
+                    upcoming = reader.submit(self.read_batch, source[slice(*batches[i + 1])])
                 computed = run_padded(run, pixels, self.batch_size)
                 values[start:stop] = computed.cpu().numpy()
                 bar.update(stop - start)
 
     def _recall(self, source, output, values):
         """Fill the output from the cache, and compute and store what is not there."""
-        cache = FeatureCache(self.memory, self.memory_limit)
-        settings = {
-            name: value if isinstance(value, (int, float, str, type(None))) else str(value)
-            for name, value in self.get_params().items()
-            if name not in NO_EFFECT
-        }
-        settings["weights"], settings["format"] = self.weights_sha256_, 2
-        settings["device"], settings["output"] = resolve_device(self.device).type, output
-        keys = [cache_key(source, i, settings) for i in range(len(source))]
+        cache, keys = FeatureCache(self.memory, self.memory_limit), self._cache_keys(source, output)
         missing = {}
         for i, key in enumerate(keys):
             value = None if key in missing else cache.get(key)
@@ -294,22 +275,33 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
                 missing.setdefault(key, []).append(i)
             else:
                 values[i] = value
+                _recall_digest(cache, key, source, i)
         firsts = [places[0] for places in missing.values()]
         for start, stop in padded_batches(len(firsts), _CACHE_RUN):
-            run = firsts[start:stop]
+            run = source[np.array(firsts[start:stop])]
             computed = np.empty((len(run), *values.shape[1:]), np.float32)
-            self._compute(source[np.array(run)], output, computed)
-            for i, value in zip(run, computed, strict=True):
+            self._compute(run, output, computed)
+            for i, value, digest in zip(firsts[start:stop], computed, run.digests(), strict=True):
                 cache.put(keys[i], value)
-                values[missing[keys[i]]] = value
+                cache.put(_digest_key(keys[i]), digest)
+                for place in missing[keys[i]]:
+                    values[place] = value
+                    source.note_digest(place, digest)
         if firsts:
             cache.trim()
 
-    def check_samples(self, X):
-        """Return `X` as checked, lazily read images."""
-        return check_images(X, data_range=self.data_range, max_pixels=self.max_pixels)
+    def _cache_keys(self, source, output):
+        """Return the keys of all images: hashes of their bytes and of every setting that matters."""
+        settings = {
+            name: value if isinstance(value, (int, float, str, type(None))) else str(value)
+            for name, value in self.get_params().items()
+            if name not in NO_EFFECT
+        }
+        settings["weights"], settings["format"] = self.weights_sha256_, 3
+        settings["device"], settings["output"] = resolve_device(self.device).type, output
+        return [cache_key(source, i, settings) for i in range(len(source))]
 
-    def map_to_image(self, grid, size, sigma=4.0):
+    def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
         """Return a grid of patch scores as a smooth map of the image it came from.
 
         Bilinear from the patches to the network input, Gaussian there, bilinear to the image.
@@ -317,10 +309,14 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         grid : ndarray of shape (h, w)
-        size : tuple of int (H, W)
-            Of the image.
-        sigma : float
-            Of the Gaussian, in pixels of a 224-pixel side; it scales with that of the network input.
+            Scores of the patches.
+        sample : ImageSample
+            The image.
+        sigma : float, default=4.0
+            Standard deviation of the Gaussian that smooths maps, in pixels of a 224 x 224 image; it scales with the
+            size of the network input.
+        size : tuple of int (H, W), optional
+            Size of the map; by default that of the image.
 
         Returns
         -------
@@ -330,59 +326,75 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         rows, columns = (
             map_operator(n_grid, n_cropped, n_resized, n_out, sigma * n_cropped / SIGMA_SIDE)
             for n_grid, n_cropped, n_resized, n_out in zip(
-                grid.shape, self.input_shape, as_pair(self.image_size), size, strict=True
+                grid.shape, self.input_shape, as_pair(self.image_size), size or sample.size, strict=True
             )
         )
         return render(rows, grid, columns)
+
+    def set_params(self, **params):
+        """Set parameters of these features; `weights` and `device` act on a fitted network at once.
+
+        Parameters
+        ----------
+        **params : dict
+            Estimator parameters.
+
+        Returns
+        -------
+        self
+        """
+        super().set_params(**params)
+        if "network_" in vars(self):
+            self.network_.weights, self.network_.device = self.weights, self.device
+        return self
 
     @property
     def input_shape(self):
         """Height and width of what the network sees, in pixels."""
         return as_pair(self.image_size if self.crop is None else self.crop)
 
+    def read_batch(self, samples):
+        """Return images as the network sees them, before normalisation.
+
+        Parameters
+        ----------
+        samples : ImageSource
+            As returned by `check_samples`.
+
+        Returns
+        -------
+        Tensor of shape (n, 3, H, W), float32
+            In [0, 1], resized and cropped to `input_shape`.
+        """
+        return torch.stack([self._read(samples, i) for i in range(len(samples))])
+
     def network_state(self):
         """Return the tensors of the fitted network by name, as numpy arrays."""
         check_is_fitted(self)
-        return {name: value.cpu().numpy() for name, value in self._load().module.state_dict().items()}
+        return self.network_.state()
 
     def use_network_state(self, state):
-        """Let the network be made of these tensors where its weights are not installed.
+        """Make the fitted network of these tensors, wherever it is loaded.
 
         Parameters
         ----------
         state : dict of str to ndarray
             As returned by `network_state`; checked against ``weights_sha256_`` when the network is next needed.
         """
-        add_embedded_weights(self.weights_sha256_, state)
+        self.network_.use_state(state)
+
+    def withhold_weights(self):
+        """Replace a path in `weights` by the bare name of the file, which is never opened."""
+        self.set_params(weights=withheld(self.weights))
 
     def _check_geometry(self):
-        for kept, resized in zip(self.input_shape, as_pair(self.image_size), strict=True):
+        for kept, resized in zip(self.input_shape, check_image_size(self.image_size), strict=True):
             if kept > resized:
                 raise ValueError(f"crop={self.crop} is larger than image_size={self.image_size}.")
         if self.neighborhood % 2 == 0:
             raise ValueError(f"neighborhood={self.neighborhood} must be odd.")
         if not tuple(self.layers):
             raise ValueError("layers is empty; name at least one layer.")
-
-    def _load(self):
-        """Return the backbone, the same one as in fit."""
-        backbone = load_backbone(
-            self.backbone,
-            self.weights,
-            tuple(self.layers),
-            resolve_device(self.device),
-            self._seed,
-            getattr(self, "weights_sha256_", None),
-        )
-        if backbone.sha256 != getattr(self, "weights_sha256_", backbone.sha256):
-            raise ValueError(
-                f"The weights of {self.backbone!r} ({backbone.source}) are not those of fit: SHA-256 "
-                f"{backbone.sha256[:12]}..., fitted with {self.weights_sha256_[:12]}... ({self.weights_source_})."
-            )
-        return backbone
-
-    def _read_batch(self, source, start, stop):
-        return torch.stack([self._read(source, i) for i in range(start, stop)])
 
     def _read(self, source, i):
         """Return image i, resized and cropped, (3, H, W) in [0, 1]."""
@@ -396,7 +408,7 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
 
     def _patches(self, pixels):
         """Return the patch grid (n, h, w, d) of pixels (n, 3, H, W) in [0, 1]."""
-        maps = self.layer_maps(pixels)
+        maps = self.network_.layer_maps(pixels)
         if self.dim is None:
             maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         else:
@@ -405,11 +417,23 @@ class PretrainedPatchFeatures(TransformerMixin, BaseEstimator):
         patches = torch.cat([m.permute(0, 2, 3, 1) for m in maps], dim=-1)
         return patches if self.dim is None else _pool_last(patches, self.dim)
 
-    def _levels(self, pixels):
+    def _layers(self, pixels):
         """Return the maps of all layers, one after another, as (n, sum of h_l w_l d_l)."""
-        maps = self.layer_maps(pixels)
+        maps = self.network_.layer_maps(pixels)
         maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         return torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
+
+
+def _digest_key(key):
+    """Return the key under which the digest of an image lies beside its features."""
+    return hashlib.sha256(f"digest of {key}".encode()).hexdigest()
+
+
+def _recall_digest(cache, key, source, i):
+    """Let a source know the digest of an image whose features were recalled, so that it need not be decoded."""
+    digest = cache.get(_digest_key(key))
+    if digest is not None:
+        source.note_digest(i, digest)
 
 
 def _align(maps, grid_shape):

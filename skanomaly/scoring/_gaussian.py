@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.arrays import check_patches
+from .._inputs.samples import Grids
 from .._kernels.gaussian import (
     Moments,
     add_samples,
@@ -169,8 +169,9 @@ class GaussianScorer(BaseDetector):
     def __getstate__(self):
         return {name: value for name, value in super().__getstate__().items() if name != "_gaussians"}
 
-    def _check_samples(self, X, reset):
-        return check_patches(self, X, reset=reset)
+    def default_features(self, X=None):
+        """Return what rows and patch grids pass through: they are taken as they are."""
+        return Grids(type(self).__name__)
 
     def _check_grid(self, Z):
         if not self.pooled and Z.shape[1:3] != self._fitted_shape:
@@ -223,7 +224,7 @@ class GaussianScorer(BaseDetector):
     def _scatter_in(self, units):
         return self.scatter_ / pack(np.outer(units, units))
 
-    def _score(self, Z):
+    def _score(self, Z, maps=True):
         self._check_grid(Z)
         units, location, factor = self._factors()
         return _summarize(mahalanobis(self._by_position(Z) / units, location, factor), Z.shape)

@@ -7,7 +7,7 @@ from scipy.special import logsumexp
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from .._inputs.arrays import check_patches
+from .._inputs.samples import Grids
 from .._kernels.approximate_neighbors import build_graph, search_graph
 from .._kernels.neighbors import k_nearest
 from .._kernels.pruned_neighbors import build_index, search_index
@@ -59,12 +59,17 @@ class KNNScorer(BaseDetector):
         Patches of the fitted samples.
     bank_images_ : ndarray of shape (m,), int64
         The fitted sample each of them came from.
+    reweight_ : int
+        Neighbours of the re-weighting: `reweight`, or as many as the bank has, without the rows of any one sample where
+        `calibration` is "loo"; 0 for none.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_ : ndarray of shape (n,)
-        Anomaly scores the threshold was taken from, ascending.
+    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
+        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of these samples in the data of `fit` or `calibrate`.
     n_features_in_ : int
         Number of features d.
 
@@ -96,6 +101,8 @@ class KNNScorer(BaseDetector):
         "algorithm": [StrOptions({"auto", "pruned", "brute", "pynndescent"})],
     }
 
+    _derived = ("_index",)
+
     def __init__(
         self,
         n_neighbors=1,
@@ -117,11 +124,12 @@ class KNNScorer(BaseDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _check_samples(self, X, reset):
-        return check_patches(self, X, reset=reset)
+    def default_features(self, X=None):
+        """Return what rows and patch grids pass through: they are taken as they are."""
+        return Grids(type(self).__name__)
 
     def _check_decides(self, X, method):
-        if self._fitted_cells == 1 and getattr(X, "ndim", 2) == 4 and X.shape[1] * X.shape[2] > 1:
+        if getattr(self, "_fitted_cells", 0) == 1 and getattr(X, "ndim", 2) == 4 and X.shape[1] * X.shape[2] > 1:
             raise ValueError(
                 f"{method}: this KNNScorer was fitted on 1x1 grids, its threshold does not hold for images of "
                 f"{X.shape[1]}x{X.shape[2]} patches. Wrap the pipeline in ConformalDetector, or use PatchCore; "
@@ -148,61 +156,101 @@ class KNNScorer(BaseDetector):
         -------
         self
         """
+        self._forget_derived()
         self.bank_, self.bank_images_ = bank, images
-        self.n_features_in_ = bank.shape[1]
+        self.reweight_ = min(self.reweight, len(bank)) if self.reweight else 0
+        if getattr(getattr(self, "features_", None), "n_features_in_", None) != bank.shape[1]:
+            self.features_ = self.default_features()
+            self.features_.n_features_in_ = bank.shape[1]
+            self._keep_settings()
         if self.algorithm == "pynndescent":
             self._graph_seed = int(check_random_state(self.random_state).randint(2**31))
-        self._index = self._build_index()
         return self
-
-    def __getstate__(self):
-        return {name: value for name, value in super().__getstate__().items() if name != "_index"}
 
     def _build_index(self):
         """Return what `_search` needs beside the bank: derived from it, hence never pickled."""
         if self.algorithm == "pynndescent":
             return build_graph(self.bank_, self._graph_seed)
         pruned = self.algorithm == "pruned" or (self.algorithm == "auto" and len(self.bank_) >= _WORTH_PRUNING)
-        return build_index(self.bank_) if pruned else None
+        return build_index(self.bank_) if pruned else "brute"
 
-    def _search(self, patches, k, images=None):
-        """Return distances and bank rows of the k nearest, none of them from a patch's own image."""
-        if not hasattr(self, "_index"):
-            self._index = self._build_index()
-        if self._index is None:
-            return k_nearest(self.bank_, patches, k, self.bank_images_, images)
+    def kneighbors(self, patches, n_neighbors=None, groups=None, bank_groups=None):
+        """Return the nearest rows of the bank.
+
+        Parameters
+        ----------
+        patches : ndarray of shape (n, d)
+            Patches, in the dtype of the bank.
+        n_neighbors : int, optional
+            Number k of rows; by default the parameter `n_neighbors`. At most the number of rows outside any one group.
+        groups, bank_groups : ndarray of shape (n,) and (m,), int, optional
+            Groups of the patches and of the bank rows: no row of a patch's own group is returned.
+
+        Returns
+        -------
+        distances : ndarray of shape (n, k), float64
+            Euclidean distances, ascending.
+        indices : ndarray of shape (n, k), int64
+            Rows of ``bank_``.
+        """
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        index = self._derived_state("_index", self._build_index)
+        if isinstance(index, str):
+            return k_nearest(self.bank_, patches, k, bank_groups, groups)
         if self.algorithm == "pynndescent":
-            return self._search_graph(patches, k, images)
-        return search_index(self._index, patches, k, self.bank_images_, images)
+            return self._search_graph(index, patches, k, groups, bank_groups)
+        return search_index(index, patches, k, bank_groups, groups)
 
-    def _search_graph(self, patches, k, images):
-        """Search approximately; exactly for patches around which the graph is too poor in other images' rows."""
-        distances, rows = search_graph(self._index, self.bank_, patches, k, self.bank_images_, images)
+    def _search_graph(self, graph, patches, k, groups, bank_groups):
+        """Search approximately; exactly for patches around which the graph is too poor in rows of other groups."""
+        distances, rows = search_graph(graph, self.bank_, patches, k, bank_groups, groups)
         poor = np.isinf(distances[:, -1])
         if poor.any():
-            own = None if images is None else images[poor]
-            distances[poor], rows[poor] = k_nearest(self.bank_, patches[poor], k, self.bank_images_, own)
+            own = None if groups is None else groups[poor]
+            distances[poor], rows[poor] = k_nearest(self.bank_, patches[poor], k, bank_groups, own)
         return distances, rows
 
-    def _score(self, Z):
+    def _score(self, Z, maps=True):
         patches = self._patches(Z)
-        distances, _ = self._search(patches, self.n_neighbors)
+        distances, _ = self.kneighbors(patches)
         scores, grids, top = _summarize(distances, Z.shape)
         if self.reweight:
-            scores = scores * self._weights(patches[top], len(self.bank_))
+            scores = scores * self._weights(patches[top])
         return scores, grids
 
-    def _leave_one_out(self, Z, added=None):
-        """Score each sample i by the bank without its own rows, but with those of ``added[i]``."""
+    def _leave_one_out(self, Z, groups):
+        return self.score_left_out(Z, groups, groups[self.bank_images_])
+
+    def score_left_out(self, Z, groups, bank_groups, added=None):
+        """Score samples by the bank without the rows of their own group.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, h, w, d)
+            Patch grids.
+        groups : ndarray of shape (n,), int
+            Group of each sample, from 0 on.
+        bank_groups : ndarray of shape (m,), int
+            Group of each row of the bank.
+        added : list of ndarray of shape (m_g, d), optional
+            Rows that are added to the bank by which group g is scored.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float64
+            Anomaly scores: higher is more anomalous.
+        grids : ndarray of shape (n, h, w), float64
+            Scores of the patches.
+        """
         patches, cells = self._patches(Z), Z.shape[1] * Z.shape[2]
-        added = [self.bank_[:0]] * len(Z) if added is None else added
-        fewest = len(self.bank_) - np.bincount(self.bank_images_).max()
+        added = [self.bank_[:0] if added is None else added[group] for group in groups]
+        fewest = len(self.bank_) - np.bincount(bank_groups).max()
         if fewest < self.n_neighbors:
             raise ValueError(
                 f"calibration='loo': without one sample only {fewest} bank rows are left, n_neighbors="
                 f"{self.n_neighbors} needs as many. Fit more samples, lower n_neighbors, or set false_alarm_rate=None."
             )
-        distances, _ = self._search(patches, self.n_neighbors, np.repeat(np.arange(len(Z)), cells))
+        distances, _ = self.kneighbors(patches, None, np.repeat(groups, cells), bank_groups)
         for i, rows in enumerate(added):
             if len(rows):
                 own = slice(i * cells, (i + 1) * cells)
@@ -210,24 +258,24 @@ class KNNScorer(BaseDetector):
                 distances[own] = np.sort(np.hstack([distances[own], more]), axis=1)[:, : self.n_neighbors]
         scores, grids, top = _summarize(distances, Z.shape)
         if self.reweight:
-            scores = scores * self._weights(patches[top], fewest, np.arange(len(Z)), added)
+            self.reweight_ = min(self.reweight_, fewest)  # the scores to come must be weighted alike
+            scores = scores * self._weights(patches[top], groups, bank_groups, added)
         return scores, grids
 
-    def _weights(self, patches, n_bank, images=None, added=None):
+    def _weights(self, patches, groups=None, bank_groups=None, added=()):
         """Return the factor in front of s* for patches p*: 1 minus the softmax share of m* among its neighbours."""
-        n_around = min(self.reweight, n_bank)
-        if n_around < 2:
+        if self.reweight_ < 2:
             return np.ones(len(patches))
-        nearest = self._nearest_rows(patches, 1, images, added)[:, 0]
-        around = self._nearest_rows(nearest, n_around, images, added)
+        nearest = self._nearest_rows(patches, 1, groups, bank_groups, added)[:, 0]
+        around = self._nearest_rows(nearest, self.reweight_, groups, bank_groups, added)
         own_distance = np.linalg.norm(patches.astype(np.float64) - nearest, axis=1)
         distances = np.linalg.norm(patches[:, None].astype(np.float64) - around, axis=2)
         return 1 - np.exp(own_distance - logsumexp(distances, axis=1))
 
-    def _nearest_rows(self, patches, k, images, added):
-        """Return the k rows (n, k, d) of the bank that are nearest to each patch, one patch per image."""
-        rows = self.bank_[self._search(patches, k, images)[1]]
-        for i, extra in enumerate(added or ()):
+    def _nearest_rows(self, patches, k, groups, bank_groups, added):
+        """Return the k rows (n, k, d) of the bank that are nearest to each patch, one patch per sample."""
+        rows = self.bank_[self.kneighbors(patches, k, groups, bank_groups)[1]]
+        for i, extra in enumerate(added):
             if len(extra):
                 candidates = np.concatenate([rows[i], extra])
                 distances = np.linalg.norm(candidates.astype(np.float64) - patches[i], axis=1)

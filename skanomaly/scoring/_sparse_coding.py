@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._inputs.arrays import check_patches
+from .._inputs.samples import Grids
 from .._kernels.sparse_coding import learn_dictionaries, omp_errors
 from ..base import BaseDetector
 
@@ -134,16 +134,18 @@ class SparseCodingScorer(BaseDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _check_samples(self, X, reset):
-        samples = check_patches(self, X, reset=reset, min_samples=2 if reset and self.false_alarm_rate else 1)
-        if reset and samples.shape[-1] == 1:
+    def default_features(self, X=None):
+        """Return what rows and patch grids pass through: they are taken as they are."""
+        return Grids(type(self).__name__, min_samples=2 if self.false_alarm_rate else 1)
+
+    def _prepare(self):
+        if self.n_features_in_ == 1:
             raise ValueError(
                 "X has 1 feature(s), of which one atom leaves nothing; SparseCodingScorer needs 2 or more."
             )
-        return samples
 
     def _check_decides(self, X, method):
-        if self._fitted_cells == 1 and getattr(X, "ndim", 2) == 4 and X.shape[1] * X.shape[2] > 1:
+        if getattr(self, "_fitted_cells", 0) == 1 and getattr(X, "ndim", 2) == 4 and X.shape[1] * X.shape[2] > 1:
             raise ValueError(
                 f"{method}: this SparseCodingScorer was fitted on 1x1 grids, its threshold does not hold for images of "
                 f"{X.shape[1]}x{X.shape[2]} patches. Fit it on grids, or wrap the pipeline in ConformalDetector; "
@@ -165,7 +167,7 @@ class SparseCodingScorer(BaseDetector):
         self.n_nonzero_coefs_ = min(self.n_nonzero_coefs, self.n_components, patches.shape[1] - 1)
         self._fitted_cells = Z.shape[1] * Z.shape[2]
 
-    def _score(self, Z):
+    def _score(self, Z, maps=True):
         errors = omp_errors(Z.reshape(-1, Z.shape[-1]), self.components_, self.n_nonzero_coefs_).reshape(len(Z), -1)
         worst = np.sort(errors, axis=1)[:, : -self.n_worst - 1 : -1]
         scores = sum(worst.T)  # in a fixed order: bits must not depend on the batch

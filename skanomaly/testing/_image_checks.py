@@ -28,7 +28,16 @@ from ..persistence import save
 _CHECKS = []
 _MAP_CHECKS = []
 _METHODS = ("score_samples", "decision_function", "predict")
-_OPTIONAL_METHODS = ("p_values", "calibrate", "anomaly_map", "anomaly_mask", "iter_anomaly_maps")
+_OPTIONAL_METHODS = (
+    "p_values",
+    "select",
+    "calibrate",
+    "iter_verdicts",
+    "anomaly_map",
+    "anomaly_mask",
+    "iter_anomaly_maps",
+    "iter_scores_and_maps",
+)
 _SCORE_FILES = """
 import pickle, sys
 import joblib, numpy as np
@@ -557,6 +566,45 @@ def check_calibration(detector, images):
             (fitted.predict(test) == 1).mean() >= 0.5,
             "predict calls most of the images passed to calibrate anomalies; does calibrate keep the sign?",
         )
+
+
+@_register(_CHECKS)
+def check_verdicts(detector, images):
+    """iter_verdicts says what the other methods say, and another false_alarm_rate acts at once."""
+    train, test = _split(images)
+    fitted = _fresh(detector).fit(train)
+    if not (hasattr(fitted, "iter_verdicts") and _has_threshold(fitted)):
+        return
+    X = np.concatenate([test, _paste_square(test)[0]])
+    verdicts = list(fitted.iter_verdicts(X))
+    for part, method in (("score", "score_samples"), ("label", "predict"), ("p_value", "p_values")):
+        said = [getattr(verdict, part) for verdict in verdicts]
+        _require_equal(said, getattr(fitted, method)(X), f"{part} of iter_verdicts is not what {method} returns.")
+    has_maps = hasattr(fitted, "anomaly_map")
+    for part, method in (("anomaly_map", "anomaly_map"), ("mask", "anomaly_mask")) if has_maps else ():
+        said = [getattr(verdict, part) for verdict in verdicts]
+        _require_equal(said, getattr(fitted, method)(X), f"{part} of iter_verdicts is not what {method} returns.")
+    if "false_alarm_rate" in fitted.get_params():
+        offset = fitted.offset_
+        fitted.set_params(false_alarm_rate=0.9)
+        _require(fitted.offset_ > offset, "offset_ stays where it was when false_alarm_rate is raised after fit.")
+
+
+@_register(_CHECKS)
+def check_copies(detector, images):
+    """Images that are all there twice are flagged no more often when fresh than the rate promises, by far."""
+    train, test = _split(images)
+    fitted = _fresh(detector)
+    names = [name for name in fitted.get_params() if _last(name) == "false_alarm_rate"]
+    if len(names) != 1 or fitted.get_params()[names[0]] is None:
+        return
+    fitted.set_params(**{names[0]: 1 / (len(train) // 5 + 1)}).fit(np.repeat(train, 2, axis=0))
+    flagged = (fitted.predict(test) == -1).mean()
+    _require(
+        flagged <= 0.75,
+        f"{flagged:.0%} of fresh normal images are flagged when every training image was given twice; keep copies "
+        "together when learning and calibrating (groups).",
+    )
 
 
 @_register(_CHECKS)

@@ -9,12 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ._inputs.images import check_images
-from ._kernels.regions import label_regions, remove_small_regions
-from .persistence import load
-from .thresholds import conformal_p_values
-
-__all__ = ["score_files"]
+from .._inputs.images import check_images
+from .._kernels.regions import label_regions
+from ..persistence import load
 
 _COLUMNS = ("path", "score", "label", "p_value", "largest_region")
 _BATCH_LEN = 32
@@ -51,8 +48,7 @@ def score_files(model, paths, out, *, overlays=False, trusted=(), verbose=False)
     ValueError
         If `out` holds a table of another model, or for files that are no images.
     """
-    detector = load(model, trusted=trusted).set_params(verbose=0)
-    detector._check_calibrated("score_files")
+    detector = _decider(load(model, trusted=trusted))
     if overlays and not hasattr(detector, "anomaly_map"):
         raise ValueError(f"overlays=True, but a {type(detector).__name__} has no anomaly maps.")
     out = Path(out)
@@ -71,32 +67,39 @@ def score_files(model, paths, out, *, overlays=False, trusted=(), verbose=False)
             writer.writerow(_COLUMNS)
         for start in range(0, len(waiting), _BATCH_LEN):
             batch = waiting[start : start + _BATCH_LEN]
-            results = _scores_and_maps(detector, [path for _, path in batch])
-            for (i, path), (score, score_map) in zip(batch, results, strict=True):
+            verdicts = detector.iter_verdicts([path for _, path in batch])
+            for (i, path), verdict in zip(batch, verdicts, strict=True):
                 if overlays:
-                    _save_overlay(out / "overlays" / f"{i:06d}_{Path(path).stem}.png", path, score_map, detector)
-                writer.writerow([path, repr(score), *_verdict(detector, score, score_map)])
+                    _save_overlay(out / "overlays" / f"{i:06d}_{Path(path).stem}.png", path, verdict, detector)
+                writer.writerow([path, *_columns(verdict)])
                 bar.update()
             file.flush()
             os.fsync(file.fileno())
     return table
 
 
-def _scores_and_maps(detector, paths):
-    if hasattr(detector, "iter_scores_and_maps"):
-        return detector.iter_scores_and_maps(paths)
-    return ((float(score), None) for score in detector.score_samples(paths))
+def _decider(detector):
+    """Return a loaded detector, or raise where it cannot decide."""
+    if not hasattr(detector, "iter_verdicts"):
+        raise ValueError(
+            f"The model is a {type(detector).__name__}, which decides nothing; accepted are detectors with a threshold. "
+            "Wrap it in ConformalDetector before fitting."
+        )
+    if not hasattr(detector, "offset_"):
+        raise ValueError(
+            f"The model is a {type(detector).__name__} without a threshold: fit it with a false_alarm_rate, or call "
+            "calibrate(X_normal) before saving."
+        )
+    return detector.set_params(verbose=0) if "verbose" in detector.get_params() else detector
 
 
-def _verdict(detector, score, score_map):
-    """Return label, p-value and area of the largest region; no area where there is no map."""
-    p_value = conformal_p_values([-score], detector.calibration_scores_)[0]
-    label = -1 if score - detector.offset_ < 0 else 1
-    if score_map is None:
-        return label, repr(float(p_value)), ""
-    mask = remove_small_regions(score_map > detector.pixel_threshold_, detector.min_defect_area)
-    labels, count = label_regions(mask)
-    return label, repr(float(p_value)), int(np.bincount(labels.ravel())[1:].max()) if count else 0
+def _columns(verdict):
+    """Return score, label, p-value and area of the largest region; no area where there is no map."""
+    numbers = [repr(verdict.score), verdict.label, repr(verdict.p_value)]
+    if verdict.mask is None:
+        return [*numbers, ""]
+    labels, count = label_regions(verdict.mask)
+    return [*numbers, int(np.bincount(labels.ravel())[1:].max()) if count else 0]
 
 
 def _claim(path, model):
@@ -118,11 +121,12 @@ def _finished_paths(table):
     return {row["path"] for row in csv.DictReader(whole.decode().splitlines())}
 
 
-def _save_overlay(path, image, score_map, detector):
+def _save_overlay(path, image, verdict, detector):
     from matplotlib.figure import Figure
 
-    from .plotting import AnomalyMapDisplay
+    from ..plotting import AnomalyMapDisplay
 
+    score_map = verdict.anomaly_map
     height, width = score_map.shape
     figure = Figure(figsize=(6, max(1.0, 6 * height / width)))
     ax = figure.add_axes((0, 0, 1, 1))

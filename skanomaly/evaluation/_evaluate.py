@@ -6,10 +6,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
-from .metrics import aupro, f1_max, image_auroc, pixel_auroc, tnr_tpr
-from .thresholds import expected_false_alarm_rate
-
-__all__ = ["evaluate", "save_overlay_sheet"]
+from ..metrics import aupro, f1_max, image_auroc, pixel_auroc, tnr_tpr
 
 
 def evaluate(detector, data, *, map_size=None):
@@ -45,7 +42,7 @@ def evaluate(detector, data, *, map_size=None):
     masks = [np.asarray(mask) for mask in data.masks_test]
     if map_size is not None:
         masks = [_nearest(mask, map_size) for mask in masks]
-    tnr, tpr = tnr_tpr(data.y_test, scores > -detector.offset_)
+    tnr, tpr, expected = _decided(detector, data.y_test, scores)
     return Bunch(
         image_auroc=image_auroc(data.y_test, scores),
         f1_max=f1_max(data.y_test, scores),
@@ -53,13 +50,20 @@ def evaluate(detector, data, *, map_size=None):
         aupro=aupro(masks, maps) if has_maps else np.nan,
         flagged_normal=1 - tnr,
         flagged_anomalous=tpr,
-        expected_flagged_normal=expected_false_alarm_rate(len(detector.calibration_scores_), detector.false_alarm_rate),
+        expected_flagged_normal=expected,
         fit_seconds=fitted - start,
         score_seconds=end - fitted,
         anomaly_score=scores,
         anomaly_maps=maps,
         masks=masks,
     )
+
+
+def _decided(detector, y, scores):
+    """Return TNR and TPR at the calibrated threshold and the share of normals it should flag; NaN without one."""
+    if not hasattr(detector, "offset_"):
+        return np.nan, np.nan, np.nan
+    return *tnr_tpr(y, scores > -detector.offset_), detector.calibration_.expected_rate(detector.false_alarm_rate)
 
 
 def save_overlay_sheet(path, detector, data, *, n_images=16):
@@ -74,18 +78,18 @@ def save_overlay_sheet(path, detector, data, *, n_images=16):
         As for `evaluate`.
     n_images : int, default=16
     """
-    from .plotting import plot_overlay_sheet  # matplotlib loads only for pictures
+    from ..plotting import plot_overlay_sheet  # matplotlib loads only for pictures
 
     chosen = _of_every_kind(data.kinds_test, n_images)
     images = data.X_test[chosen]
-    flags = detector.predict(images)
+    verdicts = list(detector.iter_verdicts(images))
     figure = plot_overlay_sheet(
         images,
-        list(detector.iter_anomaly_maps(images)),
+        [verdict.anomaly_map for verdict in verdicts],
         masks=[data.masks_test[i] for i in chosen],
         titles=[
-            f"{data.kinds_test[i]}\n{'flagged' if flag < 0 else 'passed'}"
-            for i, flag in zip(chosen, flags, strict=True)
+            f"{data.kinds_test[i]}\n{'flagged' if verdict.label < 0 else 'passed'}"
+            for i, verdict in zip(chosen, verdicts, strict=True)
         ],
         level=detector.pixel_threshold_,
     )

@@ -1,0 +1,227 @@
+"""What passes between the door and the model: samples, which have a length and take slices and integer arrays.
+
+Images are an `ImageSource`, rows and patch grids are arrays, whatever else can be indexed is an `Indexable`. `Grids`
+and `Rows` are the doors of estimators that look through no features of their own; they follow the protocol of features.
+"""
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from .arrays import check_patches
+from .images import ImageSource
+
+_HASHED_BYTES = 2**24  # at a time
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def begin(features):
+    """Return fresh features to begin a fit with: an unfitted clone; those in a `FrozenEstimator` stay as they are.
+
+    Parameters
+    ----------
+    features : estimator
+        That follows the protocol of features, or a `FrozenEstimator` of a fitted one.
+
+    Returns
+    -------
+    estimator
+        That follows the protocol of features.
+    """
+    if isinstance(features, Mapless):
+        return Mapless(begin(features.features))
+    features = clone(features)
+    return FrozenFeatures(features.estimator) if isinstance(features, FrozenEstimator) else features
+
+
+class FrozenFeatures(FrozenEstimator):
+    """Fitted features that learn nothing more: a `FrozenEstimator` whose door and `fit_samples` change nothing.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted features.
+    """
+
+    learns = False
+
+    def check_samples(self, X, *, reset=False):
+        """Return `X` as samples of the fitted features."""
+        check_is_fitted(self.estimator)
+        return self.estimator.check_samples(X)
+
+    def fit_samples(self, samples):
+        """Return self."""
+        return self
+
+
+class Grids(BaseEstimator):
+    """The door of scorers: rows and patch grids, as they are; a row is a 1x1 grid.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the estimator behind the door, for messages.
+    min_samples : int, default=1
+        Fewest rows or images that a fit takes.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features of a row or patch.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where they had any.
+    """
+
+    makes_maps, learns, batch_len = True, False, None
+
+    def __init__(self, owner, *, min_samples=1):
+        self.owner = owner
+        self.min_samples = min_samples
+
+    def check_samples(self, X, *, reset=False):
+        """Return `X` as patch grids (n, h, w, d), float32 or float64; see `check_patches`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d) or (n, h, w, d)
+        reset : bool, default=False
+            If True, learn number and names of the features; else they must be the same.
+        """
+        plate = type(self.owner, (BaseEstimator,), {})()  # scikit-learn's messages have the name of the class
+        vars(plate).update(vars(self))
+        grids = check_patches(plate, X, reset=reset, min_samples=self.min_samples if reset else 1)
+        vars(self).update(vars(plate))
+        return grids
+
+    def fit_samples(self, samples):
+        """Return self: nothing is learnt."""
+        return self
+
+    def transform(self, X):
+        """Return patch grids (n, h, w, d) of rows or patch grids."""
+        return X if isinstance(X, np.ndarray) and X.ndim == 4 else self.check_samples(X)
+
+    def map_to_image(self, grid, sample, sigma=0.0, *, size=None):
+        """Return a score grid (h, w) as float32: the grid is the map."""
+        return grid.astype(np.float32)
+
+
+class Rows(BaseEstimator):
+    """The door in front of estimators of other libraries, which check what they get themselves: anything goes."""
+
+    makes_maps, learns, batch_len = False, False, None
+
+    def check_samples(self, X, *, reset=False):
+        """Return `X` as `Indexable`."""
+        return X if isinstance(X, Indexable) else Indexable(X)
+
+    def fit_samples(self, samples):
+        """Return self: nothing is learnt."""
+        return self
+
+    def transform(self, X):
+        """Return `X` as `Indexable`."""
+        return self.check_samples(X)
+
+
+class Mapless:
+    """Features in front of a model that scores whole samples: the same, but no maps.
+
+    Parameters
+    ----------
+    features : estimator
+        That follows the protocol of features.
+    """
+
+    makes_maps = False
+
+    def __init__(self, features):
+        self.features = features
+
+    def __getattr__(self, name):
+        if name.startswith("__") or name == "features":
+            raise AttributeError(name)
+        return getattr(self.features, name)
+
+    def __sklearn_tags__(self):
+        return get_tags(self.features)
+
+    def fit_samples(self, samples):
+        """Fit the features; return self."""
+        self.features.fit_samples(samples)
+        return self
+
+
+class Indexable:
+    """Samples of any kind that scikit-learn can index: arrays, data frames, sparse matrices, lists.
+
+    Parameters
+    ----------
+    X : array-like of n samples
+    """
+
+    def __init__(self, X):
+        self.X = X
+
+    def __len__(self):
+        return _num_samples(self.X)
+
+    def __getitem__(self, index):
+        """Return the samples at a slice or an integer array."""
+        return Indexable(_safe_indexing(self.X, index))
+
+
+def digests(samples):
+    """Return a 64-bit hash of every sample: equal samples have equal ones.
+
+    Parameters
+    ----------
+    samples : ImageSource, ndarray of n samples, or Indexable
+
+    Returns
+    -------
+    ndarray of shape (n,), uint64, or None
+        Of the decoded pixels of images, of the bytes of other samples; None for what is not an array of numbers.
+    """
+    if isinstance(samples, ImageSource):
+        return samples.digests()
+    if isinstance(samples, Indexable):
+        return digests(samples.X)
+    if isinstance(samples, np.ndarray) and samples.ndim > 0 and samples.dtype.kind in "biufc":
+        return _hash_rows(samples)
+    return None
+
+
+def copies(samples):
+    """Return a number (n,) for every image, the same for equal ones; None for samples that may be equal by chance.
+
+    Parameters
+    ----------
+    samples : samples
+        As returned by the door of features.
+    """
+    return np.unique(samples.digests(), return_inverse=True)[1] if isinstance(samples, ImageSource) else None
+
+
+def _hash_rows(array):
+    """Return a hash (n,), uint64, of the bytes of every row of an array (n, ...)."""
+    n, n_bytes = len(array), array[:1].nbytes
+    hashes = np.empty(n, np.uint64)
+    keys = _mix(np.arange(1, -(-n_bytes // 8) + 1, dtype=np.uint64) * _GOLDEN)
+    step = max(1, _HASHED_BYTES // max(n_bytes, 1))
+    for start in range(0, n, step):
+        part = np.ascontiguousarray(array[start : start + step])
+        padded = np.zeros((len(part), 8 * len(keys)), np.uint8)
+        padded[:, :n_bytes] = part.reshape(len(part), -1).view(np.uint8)
+        hashes[start : start + step] = _mix(_mix(padded.view(np.uint64) ^ keys).sum(axis=1, dtype=np.uint64))
+    return hashes
+
+
+def _mix(words):
+    """Return 64-bit words scrambled one to one (the finalizer of SplitMix64)."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

@@ -1,0 +1,126 @@
+"""Global averages of the layers of other features."""
+
+import numpy as np
+from sklearn.utils._param_validation import HasMethods
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from .._inputs.samples import begin
+from ._base import BaseFeatures, layer_widths
+
+
+class PooledFeatures(BaseFeatures):
+    """The features of every layer averaged over the image, the layers side by side.
+
+    Parameters
+    ----------
+    features : estimator
+        Features whose `transform_layers` is averaged; rows stay as they are.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    features_ : estimator
+        The fitted features.
+    n_features_out_ : int
+        Number of features of all layers together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skanomaly import PatchFeatures
+    >>> from skanomaly.features._pooled import PooledFeatures
+    >>> images = np.random.default_rng(0).random((2, 64, 64))
+    >>> PooledFeatures(PatchFeatures(4)).fit_transform(images).shape
+    (2, 16)
+    """
+
+    makes_maps = False
+
+    _parameter_constraints = {"features": [HasMethods(["fit_samples", "transform_layers"])], "verbose": ["verbose"]}
+
+    def __init__(self, features, *, verbose=0):
+        self.features = features
+        self.verbose = verbose
+
+    @property
+    def learns(self):
+        """Whether the values depend on the samples of `fit`."""
+        return getattr(self, "features_", self.features).learns
+
+    @property
+    def batch_len(self):
+        """Number of samples that are embedded and scored at a time; None for all."""
+        return getattr(self, "features_", self.features).batch_len
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags = self.features.__sklearn_tags__().input_tags
+        return tags
+
+    def check_samples(self, X, *, reset=False):
+        """Return `X` as samples of the features; with `reset`, begin with fresh ones."""
+        if reset:
+            self._validate_params()
+            self.features_ = begin(self.features)
+        return self.features_.check_samples(X, reset=reset)
+
+    def fit_samples(self, samples):
+        """Fit the features.
+
+        Parameters
+        ----------
+        samples : samples
+            As returned by `check_samples`.
+
+        Returns
+        -------
+        self
+        """
+        self.features_.fit_samples(samples)
+        self.n_features_out_ = sum(layer_widths(self.features_))
+        return self
+
+    def transform(self, X):
+        """Return the averages of all layers, side by side.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples in a form that the features accept.
+
+        Returns
+        -------
+        ndarray of shape (n, sum of d_l), float64
+        """
+        check_is_fitted(self)
+        samples = self.check_samples(X)
+        step = self.batch_len or max(len(samples), 1)
+        starts = range(0, len(samples), step)
+        progress = tqdm(starts, desc="features", unit_scale=step, delay=2, disable=not self.verbose)
+        pooled = [_pool(self.features_.transform_layers(samples[start : start + step])) for start in progress]
+        return np.concatenate(pooled) if pooled else np.empty((0, self.n_features_out_))
+
+    def split(self, Z):
+        """Return the averages of every layer by itself.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, sum of d_l)
+            As returned by `transform`.
+
+        Returns
+        -------
+        list of ndarray of shape (n, d_l)
+        """
+        return np.split(Z, np.cumsum(layer_widths(self.features_))[:-1], axis=1)
+
+
+def _pool(layers):
+    """Return the means of all layers, side by side, those of each sample summed in the same order."""
+    means = [
+        [part.mean(axis=tuple(range(part.ndim - 1)), dtype=np.float64) for part in sample]
+        for sample in zip(*layers.arrays, strict=True)
+    ]
+    return np.stack([np.concatenate(sample) for sample in means])
