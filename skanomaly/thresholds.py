@@ -7,11 +7,13 @@ import math
 import warnings
 
 import numpy as np
+from scipy.special import chdtrc, chdtri
 
 from .exceptions import CalibrationWarning
 
 __all__ = [
     "Calibration",
+    "ChiSquaredLaw",
     "conformal_p_values",
     "conformal_threshold",
     "expected_false_alarm_rate",
@@ -260,3 +262,41 @@ def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
     selected = np.zeros(m, bool)
     selected[order[: below[-1] + 1 if len(below) else 0]] = True
     return selected
+
+
+class ChiSquaredLaw:
+    """What decisions rest on where squared scores follow a chi-squared law, in place of a `Calibration`.
+
+    Parameters
+    ----------
+    n_features : int
+        Degrees of freedom.
+
+    Attributes
+    ----------
+    scores, peaks, indices : None
+        There are no calibration samples.
+    n : float
+        Infinity: p-values are not bounded from below by a number of samples.
+    """
+
+    scores = peaks = indices = None
+    n = math.inf
+
+    def __init__(self, n_features):
+        self.n_features = n_features
+
+    def threshold(self, false_alarm_rate):
+        """Return the anomaly score above which this share of normal samples lies under the law."""
+        return float(np.sqrt(chdtri(self.n_features, false_alarm_rate)))
+
+    def expected_rate(self, false_alarm_rate):
+        """Return the share of fresh normal samples that the threshold flags under the law."""
+        return false_alarm_rate
+
+    def p_values(self, scores):
+        """Return the probabilities (m,) of scores at least as high under the law."""
+        return chdtrc(self.n_features, np.square(scores))
+
+    def warn_if_short(self, false_alarm_rate):
+        """Do nothing: no number of samples is too small for a law."""

@@ -115,7 +115,7 @@ def test_ordinary_p_values_of_normal_samples_do_not_warn(rng):
 
 def test_offers_what_the_estimator_has(rng, small_features):
     """Maps are there where the features make some; where they are missing, the error says why."""
-    X = rng.normal(size=(60, 2))
+    X = rng.normal(size=(120, 2))
     rows = ConformalDetector(make_pipeline(StandardScaler(), KNNScorer()), random_state=0).fit(X)
     assert set(rows.predict(X)) <= {1, -1}
     for detector in (rows, ConformalDetector(IsolationForest(n_estimators=5), random_state=0).fit(X)):

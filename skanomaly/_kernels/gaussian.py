@@ -84,30 +84,87 @@ def mahalanobis(X, mean, factor):
     return np.sqrt(_squared_distances(X, mean, factor))
 
 
-def leave_one_out(X, moments, weight, ridge):
-    """Return the Mahalanobis distances (n, P) of the samples behind the moments, each by the Gaussian of the others.
+def leave_one_out(X, moments, ridge, groups):
+    """Return the Mahalanobis distances (n, P) of the samples behind the moments, by Gaussians without their own group.
+
+    Covariances are the scatter divided by the number of samples that are left, less one, plus ``ridge * I``.
 
     Parameters
     ----------
     X : ndarray of shape (n, P, d)
         All samples behind `moments`, and no others.
     moments : Moments
-    weight, ridge : float
-        Of the covariances without a sample, as in `factorize`.
+    ridge : float
+    groups : ndarray of shape (n,), int
+        From 0 on; each leaves two samples or more.
 
     Returns
     -------
     ndarray of shape (n, P), float64
-        NaN where the covariance without the sample is singular.
+        NaN where the covariance without the group is singular.
     """
     distances = np.empty(X.shape[:2])
     step = max(1, _CHUNK_BYTES // (8 * moments.scatter.shape[1]))
-    for start in range(0, X.shape[1], step):
-        part = slice(start, start + step)
-        factor, _ = factorize(moments.scatter[part], weight, ridge, np.float64)  # 1 - c q loses digits
-        squared = _squared_distances(np.ascontiguousarray(X[:, part]), moments.mean[part], factor)
-        distances[:, part] = without_own(squared, moments.count, weight, X.shape[2])
+    for size in np.unique(np.bincount(groups)):
+        weight = 1 / (len(X) - size - 1)
+        for start in range(0, X.shape[1], step):
+            part = slice(start, start + step)
+            factor, _ = factorize(moments.scatter[part], weight, ridge, np.float64)  # 1 - c q loses digits
+            for run in runs_of_groups(groups, size, len(X)):
+                chosen = np.ascontiguousarray(X[run, part])
+                distances[run, part] = left_out(chosen, size, len(X), moments.mean[part], factor, weight)
     return distances
+
+
+def runs_of_groups(groups, size, length):
+    """Yield samples, as integer arrays, whose groups have a size: whole groups, one after another.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (n,), int
+        From 0 on.
+    size : int
+    length : int
+        Most samples of an array; at least one group is in each.
+    """
+    order = np.argsort(groups, kind="stable")
+    members = order[np.bincount(groups)[groups[order]] == size]
+    step = size * max(1, length // size)
+    for start in range(0, len(members), step):
+        yield members[start : start + step]
+
+
+def left_out(X, size, n, mean, factor, weight):
+    """Return the Mahalanobis distances (m, P) of samples by the Gaussians without their own group.
+
+    Parameters
+    ----------
+    X : ndarray of shape (m, P, d)
+        One group after another, each of `size` samples.
+    size : int
+    n : int
+        Number of all samples.
+    mean, factor : ndarray
+        Of all samples, as in `mahalanobis`, the factor of ``weight * scatter + ridge * I``.
+    weight : float
+        ``1 / (n - size - 1)``.
+
+    Returns
+    -------
+    ndarray of shape (m, P), float64
+        NaN where the covariance without the group is singular.
+    """
+    if size == 1:
+        return without_own(_squared_distances(X, mean, factor), n, weight, X.shape[2])
+    groups = [X[start : start + size] for start in range(0, len(X), size)]
+    step = max(1, _CHUNK_BYTES // (8 * size * X.shape[2]))
+    parts = [slice(start, start + step) for start in range(0, X.shape[1], step)]
+    return np.concatenate(
+        [
+            np.hstack([_without_group(group[:, part], n, mean[part], factor[part], weight) for part in parts])
+            for group in groups
+        ]
+    )
 
 
 def without_own(squared, n, weight, n_features):
@@ -137,6 +194,30 @@ def without_own(squared, n, weight, n_features):
     rest = 1 - ratio * weight * squared
     rest[rest <= n_features * np.finfo(np.float64).eps] = np.nan
     return ratio * np.sqrt(squared / rest)
+
+
+def _without_group(X, n, mean, factor, weight):
+    r"""Return the distances (k, P) of a group of k samples by the Gaussians of the n - k others.
+
+    Let the rows of :math:`Y` be the deviations of the group from the mean of all, solved by the factor of A. Without
+    the group the scatter loses :math:`B^T C B`, B the deviations and :math:`C = I + 1 1^T / (n - k)`, and the
+    deviations become :math:`C B`. With R the root of C and the singular values of :math:`R Y = U S V^T`, the formula
+    of Woodbury gives
+
+    .. math:: M_i^2 = \sum_j \frac{(R U S)_{ij}^2}{1 - w S_j^2}
+    """
+    k, d = len(X), X.shape[2]
+    share = (np.sqrt(n / (n - k)) - 1) / k
+    solved = _solved(np.ascontiguousarray(X), mean, factor)
+    singular = np.isnan(solved).any(axis=(1, 2))
+    solved[singular] = 0
+    U, S, _ = np.linalg.svd(solved + share * solved.sum(axis=1, keepdims=True), full_matrices=False)
+    rest = 1 - weight * S**2
+    rest[rest <= d * np.finfo(np.float64).eps] = np.nan
+    rest[singular] = np.nan
+    spread = U * S[:, None]
+    spread += share * spread.sum(axis=1, keepdims=True)
+    return np.sqrt((spread**2 / rest[:, None]).sum(axis=2)).T
 
 
 def pack(matrices):
@@ -319,6 +400,27 @@ def _squared_distances(X, mean, factor):
                 squared[first + r, p] = total
                 tile[r, d:] = 0
     return squared
+
+
+@njit(cache=True, parallel=True)
+def _solved(X, mean, factor):
+    """Return the deviations (P, n, d), float64, of samples X (n, P, d) from the mean, solved by the factors."""
+    n, n_positions, d = X.shape
+    padded = _n_features(factor)
+    solved = np.empty((n_positions, n, d))
+    for p in prange(n_positions):
+        tile, sums = np.zeros((4, padded), factor.dtype), np.empty((4, 4), factor.dtype)
+        for first in range(0, n, 4):
+            n_rows = min(4, n - first)
+            tile[:] = 0
+            for r in range(n_rows):
+                for j in range(d):
+                    tile[r, j] = X[first + r, p, j] - mean[p, j]
+            _solve(factor[p], tile, padded, sums)
+            for r in range(n_rows):
+                for j in range(d):
+                    solved[p, first + r, j] = tile[r, j]
+    return solved
 
 
 @njit(cache=True)

@@ -1,27 +1,29 @@
 """Mahalanobis distance of pooled features."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
-from scipy.stats import chi2
 from sklearn.base import clone
 from sklearn.covariance import OAS, EmpiricalCovariance, LedoitWolf
 from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
-from ..base import all_or_nothing
+from ..base import IncrementalMixin
 from ..features import PretrainedPatchFeatures
+from ..features._base import layer_widths
+from ..features._pooled import PooledFeatures
+from ..features._same import check_same_features
+from ..thresholds import ChiSquaredLaw
 from ._features import FeatureDetector
 
 _COVARIANCES = {"ledoit_wolf": LedoitWolf, "oas": OAS, "empirical": EmpiricalCovariance}
 
 
-class MahalanobisAD(FeatureDetector):
-    r"""Mahalanobis distances of globally averaged features, summed over the levels of a network.
+class MahalanobisAD(IncrementalMixin, FeatureDetector):
+    r"""Mahalanobis distances of globally averaged features, summed over the layers of a network.
 
-    The map of every level l is averaged over the image; the vectors :math:`v_l` of normal images make a Gaussian, whose
+    The map of every layer l is averaged over the image; the vectors :math:`v_l` of normal images make a Gaussian, whose
     covariance is shrunk where images are few:
 
     .. math::
@@ -33,55 +35,70 @@ class MahalanobisAD(FeatureDetector):
     Parameters
     ----------
     features : transformer or None, default=None
-        Images to maps of several layers (`PretrainedPatchFeatures.transform_levels`); None is
-        ``PretrainedPatchFeatures(layers=(0, 1, 2, 3, 4), neighborhood=1)``, all levels of the default network at the
-        224 pixels it was trained with. The paper takes EfficientNet-B4 at 380.
+        Features that turn images into maps of several layers (`PretrainedPatchFeatures`); None stands for
+        ``PretrainedPatchFeatures(layers=(0, 1, 2, 3, 4), neighborhood=1)``, all layers of the default network at the
+        224 pixels it was trained with. Pass an object to choose or search its parameters (``features__layers``), or a
+        `FrozenEstimator` of a fitted one.
     covariance : {"ledoit_wolf", "oas", "empirical"} or estimator, default="ledoit_wolf"
         Estimator of :math:`\mu_l` and :math:`\Sigma_l`, one of `sklearn.covariance`; the names stand for those with
-        default parameters. "empirical" needs more images than a level has features, and is the only one that can
+        default parameters. "empirical" needs more images than a layer has features, and is the only one that can
         learn in parts.
     pca : None, ("leading", share) or ("trailing", share), default=None
         Principal components in which the distances are taken: the leading ones that explain this share of the variance,
         in (0, 1) (the paper's PCA: 0.95 or 0.99), or those that are left (its NPCA: 0.99 to 0.9999). Directions in
-        which no training image varies are in neither.
+        which no training image varies are in neither. A layer of which no component is left adds nothing to the score.
     threshold : {"conformal", "chi2"}, default="conformal"
-        "conformal" takes the threshold from scores of normal images. "chi2" takes it from the law that squared
-        distances of a Gaussian would follow if its parameters were known, and is for a single level. It flags far more
-        normal images than asked for unless there are many more training images than features.
-    false_alarm_rate : float or None, default=0.05
-        Share of normal images that may be flagged, in (0, 1); None sets no threshold.
-    calibration : {"cv", "split"}, default="cv"
-        Which scores of normal images set a conformal threshold.
+        How the threshold is set.
 
-        - "cv": of 10 folds, each by Gaussians of the others. These know fewer images, which errs on the safe side.
-        - "split": of a random fifth of the images, which no Gaussian sees. Only this one carries the guarantee of
+        - "conformal": from scores of normal images, see `calibration`.
+        - "chi2": from the law that squared distances of a Gaussian would follow if its parameters were known, for
+          features of a single layer. CHI2
+    false_alarm_rate : float or None, default=0.05
+        Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
+    calibration : {"cv", "split"}, default="cv"
+        How thresholds are calibrated, unless ``threshold="chi2"``.
+
+        - "cv": 10-fold cross-validation. The Gaussians of the folds know fewer images, which errs on the safe side.
+        - "split": a random 20 % of the training images are held out. Only this one carries the guarantee of
           split-conformal prediction.
     random_state : int, RandomState instance or None, default=None
-        Of the folds and the split.
+        Seed of the folds and the split.
     verbose : int, default=0
-        1 shows a progress bar.
+        If 1, a progress bar is shown.
 
     Attributes
     ----------
-    features_ : estimator
-        The fitted features.
+    features_ : PooledFeatures
+        Averages of the fitted features; its own ``features_`` are these.
     location_ : list of ndarray of shape (d_l,), float64
-        :math:`\mu_l` of every level.
+        :math:`\mu_l` of every layer.
     components_ : list of ndarray of shape (k_l, d_l), float64
-        The principal components kept; only with `pca`.
+        Principal components that are kept; only with `pca`.
     covariance_ : list of ndarray of shape (k_l, k_l), float64
-        :math:`\Sigma_l` of every level, with `pca` in those coordinates, else k_l = d_l.
+        :math:`\Sigma_l` of every layer, with `pca` in those coordinates, else k_l = d_l.
     n_samples_seen_ : int
-        Training images.
+        Number of training images.
     offset_ : float
         Threshold on `score_samples`.
     calibration_scores_ : ndarray of shape (n,)
-        What it was taken from, ascending; not with ``threshold="chi2"``.
+        Anomaly scores that it is taken from; not with ``threshold="chi2"``.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of these samples in the data of `fit` or `calibrate`; not with ``threshold="chi2"``.
+
+    See Also
+    --------
+    PaDiM : A Gaussian at each position of the image, with maps.
+    GaussianScorer : The same distance for rows.
+    SPADE : Distance to the most similar normal images.
 
     Notes
     -----
-    "empirical" divides by the number of images n, like scikit-learn: the squared distances of one level then average
+    "empirical" divides by the number of images n, like scikit-learn: the squared distances of one layer then average
     d_l over the training images.
+
+    The paper takes the nine levels of EfficientNet-B4, ``PretrainedPatchFeatures("tf_efficientnet_b4", layers=("bn1",
+    "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "bn2"), neighborhood=1,
+    image_size=380)``.
 
     Pickles hold the parameters and the attributes above, not the network.
 
@@ -108,13 +125,13 @@ class MahalanobisAD(FeatureDetector):
 
     _parameter_constraints = {
         **FeatureDetector._parameter_constraints,
-        "features": [HasMethods(["fit", "transform_levels"]), None],
+        "features": [HasMethods(["fit_samples", "transform_layers"]), None],
         "covariance": [StrOptions(set(_COVARIANCES)), HasMethods(["fit", "mahalanobis"])],
         "pca": [tuple, list, None],
         "threshold": [StrOptions({"conformal", "chi2"})],
         "calibration": [StrOptions({"cv", "split"})],
     }
-    _makes_maps = False
+    _derived = ("_factors",)
 
     def __init__(
         self,
@@ -137,115 +154,41 @@ class MahalanobisAD(FeatureDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y=None):
-        """Learn what is normal from normal images, then set the threshold.
+    def default_features(self, X=None):
+        """Return the features that ``features=None`` stands for.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            Normal images only.
-        y : ignored
-            For API consistency. Wrap in `FitOnNormal` to fit on labelled data.
+        X : ignored
+            The default is the same for all images.
 
         Returns
         -------
-        self
+        PretrainedPatchFeatures
+            Unfitted.
         """
-        if self.threshold != "chi2":
-            return super().fit(X)
-        with all_or_nothing(self):
-            self._fit(self._embed(self._check_samples(X, reset=True)))
-        return self
-
-    def p_values(self, X):
-        """Return p-values: conformal ones, or of the chi2 law where that sets the threshold.
-
-        Parameters
-        ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-
-        Returns
-        -------
-        ndarray of shape (n_samples,), float64
-        """
-        if hasattr(self, "calibration_scores_") or self.threshold != "chi2":
-            return super().p_values(X)
-        scores = self.score_samples(X)
-        self._check_calibrated("p_values")
-        return chi2.sf(scores**2, len(self.covariance_[0]))
-
-    def partial_fit(self, X, y=None):
-        """Learn from further normal images; a conformal threshold is dropped until `calibrate` sets it again.
-
-        Parameters
-        ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-        y : ignored
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            Unless ``covariance="empirical"`` and ``pca=None``: the others cannot be updated.
-        """
-        with all_or_nothing(self):
-            self._check_updates("partial_fit")
-            first = not hasattr(self, "covariance_")
-            vectors = self._embed(self._check_samples(X, reset=first))
-            levels = [_moments(part) for part in self._split(vectors)]
-            self._learn(len(vectors), levels, add=not first)
-        return self
-
-    def merge(self, other):
-        """Take over what another MahalanobisAD has learnt, exactly as if its images had been in `fit`.
-
-        A conformal threshold is dropped until `calibrate` sets it again; `other` is not changed.
-
-        Parameters
-        ----------
-        other : MahalanobisAD
-            Fitted with the same features.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If its features are others, or unless both have ``covariance="empirical"`` and ``pca=None``.
-        """
-        for detector in (self, other):
-            check_is_fitted(detector)
-            detector._check_updates("merge")
-        self._check_same_features(other)
-        with all_or_nothing(self):
-            self._learn(other.n_samples_seen_, list(zip(other.location_, other.covariance_, strict=True)), add=True)
-        return self
-
-    def __getstate__(self):
-        return {name: value for name, value in super().__getstate__().items() if name != "_factors"}
-
-    def default_features(self):
-        """Return the features that ``features=None`` stands for, unfitted."""
         return PretrainedPatchFeatures(layers=(0, 1, 2, 3, 4), neighborhood=1)
 
     # ----------------------------------------------------------------------------------------- the door
 
-    def _check_samples(self, X, reset):
-        if reset:
-            self._check_pca()
-        samples = super()._check_samples(X, reset)
-        n_levels = len(self.features_.level_shapes_)
-        if reset and self.threshold == "chi2" and n_levels > 1:
-            raise ValueError(
-                f"threshold='chi2' is for one level, features has {n_levels} layers: their sum follows no chi2 law. "
-                "Take threshold='conformal', or features of one layer."
-            )
+    def _features(self):
+        return vars(self).get("features_") or PooledFeatures(super()._features(), verbose=self.verbose)
+
+    def _open(self, X):
+        given = self.default_features(X) if self.features is None else self.features
+        self.features_ = PooledFeatures(given, verbose=self.verbose)
+        samples = self.features_.check_samples(X, reset=True)
+        self._keep_settings()
         return samples
+
+    def _prepare(self):
+        self._check_pca()
+        n_layers = len(layer_widths(self.features_.features_))
+        if self.threshold == "chi2" and n_layers > 1:
+            raise ValueError(
+                f"threshold='chi2' is for a single layer, features has {n_layers} layers: their sum follows no chi2 "
+                "law. Take threshold='conformal', or features of one layer."
+            )
 
     def _check_pca(self):
         if self.pca is None:
@@ -256,105 +199,134 @@ class MahalanobisAD(FeatureDetector):
                 f"pca={self.pca!r} must be None, ('leading', share) or ('trailing', share) with share in (0, 1)."
             )
 
-    def _check_updates(self, method):
-        if not (isinstance(self.covariance, str) and self.covariance == "empirical" and self.pca is None):
-            raise ValueError(
-                f"{method} needs covariance='empirical' and pca=None, got covariance={self.covariance!r} and "
-                f"pca={self.pca!r}, which cannot be updated; fit on all images instead."
-            )
-
-    def _embed(self, samples):
-        """Return the vectors of all levels, side by side: (n, sum of d_l), float64."""
-        starts = range(0, len(samples), self._batch_len)
-        return np.concatenate(
-            [
-                _pool(self.features_.transform_levels(samples[start : start + self._batch_len]))
-                for start in tqdm(
-                    starts, desc="features", unit_scale=self._batch_len, delay=2, disable=not self.verbose
-                )
-            ]
-        )
-
-    def _split(self, vectors):
-        sizes = [shape[-1] for shape in self.features_.level_shapes_]
-        return np.split(vectors, np.cumsum(sizes)[:-1], axis=1)
-
     # ----------------------------------------------------------------------------------------- learning
 
     def _fit(self, Z):
         if len(Z) < 2:
             raise ValueError(f"MahalanobisAD needs at least 2 images (in every fold), got {len(Z)}.")
-        levels = self._split(Z)
+        layers = self.features_.split(Z)
         vars(self).pop("components_", None)
         if self.pca is None:
-            self._learn(len(Z), [self._estimate(level) for level in levels])
+            gaussians = [self._estimate(vectors) for vectors in layers]
         else:
-            means = [level.mean(axis=0) for level in levels]
-            self.components_ = [_components(level, *self.pca) for level in levels]
-            pairs = list(zip(levels, means, self.components_, strict=True))
-            inside = [self._estimate((level - mean) @ axes.T) for level, mean, axes in pairs]
-            moved = [mean + location @ axes for (_, mean, axes), (location, _) in zip(pairs, inside, strict=True)]
-            self._learn(len(Z), list(zip(moved, (covariance for _, covariance in inside), strict=True)))
-        self._factors = self._factorize()
+            gaussians = self._estimate_components(layers)
+        self._take_over(len(Z), gaussians)
+        self._derived_state("_factors", self._factorize)  # raises where there are none
 
     def _estimate(self, vectors):
         """Return the location and the covariance of vectors (n, k)."""
+        if vectors.shape[1] == 0:
+            return np.empty(0), np.empty((0, 0))
         named = isinstance(self.covariance, str)
         estimator = (_COVARIANCES[self.covariance]() if named else clone(self.covariance)).fit(vectors)
         return estimator.location_, estimator.covariance_
 
-    def _learn(self, n, levels, add=False):
-        """Set the Gaussians of n images, or add them to those seen before, and drop what followed from the old."""
-        if add:
-            old = zip(self.location_, self.covariance_, strict=True)
-            levels = [_merge(self.n_samples_seen_, *a, n, *b) for a, b in zip(old, levels, strict=True)]
-            n += self.n_samples_seen_
+    def _estimate_components(self, layers):
+        """Set the principal components; return the location of every layer, and its covariance in them."""
+        self.components_ = [_components(vectors, *self.pca) for vectors in layers]
+        self._check_components(len(layers[0]))
+        gaussians = []
+        for vectors, axes in zip(layers, self.components_, strict=True):
+            mean = vectors.mean(axis=0)
+            location, covariance = self._estimate((vectors - mean) @ axes.T)
+            gaussians.append((mean + location @ axes, covariance))
+        return gaussians
+
+    def _check_components(self, n):
+        empty = [layer for layer, axes in enumerate(self.components_) if len(axes) == 0]
+        found = f"pca={self.pca!r} leaves no component of those in which {n} images vary"
+        if len(empty) == len(self.components_):
+            raise ValueError(f"{found}, in any layer; lower the share or fit more images.")
+        if empty:
+            warnings.warn(f"{found}, in the layers {empty} (counted from 0), which add nothing to the score.", stacklevel=2)
+
+    def _add(self, Z):
+        _check_updates(self, "partial_fit")
+        gaussians = [_moments(vectors) for vectors in self.features_.split(Z)]
+        if hasattr(self, "covariance_"):
+            self._join(len(Z), gaussians)
+        else:
+            self._take_over(len(Z), gaussians)
+
+    def _absorb(self, other):
+        for detector in (self, other):
+            _check_updates(detector, "merge")
+        check_same_features(self.features_, other.features_, "MahalanobisAD")
+        self._join(other.n_samples_seen_, zip(other.location_, other.covariance_, strict=True))
+
+    def _join(self, n, gaussians):
+        """Add the Gaussians of n images to those seen before."""
+        old = zip(self.location_, self.covariance_, strict=True)
+        joined = [_merge(self.n_samples_seen_, *a, n, *b) for a, b in zip(old, gaussians, strict=True)]
+        self._take_over(self.n_samples_seen_ + n, joined)
+
+    def _take_over(self, n, gaussians):
         self.n_samples_seen_ = n
-        self.location_, self.covariance_ = (list(parts) for parts in zip(*levels, strict=True))
-        vars(self).pop("_factors", None)
-        self._forget_thresholds()
-        if self.threshold == "chi2" and self.false_alarm_rate is not None:
-            self.offset_ = -np.sqrt(chi2.isf(self.false_alarm_rate, len(self.covariance_[0])))
+        self.location_, self.covariance_ = (list(parts) for parts in zip(*gaussians, strict=True))
 
     def _factorize(self):
-        """Return the Cholesky factors of the covariances."""
-        factors = []
-        for level, covariance in enumerate(self.covariance_):
-            k = len(covariance)
-            try:
-                factor = cholesky(covariance, lower=True)
-                regular = (np.diag(factor) ** 2 > k * np.finfo(float).eps * np.diag(covariance)).all()
-            except LinAlgError:
-                regular = False
-            if not regular:
-                raise ValueError(
-                    f"The covariance of level {level} ({k} features, {self.n_samples_seen_} images) is singular; take "
-                    "covariance='ledoit_wolf', pca=('leading', 0.99) or more images."
-                )
-            factors.append(factor)
-        return factors
+        return [self._factor(layer, covariance) for layer, covariance in enumerate(self.covariance_)]
+
+    def _factor(self, layer, covariance):
+        """Return the Cholesky factor of a covariance."""
+        k = len(covariance)
+        try:
+            factor = cholesky(covariance, lower=True) if k else covariance
+            regular = (np.diag(factor) ** 2 > k * np.finfo(float).eps * np.diag(covariance)).all()
+        except LinAlgError:
+            regular = False
+        if not regular:
+            raise ValueError(
+                f"The covariance of layer {layer} ({k} features, {self.n_samples_seen_} images) is singular; take "
+                "covariance='ledoit_wolf', pca=('leading', 0.99) or more images."
+            )
+        return factor
+
+    # ----------------------------------------------------------------------------------------- thresholds
+
+    def _calibrate(self, samples, groups):
+        if self.threshold != "chi2":
+            return super()._calibrate(samples, groups)
+        self._learn(samples, groups=groups)
+        return ChiSquaredLaw(len(self.covariance_[0]))
+
+    def _forget_thresholds(self):
+        super()._forget_thresholds()
+        if self.threshold == "chi2":  # its law needs no scores
+            self.calibration_ = ChiSquaredLaw(len(self.covariance_[0]))
+
+    def _calibrated(self, name, rated=True):
+        calibration = super()._calibrated(name, rated)
+        if not rated and calibration.scores is None:
+            raise AttributeError(
+                f"this MahalanobisAD has no {name}: threshold='chi2' takes its threshold from a law, not from scores. Call "
+                "calibrate(X_normal) to take it from scores."
+            )
+        return calibration
 
     # ----------------------------------------------------------------------------------------- scoring
 
-    def _score(self, Z):
-        if not hasattr(self, "_factors"):
-            self._factors = self._factorize()
-        return sum(self._distances(level, vectors) for level, vectors in enumerate(self._split(Z))), None
+    def _score(self, Z, maps=True):
+        factors = self._derived_state("_factors", self._factorize)
+        layers = enumerate(zip(self.features_.split(Z), factors, strict=True))
+        return sum(self._distances(layer, *pair) for layer, pair in layers), None
 
-    def _distances(self, level, vectors):
+    def _distances(self, layer, vectors, factor):
         """Return m_l, vector by vector: bits must not depend on the others."""
-        deviations = vectors - self.location_[level]
+        if len(factor) == 0:
+            return np.zeros(len(vectors))
+        deviations = vectors - self.location_[layer]
         if hasattr(self, "components_"):
-            deviations = [self.components_[level] @ deviation for deviation in deviations]
-        factor = self._factors[level]
+            deviations = [self.components_[layer] @ deviation for deviation in deviations]
         return np.array([np.linalg.norm(solve_triangular(factor, d, lower=True)) for d in deviations])
 
 
-def _pool(levels):
-    """Return the means of all maps [(n, h_l, w_l, d_l)], side by side, each summed in the same order."""
-    return np.stack(
-        [np.concatenate([m.mean(axis=(0, 1), dtype=np.float64) for m in image]) for image in zip(*levels, strict=True)]
-    )
+def _check_updates(detector, method):
+    if not (isinstance(detector.covariance, str) and detector.covariance == "empirical" and detector.pca is None):
+        raise ValueError(
+            f"{method} needs covariance='empirical' and pca=None, got covariance={detector.covariance!r} and "
+            f"pca={detector.pca!r}, which cannot be updated; fit on all images instead."
+        )
 
 
 def _components(vectors, which, share):
@@ -363,13 +335,7 @@ def _components(vectors, which, share):
     explained = np.cumsum(lengths**2)
     n_leading = 1 + np.searchsorted(explained, share * explained[-1], side="right")
     rank = (lengths > max(vectors.shape) * np.finfo(float).eps * lengths[0]).sum()
-    kept = axes[:n_leading] if which == "leading" else axes[n_leading:rank]
-    if len(kept) == 0:
-        raise ValueError(
-            f"pca={(which, share)!r} leaves no component of the {rank} in which {len(vectors)} images vary; lower the "
-            "share or fit more images."
-        )
-    return kept
+    return axes[:n_leading] if which == "leading" else axes[n_leading:rank]
 
 
 def _moments(vectors):

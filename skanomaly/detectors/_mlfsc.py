@@ -21,7 +21,7 @@ _SCALE = 1.5  # of the map, in standard deviations; the authors'
 
 
 class MLFSC(FeatureDetector):
-    r"""MLF-SC: what few atoms of a dictionary per feature channel leave of an image.
+    r"""MLF-SC: what a few atoms of a dictionary per feature channel cannot reconstruct.
 
     A network sees the image at several scales, max-pooled by 1, 2, 4, ..., and of each scale one layer is taken, so
     that all end at the same grid (`features`). Of every channel c of these, `border` cells are cut off, and the rest is
@@ -41,66 +41,78 @@ class MLFSC(FeatureDetector):
     Parameters
     ----------
     features : PretrainedPatchFeatures or None, default=None
-        The network, its input size, and its `layers`. That of the largest reduction r takes the whole image, one of
-        reduction r / 2 the image max-pooled by 2, and so on; their order is of no account. None is
+        Network, its input size, and its `layers`. The layer of the largest reduction r takes the whole image, one of
+        reduction r / 2 the image max-pooled by 2, and so on; their order does not matter. None stands for
         ``PretrainedPatchFeatures(layers=("/8", "/4", "/2"), image_size=256)``: 80 channels of 32 x 32 cells. Its
         `neighborhood`, `dim` and `memory` are not used.
     n_components : int, default=5
-        Atoms of each dictionary.
+        Number of atoms of each dictionary.
     n_nonzero_coefs : int, default=3
-        Most atoms s of a code. No more than `n_components` and ``patch_size**2 - 1`` are used.
+        Largest number of atoms s of a code. At most `n_components` and ``patch_size**2 - 1`` are used.
     alpha : float, default=1
         Weight of the l1 norm while learning, at least 0.
     max_iter : int, default=20
-        Most passes over the patches while learning; it ends when a pass lowers the objective by less than 0.1 %.
-    patch_size, stride : int, default=8, 2
-        Side and distance of the patches, in grid cells.
+        Largest number of passes over the patches while learning; it ends when a pass lowers the objective by less than
+        0.1 %.
+    patch_size : int, default=8
+        Side of the patches, in grid cells.
+    stride : int, default=2
+        Distance between patches, in grid cells.
     border : int, default=2
-        Grid cells that are cut off on every side, where the network saw the padding.
+        Number of grid cells that are cut off on every side, where the network saw the padding.
     n_worst : int, default=5
-        Patches of an image and channel that are summed; all, where there are fewer.
+        Number of patches of an image and channel that are summed; all, where there are fewer.
     max_images : int, default=400
-        Most images that the dictionaries are learned from, drawn at random, and whose features are kept in memory
-        during fit: 250 KB each with the default features, 2.8 MB with the paper's. With more images, features are
-        computed when they are needed, with ``calibration="cv"`` several times.
+        Largest number of images that the dictionaries are learned from, drawn at random, and whose features are kept in
+        memory during `fit`: 250 KB each with the default features, 2.8 MB with the paper's. With more images, features
+        are computed when they are needed, with ``calibration="cv"`` several times.
     sigma : float, default=4.0
-        Of the smoothing of maps, in pixels of a 224-pixel side.
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
-        Share of normal images that may be flagged, in (0, 1); None sets no threshold.
+        Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"cv", "split"}, default="cv"
-        Which scores of normal images set the thresholds: of 10 folds, each with dictionaries of its own; of a held-out
-        fifth of the images. Few atoms learned from nine tenths of the patches hardly differ from those learned from
-        all, so "cv" loses little and every image counts; the dictionaries are learned 11 times. Only "split" carries
-        the guarantee of split-conformal prediction.
+        How thresholds are calibrated.
+
+        - "cv": 10-fold cross-validation; the dictionaries are learned 11 times. A few atoms learned from nine tenths of
+          the patches hardly differ from those learned from all, so this loses little, and every image counts.
+        - "split": a random 20 % of the training images are held out. Only this one carries the guarantee of
+          split-conformal prediction.
     min_defect_area : int, default=1
         Smallest region in masks, in pixels of the image.
     random_state : int, RandomState instance or None, default=None
-        Of the dictionaries, the drawn images, and the folds or the share.
+        Seed of the dictionaries, the drawn images, the folds and the split.
     verbose : int, default=0
-        1 shows a progress bar per stage.
+        If 1, a progress bar is shown.
 
     Attributes
     ----------
     features_ : PretrainedPatchFeatures
-        The fitted network.
+        The fitted features.
     grid_shape_ : tuple of int
         (h, w) at which all layers end.
     dictionaries_ : ndarray of shape (n_channels, n_components, patch_size^2), float64
-        The channels of the layer of the largest reduction come first.
+        Atoms of every channel; those of the layer of the largest reduction come first.
     n_iter_ : int
-        Most passes that were made for a channel.
+        Largest number of passes that were made for a channel.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_levels_ : ndarray of shape (n,)
-        What the two were taken from, ascending.
+    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
+        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of these samples in the data of `fit` or `calibrate`.
+
+    See Also
+    --------
+    SparseCodingScorer : One dictionary for rows or patch grids.
+    FeatureDictionary : Distance to a few real patches.
 
     Notes
     -----
-    The paper's features are ``PretrainedPatchFeatures("vgg16", layers=("/8", "/4", "/2"), image_size=256)``, the taps
-    conv4_3, conv3_3 and conv2_2 with 512 + 256 + 128 channels; they are taken after the ReLU here, before it there.
-    Overlapping patches are averaged here; in the authors' code the last one is kept.
+    The paper's features are ``PretrainedPatchFeatures("vgg16", layers=("features.21", "features.14", "features.7"),
+    image_size=256)``: conv4_3, conv3_3 and conv2_2 before the ReLU, with 512 + 256 + 128 channels. Overlapping patches
+    are averaged here; in the authors' code the last one is kept.
 
     The standardisation removes stains that change nothing but the level of all channels all over the image.
 
@@ -124,7 +136,7 @@ class MLFSC(FeatureDetector):
 
     _parameter_constraints = {
         **FeatureDetector._parameter_constraints,
-        "features": [HasMethods(["fit", "transform_levels", "map_to_image"]), None],
+        "features": [HasMethods(["fit_samples", "transform_layers", "map_to_image", "read_batch"]), None],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -174,32 +186,30 @@ class MLFSC(FeatureDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def default_features(self):
-        """Return the features that ``features=None`` stands for, unfitted."""
+    def default_features(self, X=None):
+        """Return the features that ``features=None`` stands for.
+
+        Parameters
+        ----------
+        X : ignored
+            The default is the same for all images.
+
+        Returns
+        -------
+        PretrainedPatchFeatures
+            Unfitted.
+        """
         return PretrainedPatchFeatures(layers=("/8", "/4", "/2"), image_size=256, verbose=self.verbose)
 
     # ------------------------------------------------------------------------------------ images to standardised maps
 
-    def _check_samples(self, X, reset):
-        samples = super()._check_samples(X, reset)
-        if reset:
-            self._check_grid()
-        return samples
-
-    def _check_grid(self):
-        """Set the grid that all taps end at."""
+    def _prepare(self):
+        """Set the grid that all layers end at."""
         with torch.inference_mode():
-            shapes = [tuple(tap.shape[2:]) for tap in self._taps(torch.zeros(1, 3, *self.features_.input_shape))]
+            maps = self._layer_maps(torch.zeros(1, 3, *self.features_.input_shape))
+        shapes = [tuple(m.shape[2:]) for m in maps]
         if len(set(shapes)) > 1:
-            reductions = self._reductions(self.features_._load())
-            found = ", ".join(
-                f"{height} x {width} cells for the layer of reduction {reduction}"
-                for reduction, (height, width) in zip(reductions, shapes, strict=True)
-            )
-            raise ValueError(
-                f"features: its layers must all end at the same grid, got {found}. Choose an image_size (or crop) of "
-                f"which {reductions[0]} is a divisor, and layers whose reductions are divisors of {reductions[0]}."
-            )
+            self._explain(shapes)
         self.grid_shape_ = shapes[0]
         if self.patch_size > min(self.grid_shape_) - 2 * self.border:
             height, width = self.grid_shape_
@@ -208,18 +218,25 @@ class MLFSC(FeatureDetector):
                 f"{self.border} on every side; take smaller ones, or a larger image_size of the features."
             )
 
-    def _taps(self, pixels):
-        """Return the maps (n, c_l, h, w) of images (n, 3, H, W), each of the image at another scale."""
-        reductions = self._reductions(self.features_._load())
-        taps = []
-        for i, reduction in enumerate(reductions):
-            maps = self.features_.layer_maps(F.max_pool2d(pixels, reductions[0] // reduction))
-            taps.append(sorted(maps, key=lambda m: m.shape[2])[i])
-        return taps
+    def _explain(self, shapes):
+        reductions = sorted(self.features_.network_.reductions, reverse=True)
+        found = ", ".join(
+            f"{height} x {width} cells for the layer of reduction {reduction}"
+            for reduction, (height, width) in zip(reductions, shapes, strict=True)
+        )
+        raise ValueError(
+            f"features: its layers must all end at the same grid, got {found}. Choose an image_size (or crop) that "
+            f"{reductions[0]} divides, and layers whose reductions divide {reductions[0]}."
+        )
 
-    def _reductions(self, backbone):
-        """Return the reductions of the different layers, the largest first."""
-        return sorted(dict(zip(backbone.layers, backbone.reductions, strict=True)).values(), reverse=True)
+    def _layer_maps(self, pixels):
+        """Return the maps (n, c_l, h, w) of images (n, 3, H, W), each of the image at another scale."""
+        network = self.features_.network_
+        largest = max(network.reductions)
+        return [
+            network.layer_maps(F.max_pool2d(pixels, largest // network.reductions[layer]), [layer])[0]
+            for layer in sorted(range(len(network.reductions)), key=lambda i: -network.reductions[i])
+        ]
 
     def _embed(self, samples):
         lazy = LazyFeatures(self._feature_maps, samples)
@@ -230,9 +247,9 @@ class MLFSC(FeatureDetector):
         batch_size, maps = self.features_.batch_size, []
         batches = list(padded_batches(len(samples), batch_size))
         for start, stop in tqdm(batches, desc="features", delay=2, disable=not self.verbose):
-            pixels = self.features_._read_batch(samples, start, stop)
-            taps = run_padded(lambda x: torch.cat(self._taps(x), dim=1), pixels, batch_size)
-            maps.append(_standardize(self._cut(taps.cpu().numpy())))
+            pixels = self.features_.read_batch(samples[start:stop])
+            computed = run_padded(lambda x: torch.cat(self._layer_maps(x), dim=1), pixels, batch_size)
+            maps.append(_standardize(self._cut(computed.cpu().numpy())))
         return np.concatenate(maps)
 
     def _cut(self, maps):
@@ -266,7 +283,7 @@ class MLFSC(FeatureDetector):
             )
             self.n_iter_ = max(self.n_iter_, int(n_iter.max()))
 
-    def _score(self, Z):
+    def _score(self, Z, maps=True):
         maps = np.asarray(Z)
         n, n_channels, *shape = maps.shape
         errors = np.empty((n_channels, n, int(np.prod(self._patch_grid()))))

@@ -5,27 +5,28 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted
 
 from .._kernels.gaussian import (
     Moments,
     add_samples,
     empty_moments,
     factorize,
+    left_out,
     mahalanobis,
     merge_moments,
-    without_own,
+    runs_of_groups,
 )
-from ..base import all_or_nothing
+from ..base import IncrementalMixin
 from ..features import PretrainedPatchFeatures
+from ..features._same import check_same_features
 from ._features import FeatureDetector, LazyFeatures
 
 _IMAGES_AT_A_TIME = 16
 _DOUBLE_UP_TO = 200  # channels whose scatter is summed up in float64
 
 
-class PaDiM(FeatureDetector):
-    r"""PaDiM: a Gaussian for every position of the patch grid.
+class PaDiM(IncrementalMixin, FeatureDetector):
+    r"""PaDiM: a Gaussian of normal patches at each position of the patch grid.
 
     Of the concatenated features, `n_channels` are drawn at random, once. The patches of all N training images at
     position (i, j) make a Gaussian; a patch scores its Mahalanobis distance, an image the maximum of its smooth map at
@@ -41,54 +42,78 @@ class PaDiM(FeatureDetector):
     Parameters
     ----------
     features : transformer or None, default=None
-        Images to patch grids; None is ``PretrainedPatchFeatures(layers=(1, 2, 3), neighborhood=1)``, a quarter of the
-        image's side.
+        Features that turn images into patch grids; None stands for ``PretrainedPatchFeatures(layers=(1, 2, 3),
+        neighborhood=1)``, whose grid has a quarter of the image's side. Pass an object to choose or search its
+        parameters (``features__layers``), or a `FrozenEstimator` of a fitted one.
     n_channels : int or None, default=100
-        Channels d that are kept (the paper: 100 of ResNet18's 448, 550 of WideResNet50's 1792); None keeps all.
+        Number of channels d that are kept (the paper: 100 of ResNet18's 448, 550 of WideResNet50's 1792); None keeps
+        all.
     ridge : float, default=0.01
-        The paper's :math:`\varepsilon`, in squared units of the features. With fewer images than channels it decides
-        how much the directions count in which the training images do not vary.
+        Variance :math:`\varepsilon` that is added to each channel, in squared units of the features; the default is the
+        paper's. With fewer images than channels, it decides how much the directions count in which the training images
+        do not vary.
     sigma : float, default=4.0
-        Of the Gaussian that smooths maps, in pixels of a 224-pixel side.
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
-        Share of normal images that may be flagged, in (0, 1); None sets no threshold.
+        Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="loo"
-        Which scores of normal images set the threshold: of each training image by the Gaussians of the others, which
-        follow exactly from those of all and cost one more pass over the images (`memory` of the features saves it);
-        of 10 folds; of a held-out fifth of the images.
+        How thresholds are calibrated.
+
+        - "loo": each training image is scored by the Gaussians of the others (of the other groups, with `groups`),
+          which follow exactly from those of all. Costs one more pass over the images, which `memory` of the features
+          saves.
+        - "cv": 10-fold cross-validation.
+        - "split": a random 20 % of the training images are held out. Only this one carries the guarantee of
+          split-conformal prediction.
     min_defect_area : int, default=1
-        Smallest region in masks, in pixels.
+        Smallest region in masks, in pixels of the image.
     random_state : int, RandomState instance or None, default=None
-        Of the channels, and of the folds or the share.
+        Seed of the channels, the folds and the split.
     verbose : int, default=0
-        1 shows progress bars.
+        If 1, a progress bar is shown.
 
     Attributes
     ----------
     features_ : transformer
         The fitted features.
     channels_ : ndarray of shape (d,), int64
-        The channels kept, ascending.
+        Channels that are kept, ascending.
     location_ : ndarray of shape (h * w, d), float64
-        The means.
+        Means.
     scatter_ : ndarray of shape (h * w, d (d + 1) / 2)
-        Sums of outer products of the deviations from the mean: lower triangles, column after column; float64 up to
-        200 channels, else float32 (1.9 GB at 56 x 56 positions with 550 channels).
+        Sums of outer products of the deviations from the mean, as lower triangles, row after row: element (i, j), with
+        j <= i, lies at ``i * (i + 1) // 2 + j``. float64 up to 200 channels, else float32 (1.9 GB at 56 x 56 positions
+        with 550 channels).
     n_samples_seen_ : int
-        Training images N.
+        Number of training images N.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_levels_ : ndarray of shape (n,)
-        Anomaly scores and highest map levels that the thresholds were taken from, ascending.
+    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
+        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of these samples in the data of `fit` or `calibrate`.
+
+    See Also
+    --------
+    GaussianScorer : The same for grids of any features, in units of their own.
+    MahalanobisAD : Gaussians of features averaged over the image, for parts that lie anywhere.
+    PatchCore : Distance to the nearest normal patch, wherever it lies.
 
     Notes
     -----
-    Images are read in batches, their statistics added up: memory does not grow with their number. Without sample i, at
-    deviation :math:`\delta` from the mean, and with A made of the scatter over N - 2, the distance is
+    Images are read in batches and their statistics are added up, so memory does not grow with their number. Without
+    sample i, at deviation :math:`\delta` from the mean, and with A made of the scatter over N - 2, the distance is
     :math:`\frac{N}{N-1} \sqrt{q / (1 - c q)}` with :math:`q = \delta^T A^{-1} \delta` and
-    :math:`c = \frac{N}{(N-1)(N-2)}`.
+    :math:`c = \frac{N}{(N-1)(N-2)}`; without a group of samples, its generalisation by Woodbury is used.
+
+    The paper's variants:
+
+    - ``PaDiM(PretrainedPatchFeatures("resnet18", layers=(1, 2, 3), neighborhood=1, image_size=256, crop=224))``;
+    - the same with "wide_resnet50_2" and ``n_channels=550``;
+    - EfficientNet-B5: ``PretrainedPatchFeatures("tf_efficientnet_b5", layers=("blocks.1.3", "blocks.3.6",
+      "blocks.4.5"), neighborhood=1, image_size=256, crop=224)``, blocks 7, 20 and 26 counted from 1.
 
     Pickles hold the parameters and the attributes above; factors are computed again on demand.
 
@@ -113,6 +138,7 @@ class PaDiM(FeatureDetector):
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "ridge": [Interval(Real, 0, None, closed="neither")],
     }
+    _derived = ("_factor",)
 
     def __init__(
         self,
@@ -137,79 +163,52 @@ class PaDiM(FeatureDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X, y=None):
-        """Learn from further normal images; the thresholds are dropped until `calibrate` sets them again.
+    def default_features(self, X=None):
+        """Return the features that ``features=None`` stands for.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-        y : ignored
+        X : ignored
+            The default is the same for all images.
 
         Returns
         -------
-        self
+        PretrainedPatchFeatures
+            Unfitted.
         """
-        with all_or_nothing(self):
-            first = not hasattr(self, "scatter_")
-            moments = self._moments_of(self._embed(self._check_samples(X, reset=first)))
-            self._learn(moments if first else merge_moments(moments, self._moments()))
-            self._forget_thresholds()
-        return self
-
-    def merge(self, other):
-        """Take over what another PaDiM has learnt, exactly as if its images had been in `fit`.
-
-        The thresholds are dropped until `calibrate` sets them again; `other` is not changed.
-
-        Parameters
-        ----------
-        other : PaDiM
-            Fitted with the same features and the same channels (the same integer `random_state`).
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If its features, grid or channels are others.
-        """
-        check_is_fitted(self)
-        check_is_fitted(other)
-        self._check_same_features(other)
-        if not np.array_equal(self.channels_, other.channels_):
-            raise ValueError(
-                "other.channels_ are not those of this PaDiM: fit both with the same integer random_state."
-            )
-        self._learn(merge_moments(self._moments().copy(), other._moments()))
-        self._forget_thresholds()
-        return self
-
-    def __getstate__(self):
-        return {name: value for name, value in super().__getstate__().items() if name != "_factor"}
-
-    def default_features(self):
-        """Return the features that ``features=None`` stands for, unfitted."""
         return PretrainedPatchFeatures(layers=(1, 2, 3), neighborhood=1, verbose=self.verbose)
 
-    def _check_samples(self, X, reset):
-        samples = super()._check_samples(X, reset)
-        if reset:
-            n_features = self.features_.n_features_out_
-            kept = n_features if self.n_channels is None else self.n_channels
-            if kept > n_features:
-                raise ValueError(f"n_channels={kept}, but the features have {n_features} channels.")
-            self.channels_ = np.sort(check_random_state(self.random_state).permutation(n_features)[:kept])
-        return samples
+    # ----------------------------------------------------------------------------------------- images to patches
+
+    def _prepare(self):
+        """Draw the channels."""
+        n_features = self.features_.n_features_out_
+        kept = n_features if self.n_channels is None else self.n_channels
+        if kept > n_features:
+            raise ValueError(f"n_channels={kept}, but the features have {n_features} channels.")
+        self.channels_ = np.sort(check_random_state(self.random_state).permutation(n_features)[:kept])
 
     def _embed(self, samples):
         return LazyFeatures(lambda part: self.features_.transform(part)[..., self.channels_], samples)
 
+    # ----------------------------------------------------------------------------------------- learning
+
     def _fit(self, Z):
         if len(Z) < 2:
             raise ValueError(f"PaDiM needs at least 2 images, got {len(Z)}.")
-        self._learn(self._moments_of(Z))
+        self._take_over(self._moments_of(Z))
+
+    def _add(self, Z):
+        moments = self._moments_of(Z)
+        self._take_over(merge_moments(moments, _moments(self)) if hasattr(self, "scatter_") else moments)
+
+    def _absorb(self, other):
+        check_same_features(self.features_, other.features_, "PaDiM")
+        if not np.array_equal(self.channels_, other.channels_):
+            raise ValueError(
+                "other.channels_ are not those of this PaDiM: fit both with the same integer random_state."
+            )
+        self._take_over(merge_moments(_moments(self).copy(), _moments(other)))
 
     def _moments_of(self, Z):
         """Return the moments of all positions, accumulated batch by batch."""
@@ -220,35 +219,38 @@ class PaDiM(FeatureDetector):
             moments = add_samples(moments, _by_position(grids))
         return moments
 
-    def _moments(self):
-        return Moments(self.n_samples_seen_, self.location_, self.scatter_)
-
-    def _learn(self, moments):
+    def _take_over(self, moments):
         self.n_samples_seen_, self.location_, self.scatter_ = moments
-        vars(self).pop("_factor", None)
 
-    def _score(self, Z):
-        if not hasattr(self, "_factor"):
-            if self.n_samples_seen_ < 2:
-                raise ValueError(f"PaDiM needs at least 2 images to score, it has seen {self.n_samples_seen_}.")
-            self._factor = self._factorize(self.n_samples_seen_ - 1)
-        return self._summarize([mahalanobis(_by_position(Z), self.location_, self._factor)])
+    # ----------------------------------------------------------------------------------------- scoring
 
-    def _leave_one_out(self, Z):
-        """Score every image by the Gaussians of the others."""
-        n = self.n_samples_seen_
-        if n < 3:
+    def _score(self, Z, maps=True):
+        factor = self._derived_state("_factor", self._factor_of_all)
+        return self._summarize(mahalanobis(_by_position(Z), self.location_, factor))
+
+    def _leave_one_out(self, Z, groups):
+        """Score every image by the Gaussians of the other groups."""
+        n, sizes = self.n_samples_seen_, np.bincount(groups)
+        if n - sizes.max() < 2:
             raise ValueError(
-                f"calibration='loo' needs at least 3 images, got {n}; set false_alarm_rate=None to go without."
+                f"calibration='loo' needs at least 2 images outside of every group, got {n} images of which "
+                f"{n - sizes.max()} are left without the largest group; set false_alarm_rate=None to go without."
             )
-        factor, distances = self._factorize(n - 2), []
-        for grids in Z.batches(_IMAGES_AT_A_TIME):
-            squared = mahalanobis(_by_position(grids), self.location_, factor) ** 2
-            distances.append(without_own(squared, n, 1 / (n - 2), len(self.channels_)))
+        distances = np.empty((n, len(self.location_)))
+        for size in np.unique(sizes):
+            weight = 1 / (n - size - 1)
+            factor = self._factorize(weight)
+            for run in runs_of_groups(groups, size, _IMAGES_AT_A_TIME):
+                distances[run] = left_out(_by_position(Z[run]), size, n, self.location_, factor, weight)
         return self._summarize(distances)
 
-    def _factorize(self, divisor):
-        factor, singular = factorize(self.scatter_, 1 / divisor, self.ridge)
+    def _factor_of_all(self):
+        if self.n_samples_seen_ < 2:
+            raise ValueError(f"PaDiM needs at least 2 images to score, it has seen {self.n_samples_seen_}.")
+        return self._factorize(1 / (self.n_samples_seen_ - 1))
+
+    def _factorize(self, weight):
+        factor, singular = factorize(self.scatter_, weight, self.ridge)
         if singular.any():
             raise ValueError(
                 f"ridge={self.ridge} is too small for these features: {singular.sum()} of {len(singular)} covariances "
@@ -257,10 +259,15 @@ class PaDiM(FeatureDetector):
         return factor
 
     def _summarize(self, distances):
-        """Return the maxima of the maps and the distances as grids."""
-        grids = np.concatenate(distances).reshape(-1, *self.features_.grid_shape_)
+        """Return the maxima of the maps at the size of the network's input, and the distances as grids."""
+        grids = distances.reshape(-1, *self.features_.grid_shape_)
         size = np.broadcast_to(self.features_.image_size, 2)
-        return np.array([np.nanmax(self._render(grid, size)) for grid in grids], np.float64), grids
+        maps = (self._render(grid, None, tuple(size)) for grid in grids)
+        return np.array([np.nanmax(score_map) for score_map in maps], np.float64), grids
+
+
+def _moments(detector):
+    return Moments(detector.n_samples_seen_, detector.location_, detector.scatter_)
 
 
 def _by_position(Z):

@@ -8,7 +8,7 @@ from .._inputs.images import as_pair, check_images
 from ..base import all_or_nothing
 
 
-class BaseFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class BaseFeatures(TransformerMixin, BaseEstimator):
     """Everything that all features share.
 
     A subclass writes

@@ -11,22 +11,24 @@ from ._base import BaseFeatures, check_masks
 _MAX_QUANTILES = 1000
 _FARTHEST = 5.199337582605575  # where QuantileTransformer stops
 _FEW_ROWS, _FEW_SHARE = 10, 0.01  # fewer are apart in a column that is nearly constant
-_DUST = 1e-6  # share of the largest distance up to which rows count as equal
+_DUST_IS_SMALL = 100  # times the largest distance in a nearly constant column is its scale
+_ROUNDING = 1e-6  # share of the largest distance up to which rows count as equal
 _IQR_OF_NORMAL = 1.3489795003921634  # interquartile range over standard deviation
 
 
-class Columns(OneToOneFeatureMixin, BaseFeatures):
+class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  # models behind it take arrays only
     r"""The columns of a table, brought to one scale by statistics of the training rows.
 
     Column j of a row x becomes
 
     .. math:: z_j = \frac{x_j - m_j}{s_j}
 
-    A column that is constant has s = 1. In one that is nearly so, in which fewer than 10 rows and less than 1 % of them
-    are apart from the rest, s is the largest distance from m. The standard deviation would shrink with the number of
-    equal rows until any dust counts as an anomaly: one value of 1e-3 among 5,000 equal ones gives 1.4e-5, of which the
-    same value is 70 in another row. With an s of 1e-3 it is 1, and values far beyond what was seen still stand out,
-    whatever the unit of the column.
+    A column that is constant has s = 1. One that is nearly so, with fewer than 10 rows and less than 1 % of them apart
+    from the rest, has a standard deviation that shrinks with the number of equal rows, until any dust counts as an
+    anomaly: one value of 1e-3 among 5,000 equal ones gives 1.4e-5, of which the same value is 70 in another row. There
+    s is 100 times the largest distance from m, so that dust of the size that was seen is 0.01; but not more than the
+    median s of the other columns, so that rare values of their size (a category of few rows, 0 or 1) still count, and
+    not less than the largest distance.
 
     Parameters
     ----------
@@ -45,11 +47,11 @@ class Columns(OneToOneFeatureMixin, BaseFeatures):
     Attributes
     ----------
     mean_, scale_ : ndarray of shape (d,), float64
-        m and s of every column; with ``scale="quantile"`` used for those that `steady_` marks, with None absent.
+        m and s of every column, with ``scale="quantile"`` before the quantiles; absent without `scale`.
     steady_ : ndarray of shape (d,), bool
         Whether a column is constant or nearly so; absent without `scale`.
     quantiles_ : QuantileTransformer
-        The fitted quantiles; only with ``scale="quantile"``.
+        The fitted quantiles of the standardised columns; only with ``scale="quantile"``.
     n_features_in_, n_features_out_ : int
         Number of columns d.
     feature_names_in_ : ndarray of shape (d,)
@@ -141,7 +143,7 @@ class Columns(OneToOneFeatureMixin, BaseFeatures):
             n_quantiles = min(_MAX_QUANTILES, len(rows))
             self.quantiles_ = QuantileTransformer(
                 n_quantiles=n_quantiles, output_distribution="normal", subsample=None
-            ).fit(rows)
+            ).fit((rows - self.mean_) / self.scale_)  # its tolerances are absolute
         self.n_features_out_ = rows.shape[1]
         return self
 
@@ -162,8 +164,7 @@ class Columns(OneToOneFeatureMixin, BaseFeatures):
             return rows
         scaled = (rows - self.mean_) / self.scale_
         if self.scale == "quantile":
-            by_quantiles = self.quantiles_.transform(rows)
-            return np.where(self.steady_, scaled.clip(-_FARTHEST, _FARTHEST), by_quantiles)
+            return np.where(self.steady_, scaled.clip(-_FARTHEST, _FARTHEST), self.quantiles_.transform(scaled))
         return scaled
 
     def inverse_transform(self, Z, samples=None):
@@ -183,10 +184,9 @@ class Columns(OneToOneFeatureMixin, BaseFeatures):
         Z = np.asarray(Z, np.float64)
         if self.scale is None:
             return Z
-        rows = Z * self.scale_ + self.mean_
         if self.scale == "quantile":
-            return np.where(self.steady_, rows, self.quantiles_.inverse_transform(Z))
-        return rows
+            Z = np.where(self.steady_, Z, self.quantiles_.inverse_transform(Z))
+        return Z * self.scale_ + self.mean_
 
     def transform_masks(self, masks, samples):
         """Return where masks of rows lie in transformed rows.
@@ -235,12 +235,15 @@ def _standard(rows):
     rare = np.zeros_like(constant)
     for j in np.flatnonzero(~constant & (scale < farthest / 9)):  # where few rows are apart, a tenth or less
         rare[j] = _few_apart(rows[:, j], farthest[j])
-    return mean, np.where(constant, 1.0, np.where(rare, farthest, scale)), constant | rare
+    ordinary = scale[~(constant | rare)]
+    typical = np.median(ordinary) if len(ordinary) else np.inf
+    of_rare = np.maximum(farthest, np.minimum(_DUST_IS_SMALL * farthest, typical))
+    return mean, np.where(constant, 1.0, np.where(rare, of_rare, scale)), constant | rare
 
 
 def _few_apart(column, farthest):
-    """Return whether few values of a column differ from its median by more than dust."""
-    n_apart = np.count_nonzero(np.abs(column - np.median(column)) > _DUST * farthest)
+    """Return whether few values of a column differ from its median by more than rounding."""
+    n_apart = np.count_nonzero(np.abs(column - np.median(column)) > _ROUNDING * farthest)
     return n_apart < _FEW_ROWS and n_apart < _FEW_SHARE * len(column)
 
 

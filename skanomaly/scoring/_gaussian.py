@@ -4,9 +4,7 @@ from numbers import Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.samples import Grids
 from .._kernels.gaussian import (
     Moments,
     add_samples,
@@ -17,13 +15,14 @@ from .._kernels.gaussian import (
     merge_moments,
     pack,
 )
-from ..base import BaseDetector, all_or_nothing
+from ..base import IncrementalMixin
+from ._grids import GridScorer
 
 
-class GaussianScorer(BaseDetector):
+class GaussianScorer(IncrementalMixin, GridScorer):
     r"""Score rows or patch grids by their Mahalanobis distance to a Gaussian of normal ones.
 
-    Every position of the grid has a Gaussian of its own, or, `pooled`, all share one. A patch e scores
+    Each position of the grid has its own Gaussian, or, if `pooled`, all positions share one. A patch e scores
 
     .. math::
 
@@ -36,43 +35,60 @@ class GaussianScorer(BaseDetector):
     Parameters
     ----------
     pooled : bool, default=False
-        One Gaussian for all positions instead of one for each.
+        If True, all positions share one Gaussian; if False, each position has its own.
     ridge : float, default=1e-6
-        :math:`\varepsilon`, a share of each feature's variance, whatever its unit. With fewer samples than features
-        (per position) it decides how much the directions count in which the samples do not vary; 0.01 is a good
-        start there. 0 is the plain Mahalanobis distance.
+        Share :math:`\varepsilon` of each feature's variance that is added to it, at least 0; it does not depend on the
+        units of the features. With fewer samples than features (per position), it decides how much the directions
+        count in which the samples do not vary: 0.01 is a good start there. 0 is the plain Mahalanobis distance.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="loo"
-        Which scores of normal samples set the threshold: of each training sample by the Gaussians of the others,
-        which follow exactly from those of all; of 10 folds; of a held-out fifth. With `pooled`, "loo" leaves out the
-        patches one by one, not image by image: take "cv" for large patch grids of few images.
+        How thresholds are calibrated.
+
+        - "loo": each training sample is scored by the Gaussians of the others (of the other groups, with `groups`),
+          which follow exactly from those of all.
+        - "cv": 10-fold cross-validation.
+        - "split": a random 20 % of the training samples are held out. Only this one carries the guarantee of
+          split-conformal prediction.
     min_defect_area : int, default=1
         Smallest region in masks, in grid cells.
     random_state : int, RandomState instance or None, default=None
-        Of the folds or the share.
+        Seed of the folds and the split.
     verbose : int, default=0
-        Not used here.
+        If 1, a progress bar is shown.
 
     Attributes
     ----------
     location_ : ndarray of shape (n_positions, d), float64
-        The means; one position for rows and where `pooled`.
+        Means; a single position for rows and if `pooled`.
     scatter_ : ndarray of shape (n_positions, d (d + 1) / 2), float64
-        Sums of outer products of deviations from the mean, as packed triangles.
+        Sums of outer products of deviations from the mean, as lower triangles, row after row.
+    grid_shape_ : tuple of int
+        (h, w) of the positions that have a Gaussian; (1, 1) for rows and if `pooled`.
     n_samples_seen_ : int
-        Samples behind each Gaussian.
+        Number of samples behind each Gaussian.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_ : ndarray of shape (n,)
-        Anomaly scores the threshold was taken from, ascending.
+    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
+        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of these samples in the data of `fit` or `calibrate`.
     n_features_in_ : int
         Number of features d.
 
+    See Also
+    --------
+    KNNScorer : Distance to the nearest normal patches.
+    PaDiM : Gaussians of deep features at each position of an image.
+    MahalanobisAD : Gaussians of features averaged over an image.
+
     Notes
     -----
+    Thresholds hold for grids of at most as many cells as those of `fit` or `calibrate`: on larger ones, `predict` and
+    `anomaly_mask` raise, while scores and maps work.
+
     Pickles hold the attributes above; factors are computed again on demand.
 
     References
@@ -89,10 +105,11 @@ class GaussianScorer(BaseDetector):
     """
 
     _parameter_constraints = {
-        **BaseDetector._parameter_constraints,
+        **GridScorer._parameter_constraints,
         "pooled": ["boolean"],
         "ridge": [Interval(Real, 0, None, closed="left")],
     }
+    _derived = ("_gaussians",)
 
     def __init__(
         self,
@@ -113,107 +130,62 @@ class GaussianScorer(BaseDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X, y=None):
-        """Learn from further normal samples; the thresholds are dropped until `calibrate` sets them again.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d) or (n, h, w, d)
-        y : ignored
-
-        Returns
-        -------
-        self
-        """
-        with all_or_nothing(self):
-            first = not hasattr(self, "scatter_")
-            Z = self._check_samples(X, reset=first)
-            if not first:
-                self._check_grid(Z)
-            self._fitted_shape = Z.shape[1:3]
-            moments = self._moments_of(Z)
-            self._learn(moments if first else merge_moments(moments, self._moments()))
-            self._forget_thresholds()
-        return self
-
-    def merge(self, other):
-        """Take over what another GaussianScorer has learnt, exactly as if its samples had been in `fit`.
-
-        The thresholds are dropped until `calibrate` sets them again; `other` is not changed.
-
-        Parameters
-        ----------
-        other : GaussianScorer
-            Fitted on samples of the same shape.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If the Gaussians of the two are of another number or size.
-        """
-        check_is_fitted(self)
-        check_is_fitted(other)
-        if self.location_.shape != other.location_.shape:
-            raise ValueError(
-                f"other has Gaussians of shape {other.location_.shape} (positions, features), this GaussianScorer "
-                f"{self.location_.shape}: the two cannot be merged."
-            )
-        self._learn(merge_moments(self._moments().copy(), other._moments()))
-        self._forget_thresholds()
-        return self
-
-    def __getstate__(self):
-        return {name: value for name, value in super().__getstate__().items() if name != "_gaussians"}
-
-    def default_features(self, X=None):
-        """Return what rows and patch grids pass through: they are taken as they are."""
-        return Grids(type(self).__name__)
-
-    def _check_grid(self, Z):
-        if not self.pooled and Z.shape[1:3] != self._fitted_shape:
-            raise ValueError(
-                f"X has {Z.shape[1]}x{Z.shape[2]} positions, but this GaussianScorer was fitted on "
-                f"{self._fitted_shape[0]}x{self._fitted_shape[1]}; only pooled=True accepts others."
-            )
-
     def _fit(self, Z):
-        self._fitted_shape = Z.shape[1:3]
         moments = self._moments_of(Z)
         if moments.count < 2:
             raise ValueError(f"GaussianScorer needs at least 2 samples, got n_samples = {moments.count}.")
-        self._learn(moments)
+        self.grid_shape_ = (1, 1) if self.pooled else Z.shape[1:3]
+        self._take_over(moments)
         self._factors()  # raises where there are none
+
+    def _add(self, Z):
+        moments = self._moments_of(Z)
+        if hasattr(self, "scatter_"):
+            self._check_grid(Z)
+            moments = merge_moments(moments, _moments(self))
+        else:
+            self.grid_shape_ = (1, 1) if self.pooled else Z.shape[1:3]
+        self._take_over(moments)
+
+    def _absorb(self, other):
+        mine, its = ((*scorer.grid_shape_, scorer.n_features_in_) for scorer in (self, other))
+        if mine != its:
+            raise ValueError(
+                f"other has Gaussians on a grid of shape (h, w, d) = {its}, this GaussianScorer {mine}: the two cannot be "
+                "merged."
+            )
+        self._take_over(merge_moments(_moments(self).copy(), _moments(other)))
+
+    def _check_grid(self, Z):
+        if not self.pooled and Z.shape[1:3] != self.grid_shape_:
+            raise ValueError(
+                f"X has {Z.shape[1]}x{Z.shape[2]} positions, but this GaussianScorer was fitted on "
+                f"{self.grid_shape_[0]}x{self.grid_shape_[1]}; only pooled=True accepts others."
+            )
 
     def _moments_of(self, Z):
         X = self._by_position(Z)
         return add_samples(empty_moments(X.shape[1], X.shape[2], np.float64), X)
 
-    def _moments(self):
-        return Moments(self.n_samples_seen_, self.location_, self.scatter_)
-
-    def _learn(self, moments):
+    def _take_over(self, moments):
         self.n_samples_seen_, self.location_, self.scatter_ = moments
-        vars(self).pop("_gaussians", None)
 
     def _factors(self):
         """Return the units of the features, and the means and factors in these units."""
-        if not hasattr(self, "_gaussians"):
-            if self.n_samples_seen_ < 2:
-                raise ValueError(f"GaussianScorer needs at least 2 samples, it has seen {self.n_samples_seen_}.")
-            units = self._units()
-            factor, singular = factorize(self._scatter_in(units), 1 / (self.n_samples_seen_ - 1), self.ridge)
-            if singular.any():
-                raise ValueError(
-                    f"The covariance of {singular.sum()} of {len(singular)} positions is singular: "
-                    f"{self.n_samples_seen_} samples with {self.n_features_in_} features, ridge={self.ridge}. Raise "
-                    "ridge (0.01), or leave out features that follow from others."
-                )
-            self._gaussians = units, self.location_ / units, factor
-        return self._gaussians
+        return self._derived_state("_gaussians", self._factorize)
+
+    def _factorize(self):
+        if self.n_samples_seen_ < 2:
+            raise ValueError(f"GaussianScorer needs at least 2 samples, it has seen {self.n_samples_seen_}.")
+        units = self._units()
+        factor, singular = factorize(self._scatter_in(units), 1 / (self.n_samples_seen_ - 1), self.ridge)
+        if singular.any():
+            raise ValueError(
+                f"The covariance of {singular.sum()} of {len(singular)} positions is singular: {self.n_samples_seen_} "
+                f"samples with {self.n_features_in_} features, ridge={self.ridge}. Raise ridge (0.01), or leave out "
+                "features that follow from others."
+            )
+        return units, self.location_ / units, factor
 
     def _units(self):
         """Return the standard deviations over all positions; 1 for constant features."""
@@ -229,20 +201,23 @@ class GaussianScorer(BaseDetector):
         units, location, factor = self._factors()
         return _summarize(mahalanobis(self._by_position(Z) / units, location, factor), Z.shape)
 
-    def _leave_one_out(self, Z):
-        """Score every sample by the Gaussians of the others, in the units of all."""
-        n = self.n_samples_seen_
-        if n < 3:
+    def _leave_one_out(self, Z, groups):
+        """Score every sample by the Gaussians of the other groups, in the units of all."""
+        X, n = self._by_position(Z), self.n_samples_seen_
+        groups = np.repeat(groups, len(X) // len(Z))  # pooled: the cells of an image leave together
+        fewest = n - np.bincount(groups).max()
+        if fewest < 2:
             raise ValueError(
-                f"calibration='loo' needs at least 3 samples, got {n}; set false_alarm_rate=None to go without."
+                f"calibration='loo' needs at least 2 samples outside of every group, got {n} samples of which {fewest} "
+                "are left without the largest group; set false_alarm_rate=None to go without."
             )
         units = self._units()
         moments = Moments(n, self.location_ / units, self._scatter_in(units))
-        distances = leave_one_out(self._by_position(Z) / units, moments, 1 / (n - 2), self.ridge)
+        distances = leave_one_out(X / units, moments, self.ridge, groups)
         if not np.isfinite(distances).all():
             raise ValueError(
-                f"calibration='loo': without one of the {n} samples a covariance is singular, ridge={self.ridge}. Fit "
-                "more samples, raise ridge, or set false_alarm_rate=None."
+                f"calibration='loo': without one group of the {n} samples a covariance is singular, ridge={self.ridge}. "
+                "Fit more samples, raise ridge, or set false_alarm_rate=None."
             )
         return _summarize(distances, Z.shape)
 
@@ -250,6 +225,10 @@ class GaussianScorer(BaseDetector):
         """Return the samples as (n, positions, d), float64."""
         positions = 1 if self.pooled else Z.shape[1] * Z.shape[2]
         return np.ascontiguousarray(Z, dtype=np.float64).reshape(-1, positions, Z.shape[-1])
+
+
+def _moments(scorer):
+    return Moments(scorer.n_samples_seen_, scorer.location_, scorer.scatter_)
 
 
 def _summarize(distances, shape):

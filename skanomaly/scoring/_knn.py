@@ -7,16 +7,15 @@ from scipy.special import logsumexp
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from .._inputs.samples import Grids
 from .._kernels.approximate_neighbors import build_graph, search_graph
 from .._kernels.neighbors import k_nearest
 from .._kernels.pruned_neighbors import build_index, search_index
-from ..base import BaseDetector
+from ._grids import GridScorer
 
 _WORTH_PRUNING = 512  # bank rows from which the index pays
 
 
-class KNNScorer(BaseDetector):
+class KNNScorer(GridScorer):
     r"""Score rows or patch grids by the distance to their nearest neighbours in a bank of normal ones.
 
     A patch scores its mean Euclidean (not squared) distance to its k nearest bank rows; an image scores its highest
@@ -75,9 +74,9 @@ class KNNScorer(BaseDetector):
 
     Notes
     -----
-    Fitted on 1x1 grids (as after `GreedyCoreset`), the thresholds hold for 1x1 grids only: `predict` and
-    `anomaly_mask` on larger ones raise, scores and maps work. `ConformalDetector` around the pipeline calibrates
-    the whole.
+    Thresholds hold for grids of at most as many cells as those of `fit` or `calibrate`: fitted on rows, or after
+    `GreedyCoreset`, `predict` and `anomaly_mask` raise for grids, while scores and maps work. `ConformalDetector`
+    around the pipeline calibrates the whole.
 
     Pickles hold the attributes above.
 
@@ -95,7 +94,7 @@ class KNNScorer(BaseDetector):
     """
 
     _parameter_constraints = {
-        **BaseDetector._parameter_constraints,
+        **GridScorer._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "reweight": [Interval(Integral, 2, None, closed="left"), Options(bool, {False})],
         "algorithm": [StrOptions({"auto", "pruned", "brute", "pynndescent"})],
@@ -124,24 +123,11 @@ class KNNScorer(BaseDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def default_features(self, X=None):
-        """Return what rows and patch grids pass through: they are taken as they are."""
-        return Grids(type(self).__name__)
-
-    def _check_decides(self, X, method):
-        if getattr(self, "_fitted_cells", 0) == 1 and getattr(X, "ndim", 2) == 4 and X.shape[1] * X.shape[2] > 1:
-            raise ValueError(
-                f"{method}: this KNNScorer was fitted on 1x1 grids, its threshold does not hold for images of "
-                f"{X.shape[1]}x{X.shape[2]} patches. Wrap the pipeline in ConformalDetector, or use PatchCore; "
-                "score_samples and anomaly_map work as they are."
-            )
-
     def _fit(self, Z):
         n, height, width, d = Z.shape
         if n * height * width < self.n_neighbors:
             raise ValueError(f"n_neighbors={self.n_neighbors} needs as many patches in fit, got {n * height * width}.")
         self.set_bank(Z.reshape(-1, d), np.repeat(np.arange(n), height * width))
-        self._fitted_cells = height * width
 
     def set_bank(self, bank, images):
         """Take over a bank of patches.

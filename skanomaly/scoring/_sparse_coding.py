@@ -8,14 +8,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._inputs.samples import Grids
 from .._kernels.sparse_coding import learn_dictionaries, omp_errors
-from ..base import BaseDetector
+from ._grids import GridScorer
 
 
-class SparseCodingScorer(BaseDetector):
-    r"""Score rows or patch grids by what few atoms of a dictionary of normal ones leave of them.
+class SparseCodingScorer(GridScorer):
+    r"""Score rows or patch grids by how badly a few atoms of a dictionary of normal ones reconstruct them.
 
     A dictionary D of k atoms is learned online from normal patches, under an l1 penalty. A patch p scores the squared
-    error of its code by orthogonal matching pursuit with s atoms; an image sums its largest errors:
+    error of its code, found by orthogonal matching pursuit with s atoms; an image sums its largest errors:
 
     .. math::
 
@@ -27,55 +27,66 @@ class SparseCodingScorer(BaseDetector):
     Parameters
     ----------
     n_components : int, default=5
-        Number of atoms k.
+        Number of atoms k; the default is MLF-SC's.
     n_nonzero_coefs : int, default=3
-        Most atoms s of a code. No more than d - 1 are used: d independent atoms leave nothing of any patch.
+        Largest number of atoms s of a code; the default is MLF-SC's. At most d - 1 are used: d independent atoms
+        reconstruct any patch.
     alpha : float, default=1
         Weight of the l1 norm while learning, at least 0.
     max_iter : int, default=20
-        Most passes over the patches of fit.
+        Largest number of passes over the patches of `fit`.
     batch_size : int, default=256
-        Patches between two updates of the dictionary.
+        Number of patches between two updates of the dictionary.
     tol : float, default=1e-3
-        Learning ends when a pass lowers the objective by less than this share.
+        Share of the objective; learning ends when a pass lowers it by less.
     n_worst : int, default=5
-        Patches of an image that are summed; all, where a grid has fewer. A row is one patch.
+        Number of patches of an image that are summed, the default is MLF-SC's; all, where a grid has fewer. A row is
+        one patch.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"cv", "split"}, default="cv"
-        Which scores of normal samples set the threshold: of 10 folds, each with its own dictionary; of a held-out
-        fifth of the samples. A few atoms learned from nine tenths of the patches hardly differ from those learned from
-        all, so "cv" loses little and every sample counts; it takes 11 times as long to fit as "split".
+        How thresholds are calibrated.
+
+        - "cv": 10-fold cross-validation, with a dictionary for each fold: `fit` learns 11 of them. A few atoms learned
+          from nine tenths of the patches hardly differ from those learned from all, so this loses little, and every
+          sample counts.
+        - "split": a random 20 % of the training samples are held out. Only this one carries the guarantee of
+          split-conformal prediction.
     min_defect_area : int, default=1
         Smallest region in masks, in grid cells.
     random_state : int, RandomState instance or None, default=None
-        Of the dictionary, and of the folds or the share.
+        Seed of the dictionary, the folds and the split.
     verbose : int, default=0
-        Not used here.
+        If 1, a progress bar is shown.
 
     Attributes
     ----------
     components_ : ndarray of shape (k, d), float64
-        The atoms.
+        Atoms.
     n_nonzero_coefs_ : int
-        Most atoms of a code: the smallest of `n_nonzero_coefs`, k and d - 1.
+        Largest number of atoms of a code: the smallest of `n_nonzero_coefs`, k and d - 1.
     n_iter_ : int
-        Passes made while learning.
+        Number of passes made while learning.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_ : ndarray of shape (n,)
-        Anomaly scores the threshold was taken from, ascending.
+    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
+        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of these samples in the data of `fit` or `calibrate`.
     n_features_in_ : int
         Number of features d.
 
+    See Also
+    --------
+    SparseCoding : The codes themselves.
+    MLFSC : One such dictionary for each channel of a network's layers.
+
     Notes
     -----
-    Numbers of atoms and of errors summed are those of MLF-SC, which has one such dictionary per feature channel.
-
-    Fitted on 1x1 grids, the thresholds hold for 1x1 grids only: `predict` and `anomaly_mask` on larger ones raise,
-    scores and maps work.
+    Thresholds hold for grids of at most as many cells as those of `fit` or `calibrate`: on larger ones, `predict` and
+    `anomaly_mask` raise, while scores and maps work.
 
     References
     ----------
@@ -94,7 +105,7 @@ class SparseCodingScorer(BaseDetector):
     """
 
     _parameter_constraints = {
-        **BaseDetector._parameter_constraints,
+        **GridScorer._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -135,21 +146,24 @@ class SparseCodingScorer(BaseDetector):
         self.verbose = verbose
 
     def default_features(self, X=None):
-        """Return what rows and patch grids pass through: they are taken as they are."""
+        """Return the features that let rows and patch grids pass as they are.
+
+        Parameters
+        ----------
+        X : ignored
+            The features are the same for rows and grids.
+
+        Returns
+        -------
+        Grids
+            Unfitted.
+        """
         return Grids(type(self).__name__, min_samples=2 if self.false_alarm_rate else 1)
 
     def _prepare(self):
         if self.n_features_in_ == 1:
             raise ValueError(
-                "X has 1 feature(s), of which one atom leaves nothing; SparseCodingScorer needs 2 or more."
-            )
-
-    def _check_decides(self, X, method):
-        if getattr(self, "_fitted_cells", 0) == 1 and getattr(X, "ndim", 2) == 4 and X.shape[1] * X.shape[2] > 1:
-            raise ValueError(
-                f"{method}: this SparseCodingScorer was fitted on 1x1 grids, its threshold does not hold for images of "
-                f"{X.shape[1]}x{X.shape[2]} patches. Fit it on grids, or wrap the pipeline in ConformalDetector; "
-                "score_samples and anomaly_map work as they are."
+                "X has 1 feature(s), and one atom reconstructs any value of it; SparseCodingScorer needs at least 2."
             )
 
     def _fit(self, Z):
@@ -165,7 +179,6 @@ class SparseCodingScorer(BaseDetector):
         )
         self.n_iter_ = int(n_iter)
         self.n_nonzero_coefs_ = min(self.n_nonzero_coefs, self.n_components, patches.shape[1] - 1)
-        self._fitted_cells = Z.shape[1] * Z.shape[2]
 
     def _score(self, Z, maps=True):
         errors = omp_errors(Z.reshape(-1, Z.shape[-1]), self.components_, self.n_nonzero_coefs_).reshape(len(Z), -1)
