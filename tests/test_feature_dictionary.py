@@ -61,7 +61,7 @@ def test_scores_are_those_of_the_pipeline_written_out(small_features, cloth, gri
     np.testing.assert_allclose(-detector.score_samples(cloth.X_test), expected.max(axis=(1, 2)), rtol=1e-6)
     np.testing.assert_allclose(scores, expected.max(axis=(1, 2)), rtol=1e-6)
     np.testing.assert_array_equal(
-        detector.anomaly_map(cloth.X_test)[0], detector.features_.map_to_image(levels[0], (64, 64))
+        detector.anomaly_map(cloth.X_test)[0], detector.features_.map_to_image(levels[0], None, size=(64, 64))
     )
 
 
@@ -118,7 +118,7 @@ def test_drawn_patches_are_few_and_enough(small_features, cloth, grids):
 
 
 def test_too_few_patches_are_explained(small_features, cloth):
-    with pytest.raises(ValueError, match=r"n_clusters=11 is more than .*: 768, of which max_patches=10"):
+    with pytest.raises(ValueError, match=r"n_clusters=11 is more than .*: 768, of which at most max_patches=10"):
         FeatureDictionary(small_features, n_clusters=11, max_patches=10, false_alarm_rate=None).fit(cloth.X_train)
 
 
@@ -145,7 +145,7 @@ def test_crops_are_images_of_their_own(rng):
     for i, row, column in [(0, 0, 0), (0, 5, 3), (1, 2, 1)]:
         crop = images[i, 4 * row : 4 * row + 12, 4 * column : 4 * column + 12].astype(np.float32) / 255
         plain = clone(NETWORK).set_params(neighborhood=1).fit([crop])
-        alone = plain.transform_levels([enlarge(crop, 16)])[0].mean(axis=(1, 2))[0]
+        alone = plain.transform_layers([enlarge(crop, 16)]).arrays[0].mean(axis=(1, 2))[0]
         np.testing.assert_allclose(grids[i, row, column], alone, rtol=1e-4, atol=1e-6)
 
 
@@ -169,7 +169,7 @@ def test_crops_do_not_depend_on_the_others(rng):
 def test_map_of_crops_is_that_of_patches(rng):
     grid = rng.random((3, 3)).astype(np.float32)
     patches = PatchFeatures(8, 8, image_size=32)
-    np.testing.assert_array_equal(CROPS.map_to_image(grid, (50, 40)), patches.map_to_image(grid, (50, 40)))
+    np.testing.assert_array_equal(CROPS.map_to_image(grid, None, size=(50, 40)), patches.map_to_image(grid, None, size=(50, 40)))
 
 
 def test_crops_larger_than_the_image_are_refused(rng):

@@ -11,6 +11,7 @@ from skanomaly._kernels.gaussian import (
     mahalanobis,
     merge_moments,
     pack,
+    runs_of_groups,
 )
 
 
@@ -128,11 +129,40 @@ def test_bits_do_not_depend_on_the_batch(rng, dtype, d):
 @pytest.mark.parametrize(("n", "d", "ridge"), [(40, 5, 0.0), (12, 20, 0.01), (3, 4, 1.0)])
 def test_leave_one_out_is_refitting(rng, n, d, ridge):
     X = correlated(rng, n, 3, d, offset=5.0)
-    found = leave_one_out(X, moments_of(X), 1 / (n - 2), ridge)
+    found = leave_one_out(X, moments_of(X), ridge, np.arange(n))
     for i in range(n):
         others = np.delete(X, i, axis=0)
         by_hand = distances_by_hand(X[i : i + 1], others.mean(axis=0), covariances(others) + ridge * np.eye(d))
         np.testing.assert_allclose(found[i], by_hand[0], rtol=1e-7)
+
+
+@pytest.mark.parametrize(("d", "ridge", "dtype"), [(5, 0.0, np.float64), (20, 0.01, np.float64), (6, 1.0, np.float32)])
+def test_leaving_groups_out_is_refitting(rng, d, ridge, dtype):
+    """Groups of several sizes in any order, among them one of more samples than features, and one of copies."""
+    groups = rng.permutation(np.repeat(np.arange(30), [1] * 24 + [2, 2, 3, 3, 4, 9]))
+    X = correlated(rng, len(groups), 3, d, offset=5.0).astype(dtype)
+    X[groups == 28] = X[groups == 28][0]
+    found = leave_one_out(X, moments_of(X, dtype), ridge, groups)
+    for group in range(30):
+        own, others = X[groups == group].astype(float), X[groups != group].astype(float)
+        by_hand = distances_by_hand(own, others.mean(axis=0), covariances(others) + ridge * np.eye(d))
+        np.testing.assert_allclose(found[groups == group], by_hand, rtol=1e-7 if dtype == np.float64 else 1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 4, 100])
+def test_runs_hold_whole_groups_of_one_size(length):
+    groups = np.array([2, 0, 1, 2, 3, 1, 0, 4, 2])
+    runs = list(runs_of_groups(groups, 2, length))
+    np.testing.assert_array_equal(np.concatenate(runs), [1, 6, 2, 5])
+    assert [len(run) for run in runs] == {1: [2, 2], 4: [4], 100: [4]}[length]
+    np.testing.assert_array_equal(np.concatenate(list(runs_of_groups(groups, 3, length))), [0, 3, 8])
+
+
+def test_positions_left_out_in_chunks_are_those_left_out_together(rng, monkeypatch):
+    X, groups = correlated(rng, 12, 7, 5), np.repeat(np.arange(6), 2)
+    together = leave_one_out(X, moments_of(X), 0.1, groups)
+    monkeypatch.setattr("skanomaly._kernels.gaussian._CHUNK_BYTES", 8 * 2 * 5 * 2)
+    np.testing.assert_array_equal(leave_one_out(X, moments_of(X), 0.1, groups), together)
 
 
 def test_singular_covariances_are_found(rng):
@@ -151,5 +181,6 @@ def test_singular_covariances_are_found(rng):
 def test_leave_one_out_without_a_covariance_is_nan(rng):
     """Five samples of four features have one; four have none."""
     X = rng.normal(size=(5, 2, 4))
-    assert np.isnan(leave_one_out(X, moments_of(X), 1 / 3, 0.0)).all()
-    assert np.isfinite(leave_one_out(X, moments_of(X), 1 / 3, 0.01)).all()
+    for groups in (np.arange(5), np.array([0, 0, 1, 2, 3])):
+        assert np.isnan(leave_one_out(X, moments_of(X), 0.0, groups)).all()
+        assert np.isfinite(leave_one_out(X, moments_of(X), 0.01, groups)).all()

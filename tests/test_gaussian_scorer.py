@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import EmpiricalCovariance
 
-from skanomaly import GaussianScorer
+from skanomaly import GaussianScorer, KNNScorer
 from skanomaly.exceptions import CalibrationWarning
 
 
@@ -58,7 +58,48 @@ def test_leave_one_out_is_refitting(rng, ridge):
     X = correlated(rng, 60, 3)
     scorer = GaussianScorer(ridge=ridge).fit(X)
     refitted = [-plain(ridge=ridge).fit(np.delete(X, i, axis=0)).score_samples(X[i : i + 1])[0] for i in range(60)]
-    np.testing.assert_allclose(scorer.calibration_scores_, np.sort(refitted), rtol=1e-9 if ridge == 0 else 0.02)
+    np.testing.assert_allclose(scorer.calibration_scores_, refitted, rtol=1e-9 if ridge == 0 else 0.02)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_leaving_groups_out_is_refitting(rng, pooled):
+    """All patches of all images of a group leave together, whether they share a Gaussian or not."""
+    X, groups = rng.normal(size=(24, 2, 2, 3)), np.repeat(np.arange(9), [1, 1, 1, 2, 2, 3, 4, 5, 5])
+    options = {"ridge": 0, "pooled": pooled}
+    for given in (groups, None):
+        scorer = GaussianScorer(**options, false_alarm_rate=0.2).fit(X, groups=given)
+        own = np.arange(24) if given is None else given
+        for group in np.unique(own):
+            others = plain(**options).fit(X[own != group])
+            refitted = -others.score_samples(X[own == group])
+            np.testing.assert_allclose(scorer.calibration_scores_[own == group], refitted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("half_way", ["_take_over", "_moments_of"])
+def test_errors_half_way_change_nothing(rng, monkeypatch, half_way):
+    X, new = correlated(rng, 60, 3), correlated(rng, 5, 3)
+    scorer, other = GaussianScorer(ridge=0).fit(X), plain().fit(X + 1)
+    before = pickle.dumps(scorer)
+
+    def fail(self, *arguments):
+        self.n_samples_seen_ = -1
+        raise MemoryError
+
+    monkeypatch.setattr(GaussianScorer, half_way, fail)
+    with pytest.raises(MemoryError):
+        scorer.partial_fit(new)
+    if half_way == "_take_over":
+        with pytest.raises(MemoryError):
+            scorer.merge(other)
+    assert pickle.dumps(scorer) == before
+
+
+def test_merge_takes_the_same_class_and_the_same_grid(rng):
+    scorer = plain(ridge=0.01).fit(rng.normal(size=(9, 2, 3, 4)))
+    with pytest.raises(ValueError, match=r"\(3, 2, 4\), this GaussianScorer \(2, 3, 4\): the two cannot be merged"):
+        scorer.merge(plain(ridge=0.01).fit(rng.normal(size=(9, 3, 2, 4))))
+    with pytest.raises(TypeError, match="other is of type KNNScorer"):
+        scorer.merge(KNNScorer().fit(rng.normal(size=(30, 4))))
 
 
 def test_partial_fit_and_merge_equal_one_fit(rng):

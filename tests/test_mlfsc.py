@@ -14,8 +14,8 @@ from skanomaly.testing import parametrize_with_image_checks
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 
-TAPS = ("/8", "/4", "/2")
-FEATURES = PretrainedPatchFeatures(layers=TAPS, weights="random", image_size=64, random_state=0)
+LAYERS = ("/8", "/4", "/2")
+FEATURES = PretrainedPatchFeatures(layers=LAYERS, weights="random", image_size=64, random_state=0)
 SMALL = MLFSC(FEATURES, patch_size=3, stride=1, border=1, random_state=0)
 
 
@@ -34,13 +34,13 @@ def max_pool(images, side):
     return images.reshape(n, height // side, side, width // side, side, n_channels).max(axis=(2, 4))
 
 
-def obvious_taps(images):
+def obvious_maps(images):
     """Return the channels (n, h, w, C) of three networks, each of which sees images of another size."""
-    taps = []
-    for side, layer in zip((1, 2, 4), TAPS, strict=True):
+    maps = []
+    for side, layer in zip((1, 2, 4), LAYERS, strict=True):
         network = clone(FEATURES).set_params(layers=(layer,), image_size=64 // side, neighborhood=1)
-        taps.append(network.fit_transform(max_pool(images, side)))
-    return np.concatenate(taps, axis=-1)
+        maps.append(network.fit_transform(max_pool(images, side)))
+    return np.concatenate(maps, axis=-1)
 
 
 def obvious_scores(detector, channels):
@@ -69,7 +69,7 @@ def test_scores_and_maps_are_those_of_the_obvious_version(fitted, cloth):
     images = cloth.X_test[[0, -1]].astype(np.float32) / 255
     images = images if images.ndim == 4 else images[..., None]
     scores, grids = fitted._score(fitted._embed(fitted._check_samples(cloth.X_test[[0, -1]], reset=False)))
-    for channels, score, grid in zip(obvious_taps(images), scores, grids, strict=True):
+    for channels, score, grid in zip(obvious_maps(images), scores, grids, strict=True):
         expected_score, expected_level = obvious_scores(fitted, channels)
         np.testing.assert_allclose(score, expected_score, rtol=1e-5)
         np.testing.assert_allclose(grid[1:-1, 1:-1], expected_level, rtol=1e-5)
@@ -174,7 +174,7 @@ def test_many_images_are_never_in_memory_together(cloth, monkeypatch, calibratio
         return compute(self, samples)
 
     monkeypatch.setattr(MLFSC, "_feature_maps", record)
-    monkeypatch.setattr(MLFSC, "_batch_len", 2)
+    monkeypatch.setattr(PretrainedPatchFeatures, "batch_len", 2)
     detector = clone(SMALL).set_params(max_images=4, calibration=calibration).fit(cloth.X_train)
     assert max(asked) == 4
     assert np.isfinite(detector.score_samples(cloth.X_test)).all()
@@ -183,14 +183,14 @@ def test_many_images_are_never_in_memory_together(cloth, monkeypatch, calibratio
 def test_geometry_that_does_not_fit_is_explained(cloth):
     uneven = clone(FEATURES).set_params(image_size=65)
     with pytest.raises(
-        ValueError, match=r"9 x 9 cells for the layer of reduction 8, .*image_size .* which 8 is a divi"
+        ValueError, match=r"9 x 9 cells for the layer of reduction 8, .*image_size .* that 8 divides"
     ):
         MLFSC(uneven).fit(cloth.X_train)
     with pytest.raises(ValueError, match=r"patch_size=8 is larger than the grid of 8 x 8 .*border=2"):
         MLFSC(FEATURES).fit(cloth.X_train)
 
 
-def test_order_of_the_layers_is_of_no_account(fitted, cloth):
+def test_order_of_the_layers_does_not_matter(fitted, cloth):
     turned = clone(SMALL).set_params(features__layers=("/2", "/8", "/4")).fit(cloth.X_train)
     np.testing.assert_array_equal(turned.dictionaries_, fitted.dictionaries_)
 
@@ -203,7 +203,7 @@ def test_finds_defects_and_its_controls_do_not():
     )
 
     def fit(weights, X):
-        features = PretrainedPatchFeatures(layers=TAPS, image_size=128, weights=weights, random_state=0)
+        features = PretrainedPatchFeatures(layers=LAYERS, image_size=128, weights=weights, random_state=0)
         return MLFSC(features, patch_size=6, border=1, false_alarm_rate=None, random_state=0).fit(X)
 
     real, untrained, foreign = fit(None, data.X_train), fit("random", data.X_train), fit(None, other.X_train)

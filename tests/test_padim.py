@@ -50,7 +50,42 @@ def test_leave_one_out_is_refitting(small_features, cloth):
         detector = padim(small_features).fit(X)
     others = [padim(small_features, false_alarm_rate=None).fit(np.delete(X, i, axis=0)) for i in range(len(X))]
     refitted = [-other.score_samples(X[i : i + 1])[0] for i, other in enumerate(others)]
-    np.testing.assert_allclose(detector.calibration_scores_, np.sort(refitted), rtol=1e-6)
+    np.testing.assert_allclose(detector.calibration_scores_, refitted, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+def test_leaving_groups_out_is_refitting(small_features, cloth):
+    X, groups = cloth.X_train, np.array([3, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4])
+    detector = padim(small_features).fit(X, groups=groups)
+    for group in range(5):
+        other = padim(small_features, false_alarm_rate=None).fit(X[groups != group])
+        refitted = -other.score_samples(X[groups == group])
+        np.testing.assert_allclose(detector.calibration_scores_[groups == group], refitted, rtol=1e-6)
+
+
+def test_errors_half_way_change_nothing(fitted, cloth, monkeypatch):
+    detector, other = pickle.loads(pickle.dumps(fitted)), pickle.loads(pickle.dumps(fitted))
+    before = pickle.dumps(detector)
+
+    def fail(self, moments):
+        self.n_samples_seen_ = -1
+        raise MemoryError
+
+    monkeypatch.setattr(PaDiM, "_take_over", fail)
+    for act in (lambda: detector.partial_fit(cloth.X_test), lambda: detector.merge(other)):
+        with pytest.raises(MemoryError):
+            act()
+        assert pickle.dumps(detector) == before
+
+
+def test_scatter_is_packed_as_documented(fitted, small_features, cloth):
+    """Element (i, j) of the lower triangle lies at i (i + 1) / 2 + j."""
+    patches = small_features.fit_transform(cloth.X_train)[:, 1, 2, fitted.channels_].astype(float)
+    steps = patches - patches.mean(axis=0)
+    position = 1 * fitted.features_.grid_shape_[1] + 2
+    for i, j in ((0, 0), (3, 1), (19, 18)):
+        expected = steps[:, i] @ steps[:, j]
+        np.testing.assert_allclose(fitted.scatter_[position, i * (i + 1) // 2 + j], expected, rtol=1e-9)
 
 
 def test_partial_fit_and_merge_equal_one_fit(fitted, small_features, cloth):
@@ -102,7 +137,7 @@ def test_errors(small_features, cloth):
         padim(small_features, n_channels=1000).fit(cloth.X_train)
     with pytest.raises(ValueError, match="at least 2 images, got 1"):
         padim(small_features, false_alarm_rate=None).fit(cloth.X_train[:1])
-    with pytest.raises(ValueError, match="at least 3 images, got 2"):
+    with pytest.raises(ValueError, match="at least 2 images outside of every group, got 2"):
         padim(small_features).fit(cloth.X_train[:2])
     with pytest.raises(ValueError, match="at least 2 images to score"):
         padim(small_features).partial_fit(cloth.X_train[:1]).score_samples(cloth.X_test)

@@ -30,8 +30,9 @@ class FeatureDictionary(FeatureDetector):
     Parameters
     ----------
     features : transformer or None, default=None
-        Images to patch grids; None is ``PretrainedPatchFeatures()``, one pass of the network per image. The paper cuts
-        the image up first and has one pass per patch: `CropFeatures`.
+        Features that turn images into patch grids; None stands for ``PretrainedPatchFeatures()``, one pass of the
+        network per image. The paper cuts the image up first and has one pass per patch: `CropFeatures`. Pass an object
+        to choose or search its parameters (``features__layers``), or a `FrozenEstimator` of a fitted one.
     n_components : float, int or None, default=0.95
         Share of the variance that the principal components must explain, in (0, 1), or their number; None keeps all.
     n_clusters : int, default=10
@@ -40,44 +41,54 @@ class FeatureDictionary(FeatureDetector):
     n_neighbors : int, default=1
         Number m of items whose distances are averaged; not more than there are.
     max_patches : int, default=50_000
-        Most patches of all training images, drawn at random, that components, clusters and items are taken from. This
-        bounds what fit needs beyond the features themselves.
+        Largest number of patches of all training images, drawn at random, that components, clusters and items are taken
+        from. This bounds what `fit` needs beyond the features themselves.
     sigma : float, default=4.0
-        Of the smoothing of maps, in pixels of a 224-pixel side.
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
-        Share of normal images that may be flagged, in (0, 1); None sets no threshold.
+        Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"cv", "split"}, default="cv"
-        Which scores of normal images set the thresholds: of 10 folds, each with a dictionary of its own; of a held-out
-        fifth of the images. Only "split" carries the guarantee of split-conformal prediction.
+        How thresholds are calibrated.
+
+        - "cv": 10-fold cross-validation, with a dictionary for each fold.
+        - "split": a random 20 % of the training images are held out. Only this one carries the guarantee of
+          split-conformal prediction.
     min_defect_area : int, default=1
         Smallest region in masks, in pixels of the image.
     random_state : int, RandomState instance or None, default=None
-        Of the drawn patches, k-means, and the folds or the share.
+        Seed of the drawn patches, k-means, the folds and the split.
     verbose : int, default=0
-        1 shows a progress bar.
+        If 1, a progress bar is shown.
 
     Attributes
     ----------
     features_ : transformer
         The fitted features.
     mean_ : ndarray of shape (d,), float64
-        Of the normalised features.
+        Mean of the normalised features.
     components_ : ndarray of shape (n_components, d), float64
-        The principal components.
+        Principal components.
     dictionary_ : ndarray of shape (n_items, d), float32
         Features of the items, as they came from `features_`.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_levels_ : ndarray of shape (n,)
-        What the two were taken from, ascending.
+    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
+        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of these samples in the data of `fit` or `calibrate`.
+
+    See Also
+    --------
+    PatchCore : A bank of many patches instead of a few.
+    MLFSC : Sparse codes over learned atoms instead of real patches.
 
     Notes
     -----
     The paper's own features are ``CropFeatures(PretrainedPatchFeatures("resnet18", layers=("/32",), image_size=224))``.
-    Its threshold comes from the distances of training patches to the dictionary they were taken from; here, from images
-    that the dictionary was not.
+    Its threshold comes from the distances of training patches to a dictionary that was taken from them; here, it comes
+    from images that the dictionary has not seen.
 
     References
     ----------
@@ -140,7 +151,7 @@ class FeatureDictionary(FeatureDetector):
         chosen = pairwise_distances_argmin(self._centers(projected, rng), projected)
         self.dictionary_ = rows[np.unique(chosen)]
 
-    def _score(self, Z):
+    def _score(self, Z, maps=True):
         n, height, width, n_features = Z.shape
         items, queries = (
             project_l1(rows, self.mean_, self.components_) for rows in (self.dictionary_, Z.reshape(-1, n_features))
@@ -153,8 +164,8 @@ class FeatureDictionary(FeatureDetector):
         """Return at most `max_patches` of the rows, in their order."""
         if self.n_clusters > min(len(rows), self.max_patches):
             raise ValueError(
-                f"n_clusters={self.n_clusters} is more than there are patches to cluster: {len(rows)}, of which "
-                f"max_patches={self.max_patches} are drawn."
+                f"n_clusters={self.n_clusters} is more than the number of patches to cluster: {len(rows)}, of which at "
+                f"most max_patches={self.max_patches} are drawn."
             )
         if len(rows) <= self.max_patches:
             return rows

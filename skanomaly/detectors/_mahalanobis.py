@@ -52,7 +52,9 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
 
         - "conformal": from scores of normal images, see `calibration`.
         - "chi2": from the law that squared distances of a Gaussian would follow if its parameters were known, for
-          features of a single layer. CHI2
+          features of a single layer. No samples check that law: for images it is a rough guide. With "empirical", far
+          more normal images are flagged than asked for unless they outnumber the features many times (half of them
+          instead of 5 % with 60 training images and 20 features); with a shrunk covariance it may be more or fewer.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"cv", "split"}, default="cv"
