@@ -13,9 +13,9 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", (Path(__file__).parents[1] / "READ
 
 @pytest.fixture
 def parts(tmp_path, monkeypatch):
-    """Enter a folder with the images that the README names: 21 normal, 3 scratched, and one of each that is new."""
+    """Enter a folder with the images that the README names: 12 normal, 3 scratched, and one of each that is new."""
     monkeypatch.chdir(tmp_path)
-    data = make_surfaces("grid", n_train=21, n_good=1, n_anomalous=16, size=64, random_state=0)
+    data = make_surfaces("grid", n_train=12, n_good=1, n_anomalous=16, size=64, random_state=0)
     scratched = data.X_test[data.kinds_test == "scratch"]
     for folder, images in {
         "parts/good": data.X_train,
