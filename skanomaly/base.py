@@ -261,7 +261,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         return samples
 
     def _render(self, grid, size):
-        return grid.astype(np.float32)
+        return np.minimum(grid, np.finfo(np.float32).max).astype(np.float32)
 
     def _check_decides(self, X, method):
         """Raise where the thresholds do not apply to samples like X."""

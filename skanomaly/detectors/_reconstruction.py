@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
+from .._inputs.arrays import check_magnitude
 from .._inputs.images import ImageSource, as_pair, check_images
 from .._kernels.smoothing import resize_antialiased, smooth_and_resize
 from .._torch.device import DEVICES, resolve_device
@@ -105,7 +106,9 @@ class ReconstructionDetector(BaseDetector):
         if reset:
             self.kind_ = kind
         if self.kind_ == "rows":
-            return validate_data(self, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=1 + reset)
+            rows = validate_data(self, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=1 + reset)
+            check_magnitude(rows, self)
+            return rows
         source = check_images(X, data_range=self.data_range, max_pixels=self.max_pixels)
         if reset:
             self._check_geometry()

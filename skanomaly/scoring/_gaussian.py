@@ -170,7 +170,7 @@ class GaussianScorer(BaseDetector):
         return {name: value for name, value in super().__getstate__().items() if name != "_gaussians"}
 
     def _check_samples(self, X, reset):
-        return check_patches(self, X, reset=reset)
+        return check_patches(self, X, reset=reset, computed_in=np.float64)
 
     def _check_grid(self, Z):
         if not self.pooled and Z.shape[1:3] != self._fitted_shape:

@@ -118,7 +118,10 @@ class KNNScorer(BaseDetector):
         self.verbose = verbose
 
     def _check_samples(self, X, reset):
-        return check_patches(self, X, reset=reset)
+        computed_in = None if reset else self.bank_.dtype
+        if self.algorithm == "pynndescent":
+            computed_in = np.float32
+        return check_patches(self, X, reset=reset, computed_in=computed_in)
 
     def _check_decides(self, X, method):
         if self._fitted_cells == 1 and getattr(X, "ndim", 2) == 4 and X.shape[1] * X.shape[2] > 1:

@@ -135,7 +135,8 @@ class SparseCodingScorer(BaseDetector):
         self.verbose = verbose
 
     def _check_samples(self, X, reset):
-        samples = check_patches(self, X, reset=reset, min_samples=2 if reset and self.false_alarm_rate else 1)
+        min_samples = 2 if reset and self.false_alarm_rate else 1
+        samples = check_patches(self, X, reset=reset, min_samples=min_samples, computed_in=np.float64)
         if reset and samples.shape[-1] == 1:
             raise ValueError(
                 "X has 1 feature(s), of which one atom leaves nothing; SparseCodingScorer needs 2 or more."
