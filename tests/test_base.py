@@ -115,7 +115,9 @@ def test_equal_images_are_one_group(small_features, cloth, calibration):
     detector = PatchCore(small_features, calibration=calibration, coreset_ratio=1.0, reweight=False, random_state=0)
     twice = np.concatenate([cloth.X_train, cloth.X_train])
     detector.fit(twice)
-    once = PatchCore(small_features, calibration=calibration, coreset_ratio=1.0, reweight=False, random_state=0).fit(cloth.X_train)
+    once = PatchCore(small_features, calibration=calibration, coreset_ratio=1.0, reweight=False, random_state=0).fit(
+        cloth.X_train
+    )
     assert detector.calibration_.n == once.calibration_.n
     if calibration == "loo":
         np.testing.assert_allclose(detector.offset_, once.offset_, rtol=1e-6)

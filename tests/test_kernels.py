@@ -88,6 +88,16 @@ def test_greedy_of_all_points_is_a_permutation_with_radius_zero(d, dtype):
     assert radius == 0
 
 
+@pytest.mark.parametrize("scale", [1e16, 1e50, 1e99])
+def test_greedy_selects_the_same_at_any_scale(scale):
+    X = clustered_points(500, 100, np.float64)
+    scale = 2.0 ** np.round(np.log2(scale))  # exact
+    expected, radius = select(X, 60)
+    centers, scaled = select(X * scale, 60)
+    assert_array_equal(centers, expected)
+    assert scaled == radius * scale
+
+
 @pytest.mark.parametrize("n_centers", [1, 2, 4])
 def test_greedy_of_identical_points_takes_them_in_order(n_centers):
     centers, radius = select(np.ones((4, 3)), n_centers, start=2)
@@ -201,6 +211,19 @@ def test_k_nearest_is_exact_in_narrow_clusters_far_apart():
     rng = np.random.default_rng(0)
     bank = np.concatenate([rng.normal(mean, 0.01, (50, 8)) for mean in (1000, -1000)]).astype(np.float32)
     assert_array_equal(k_nearest(bank, bank, 1)[0], 0)
+
+
+@pytest.mark.parametrize(("scale", "dtype"), [(1e20, np.float32), (1e38, np.float32), (1e200, np.float64)])
+def test_k_nearest_measures_all_rows_where_products_overflow(scale, dtype):
+    rng = np.random.default_rng(0)
+    bank, queries = ((scale * rng.uniform(-1, 1, (n, 5))).astype(dtype) for n in (60, 9))
+    with np.errstate(all="ignore"):
+        distances, rows = k_nearest(bank, queries, 3)
+    assert ((rows >= 0) & (rows < len(bank))).all()
+    if dtype == np.float32:
+        assert_allclose(distances, np.sort(cdist(queries, bank), axis=1)[:, :3], rtol=1e-12)
+    else:
+        assert np.isinf(distances).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

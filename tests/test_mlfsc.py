@@ -182,9 +182,7 @@ def test_many_images_are_never_in_memory_together(cloth, monkeypatch, calibratio
 
 def test_geometry_that_does_not_fit_is_explained(cloth):
     uneven = clone(FEATURES).set_params(image_size=65)
-    with pytest.raises(
-        ValueError, match=r"9 x 9 cells for the layer of reduction 8, .*image_size .* that 8 divides"
-    ):
+    with pytest.raises(ValueError, match=r"9 x 9 cells for the layer of reduction 8, .*image_size .* that 8 divides"):
         MLFSC(uneven).fit(cloth.X_train)
     with pytest.raises(ValueError, match=r"patch_size=8 is larger than the grid of 8 x 8 .*border=2"):
         MLFSC(FEATURES).fit(cloth.X_train)

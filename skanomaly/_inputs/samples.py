@@ -66,20 +66,26 @@ class Grids(BaseEstimator):
         Name of the estimator behind the door, for messages.
     min_samples : int, default=1
         Fewest rows or images that a fit takes.
+    computed_in : {"float32", "float64"} or None, default=None
+        Type of the computations behind the door, which decides what values are too large; None is that of the samples
+        of fit.
 
     Attributes
     ----------
     n_features_in_ : int
         Number of features of a row or patch.
+    dtype_ : str
+        Type of the samples of fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where they had any.
     """
 
     makes_maps, learns, batch_len = True, False, None
 
-    def __init__(self, owner, *, min_samples=1):
+    def __init__(self, owner, *, min_samples=1, computed_in=None):
         self.owner = owner
         self.min_samples = min_samples
+        self.computed_in = computed_in
 
     def check_samples(self, X, *, reset=False):
         """Return `X` as patch grids (n, h, w, d), float32 or float64; see `check_patches`.
@@ -92,8 +98,11 @@ class Grids(BaseEstimator):
         """
         plate = type(self.owner, (BaseEstimator,), {})()  # scikit-learn's messages have the name of the class
         vars(plate).update(vars(self))
-        grids = check_patches(plate, X, reset=reset, min_samples=self.min_samples if reset else 1)
+        options = {"min_samples": self.min_samples} if reset else {"computed_in": self.dtype_}
+        options |= {"computed_in": self.computed_in} if self.computed_in else {}
+        grids = check_patches(plate, X, reset=reset, **options)
         if reset:
+            plate.dtype_ = grids.dtype.name
             vars(self).pop("feature_names_in_", None)  # of an earlier fit
             vars(self).update(vars(plate))
         return grids
@@ -108,7 +117,7 @@ class Grids(BaseEstimator):
 
     def map_to_image(self, grid, sample, sigma=0.0, *, size=None):
         """Return a score grid (h, w) as float32: the grid is the map."""
-        return grid.astype(np.float32)
+        return np.minimum(grid, np.finfo(np.float32).max).astype(np.float32)
 
 
 class Rows(BaseEstimator):

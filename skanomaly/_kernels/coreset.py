@@ -7,6 +7,7 @@ from numba import njit
 
 _MARGIN = 1e-4  # relative safety margin, against rounding, of the proofs that a distance is unnecessary
 _SKETCH = 32  # coordinates of the first filter
+_SKETCH_LARGEST = 1e15  # magnitude beyond which the squares of sketches leave float32, so that there are none
 _SKETCH_ROUNDING = 1e-6  # rounding error of sketched coordinates, relative to the largest norm
 _RUN = 256  # centres per step of the progress bar
 _SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
@@ -109,7 +110,7 @@ def greedy_k_center_plain(X, n_centers, start):
 
 def _sketch(X):
     """Return the leading principal coordinates of X, as float32, and a bound on their rounding error."""
-    if X.shape[1] <= 2 * _SKETCH:
+    if X.shape[1] <= 2 * _SKETCH or max(X.max(), -X.min()) > _SKETCH_LARGEST:
         return np.empty((len(X), 0), np.float32), 0.0
     mean = X.mean(axis=0, dtype=np.float64)
     sample = X[np.linspace(0, len(X) - 1, min(len(X), 4096)).astype(int)] - mean

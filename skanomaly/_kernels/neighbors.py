@@ -102,7 +102,7 @@ def _measure(bank, queries, candidates, certain, k, bank_groups, query_groups):
         rows = np.sort(candidates[i][candidates[i] >= 0])
         squared = _squared_distances(bank, queries, i, rows)
         order = np.argsort(squared, kind="mergesort")[:k]
-        if not squared[order[-1]] < certain[i]:
+        if len(order) < k or not squared[order[-1]] < certain[i]:  # fewer where the products overflowed
             rows = np.flatnonzero(bank_groups != query_groups[i])
             squared = _squared_distances(bank, queries, i, rows)
             order = np.argsort(squared, kind="mergesort")[:k]

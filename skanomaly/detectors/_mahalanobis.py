@@ -240,7 +240,9 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
         if len(empty) == len(self.components_):
             raise ValueError(f"{found}, in any layer; lower the share or fit more images.")
         if empty:
-            warnings.warn(f"{found}, in the layers {empty} (counted from 0), which add nothing to the score.", stacklevel=2)
+            warnings.warn(
+                f"{found}, in the layers {empty} (counted from 0), which add nothing to the score.", stacklevel=2
+            )
 
     def _add(self, Z):
         _check_updates(self, "partial_fit")

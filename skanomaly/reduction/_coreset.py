@@ -6,12 +6,12 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.random_projection import GaussianRandomProjection
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from .._inputs.arrays import check_patches
+from .._inputs.arrays import check_magnitude, check_patches
 from .._kernels.coreset import greedy_k_center
 from ..base import all_or_nothing
 
@@ -183,4 +183,7 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
         projection = self.projection
         if isinstance(projection, Integral):
             projection = GaussianRandomProjection(projection, random_state=random_state)
-        return np.ascontiguousarray(projection.fit_transform(rows), dtype=rows.dtype)
+        output = f"the output of projection={projection!r}"
+        projected = check_array(projection.fit_transform(rows), dtype=rows.dtype, order="C", input_name=output)
+        check_magnitude(projected, name=output)
+        return projected

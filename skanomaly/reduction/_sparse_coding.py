@@ -8,7 +8,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.arrays import check_patches
+from .._inputs.arrays import check_magnitude, check_patches
 from .._kernels.sparse_coding import decode, learn_dictionaries, omp_codes
 from ..base import all_or_nothing
 
@@ -182,6 +182,7 @@ class SparseCoding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"X must be an array of codes of shape (n, {len(self.components_)}) or "
                 f"(n, h, w, {len(self.components_)}), got shape {codes.shape}."
             )
+        check_magnitude(codes)
         patches = decode(codes.reshape(-1, codes.shape[-1]), self.components_)
         return patches.reshape(*codes.shape[:-1], -1).astype(codes.dtype, copy=False)
 

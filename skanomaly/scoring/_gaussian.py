@@ -109,6 +109,7 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         "pooled": ["boolean"],
         "ridge": [Interval(Real, 0, None, closed="left")],
     }
+    _computed_in = "float64"
     _derived = ("_gaussians",)
 
     def __init__(

@@ -24,7 +24,13 @@ class GridScorer(BaseDetector):
         Grids
             Unfitted.
         """
-        return Grids(type(self).__name__)
+        return Grids(type(self).__name__, min_samples=self._fewest(), computed_in=self._computed_in)
+
+    _computed_in = None  # type of the computations; None is that of the samples
+
+    def _fewest(self):
+        """Return the least number of samples that a fit takes."""
+        return 1
 
     def calibrate(self, X, groups=None):
         """Set the thresholds from fresh normal samples, without learning from them.

@@ -129,6 +129,10 @@ class KNNScorer(GridScorer):
             raise ValueError(f"n_neighbors={self.n_neighbors} needs as many patches in fit, got {n * height * width}.")
         self.set_bank(Z.reshape(-1, d), np.repeat(np.arange(n), height * width))
 
+    @property
+    def _computed_in(self):
+        return "float32" if self.algorithm == "pynndescent" else None
+
     def set_bank(self, bank, images):
         """Take over a bank of patches.
 
@@ -147,7 +151,7 @@ class KNNScorer(GridScorer):
         self.reweight_ = min(self.reweight, len(bank)) if self.reweight else 0
         if getattr(getattr(self, "features_", None), "n_features_in_", None) != bank.shape[1]:
             self.features_ = self.default_features()
-            self.features_.n_features_in_ = bank.shape[1]
+            self.features_.n_features_in_, self.features_.dtype_ = bank.shape[1], bank.dtype.name
             self._keep_settings()
         if self.algorithm == "pynndescent":
             self._graph_seed = int(check_random_state(self.random_state).randint(2**31))
