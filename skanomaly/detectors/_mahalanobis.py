@@ -303,8 +303,8 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
         calibration = super()._calibrated(name, rated)
         if not rated and calibration.scores is None:
             raise AttributeError(
-                f"this MahalanobisAD has no {name}: threshold='chi2' takes its threshold from a law, not from scores. Call "
-                "calibrate(X_normal) to take it from scores."
+                f"this MahalanobisAD has no {name}: threshold='chi2' takes its threshold from a law, not from scores. "
+                "Call calibrate(X_normal) to take it from scores."
             )
         return calibration
 

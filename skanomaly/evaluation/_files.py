@@ -82,8 +82,8 @@ def _decider(detector):
     """Return a loaded detector, or raise where it cannot decide."""
     if not hasattr(detector, "iter_verdicts"):
         raise ValueError(
-            f"The model is a {type(detector).__name__}, which decides nothing; accepted are detectors with a threshold. "
-            "Wrap it in ConformalDetector before fitting."
+            f"The model is a {type(detector).__name__}, which decides nothing; accepted are detectors with a "
+            "threshold. Wrap it in ConformalDetector before fitting."
         )
     if not hasattr(detector, "offset_"):
         raise ValueError(
