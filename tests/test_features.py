@@ -281,11 +281,12 @@ def test_layer_maps_take_other_scales_and_single_layers(small_features, rng):
     network = small_features.fit(rng.random((1, 64, 64))).network_
     x = torch.from_numpy(rng.random((2, 3, 32, 96)).astype(np.float32))
     with torch.inference_mode():
-        both, (coarse,) = network.layer_maps(x), network.layer_maps(x, [1])
+        both, (coarse,), (fine,) = network.layer_maps(x), network.layer_maps(x, [1]), network.layer_maps(x, [0])
         expected = timm_maps((x - 0.5) / 0.5, (2, 3))
     assert [m.shape for m in both] == [(2, 40, 4, 12), (2, 112, 2, 6)]
     assert network.layer_shapes((32, 96)) == [(4, 12, 40), (2, 6, 112)]
-    torch.testing.assert_close(coarse, both[1], rtol=0, atol=0)
+    assert torch.equal(coarse, both[1])
+    assert torch.equal(fine, both[0])
     for maps, other in zip(both, expected, strict=True):
         torch.testing.assert_close(maps, other, rtol=1e-4, atol=1e-5)
 

@@ -54,26 +54,32 @@ class LayerMaps:
 
     def __init__(self, module, layers):
         self.module, self.layers = module, layers
-        self._indices = sorted({layer for layer in layers if not isinstance(layer, str)})
-        self._names = sorted({layer for layer in layers if isinstance(layer, str)})
         self._caught = threading.local()  # several threads may share the network
-        for name in self._names:
+        for name in {layer for layer in layers if isinstance(layer, str)}:
             module.get_submodule(name).register_forward_hook(self._catch(name))
 
-    def __call__(self, x):
+    def __call__(self, x, which=None):
         """Return the maps (n, c_l, h_l, w_l) of a normalised batch (n, 3, H, W), in the order of the layers.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, 3, H, W)
+        which : sequence of int, optional
+            Places of the layers wanted; by default all. The network runs no further than these need.
 
         Raises
         ------
         ValueError
             For a module whose output is not a map.
         """
+        layers = self.layers if which is None else [self.layers[i] for i in which]
+        names = {layer for layer in layers if isinstance(layer, str)}
         self._caught.outputs = {}
-        maps = self._run(x) | self._caught.outputs
+        maps = self._run(x, sorted(set(layers) - names), names) | self._caught.outputs
         del self._caught.outputs
-        for name in self._names:
+        for name in names:
             self._check_map(name, maps.get(name))
-        return [maps[layer] for layer in self.layers]
+        return [maps[layer] for layer in layers]
 
     def _check_map(self, name, output):
         if output is not None and output.ndim == 4 and getattr(self.module, "output_fmt", "NCHW") == "NCHW":
@@ -84,18 +90,16 @@ class LayerMaps:
             "module, or a layer by its index."
         )
 
-    def _run(self, x):
+    def _run(self, x, indices, names):
         """Pass a batch through the network; return the maps of the layers that have an index."""
-        if not self._indices:
+        if not indices:
             self.module.forward_features(x)
             return {}
-        if self._names:
-            _, found = self.module.forward_intermediates(x, indices=self._indices)
+        if names:
+            _, found = self.module.forward_intermediates(x, indices=indices)
         else:
-            found = self.module.forward_intermediates(
-                x, indices=self._indices, intermediates_only=True, stop_early=True
-            )
-        return dict(zip(self._indices, found, strict=True))
+            found = self.module.forward_intermediates(x, indices=indices, intermediates_only=True, stop_early=True)
+        return dict(zip(indices, found, strict=True))
 
     def _catch(self, name):
         def hook(module, inputs, output):

@@ -68,7 +68,7 @@ class PretrainedNetwork:
         pixels : Tensor of shape (n, 3, H, W), float in [0, 1]
             Of any size that the network accepts; it is normalised here.
         which : sequence of int, optional
-            Places in `layers` of those wanted; by default all.
+            Places in `layers` of those wanted; by default all. The network runs no further than these need.
 
         Returns
         -------
@@ -77,8 +77,7 @@ class PretrainedNetwork:
         backbone = self._loaded()
         pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
         mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-        maps = backbone.maps((pixels - mean) / std)
-        return maps if which is None else [maps[i] for i in which]
+        return backbone.maps((pixels - mean) / std, which)
 
     def layer_shapes(self, input_shape):
         """Return the shape (h_l, w_l, d_l) of every layer's map.
@@ -99,6 +98,8 @@ class PretrainedNetwork:
 
     def state(self):
         """Return the tensors of the network by name, as numpy arrays."""
+        if self._state is not None:
+            return dict(self._state)
         return {name: value.cpu().numpy() for name, value in self._loaded().module.state_dict().items()}
 
     def use_state(self, state):
