@@ -14,6 +14,7 @@ FLOORS = [
     {"_kernels", "exceptions"},
     {"_inputs", "_torch", "thresholds"},
     {"_networks"},
+    {"networks"},
     {"base"},
     {"features", "reduction", "scoring", "maps"},
     {"detectors"},
