@@ -4,6 +4,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
+from skanomaly._torch.inference import row_by_row
 from skanomaly._torch.net import Net
 from skanomaly._torch.views import Cells, Images, Patches, Rows
 
@@ -143,3 +144,15 @@ def test_cells_are_standardised_by_the_training_samples(rng):
     assert_array_equal(standard[..., 0], 0)
     assert_allclose(standard[..., 1].mean(), 0, atol=1e-5)
     assert_allclose(standard[..., 1].std(), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_columns", [1, 5, 6, 13, 29])
+def test_bits_of_a_row_do_not_depend_on_its_place(n_columns):
+    """Plain products in float64 fail this for 5, 13 and 29 columns on some processors."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1024, n_columns, generator=generator, dtype=torch.float64)
+    weight = torch.randn(7, n_columns, generator=generator, dtype=torch.float64)
+    expected = row_by_row(x, weight)
+    torch.testing.assert_close(expected, x @ weight.T, rtol=1e-13, atol=1e-13)
+    for order in (torch.arange(1024).flip(0), torch.arange(1024).roll(5)):
+        assert torch.equal(row_by_row(x[order], weight), expected[order])

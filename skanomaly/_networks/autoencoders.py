@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from .._torch.inference import row_by_row
 from .activations import ACTIVATIONS
 
 _SMALLEST_SIDE = 8  # of the last feature map before the code
@@ -70,7 +71,7 @@ def dense_layers(widths, activations):
     """
     layers = []
     for n_in, n_out, name in zip(widths[:-1], widths[1:], activations, strict=True):
-        layers += [nn.Linear(n_in, n_out), getattr(nn, ACTIVATIONS[name])()]
+        layers += [_Linear(n_in, n_out), getattr(nn, ACTIVATIONS[name])()]
     return nn.Sequential(*layers)
 
 
@@ -152,3 +153,10 @@ class _Crop(nn.Module):
 
     def forward(self, x):
         return x[..., : self.size[0], : self.size[1]]
+
+
+class _Linear(nn.Linear):
+    """A linear layer that scores rows in float64 to the same bits wherever they are in the batch."""
+
+    def forward(self, x):
+        return row_by_row(x, self.weight, self.bias) if x.dtype == torch.float64 else super().forward(x)

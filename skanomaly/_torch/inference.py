@@ -1,6 +1,7 @@
 """Inference whose result for one sample does not depend on its companions."""
 
 import torch
+from torch.nn import functional
 
 
 def padded_batches(n, batch_size):
@@ -30,3 +31,24 @@ def run_padded(forward, batch, batch_size):
     """
     with torch.inference_mode():
         return forward(padded(batch, batch_size))[: len(batch)]
+
+
+def row_by_row(x, weight, bias=None):
+    """Return ``x @ weight.T + bias`` so that the bits of a row do not depend on its place in x.
+
+    With an odd number of columns, products in float64 treat rows differently, by where they lie in memory; a column of
+    zeros more makes it even.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, d), float64
+    weight : Tensor of shape (k, d), float64
+    bias : Tensor of shape (k,), optional
+
+    Returns
+    -------
+    Tensor of shape (n, k)
+    """
+    if x.shape[1] % 2:
+        x, weight = (functional.pad(part, (0, 1)) for part in (x, weight))
+    return functional.linear(x, weight, bias)

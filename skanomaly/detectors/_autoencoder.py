@@ -9,6 +9,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from .._torch.inference import row_by_row
 from .._torch.views import mean_values
 from ..networks._losses import resolve_loss
 from ._reconstruction import ReconstructionDetector
@@ -306,4 +307,4 @@ class Autoencoder(ReconstructionDetector):
         if self.residual == "mse":
             return r.square() / r.shape[1]
         mean, precision = (torch.from_numpy(part).to(x) for part in (self.residual_mean_, self._precision))
-        return (r - mean) * ((r - mean) @ precision) / r.shape[1]
+        return (r - mean) * row_by_row(r - mean, precision) / r.shape[1]  # the precision is symmetric
