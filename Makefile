@@ -23,6 +23,7 @@ test: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/numpydoc lint $$(find skanomaly -name '*.py')
 
 pictures: install
 	$(BIN)/python docs/make_pictures.py

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, the data folder, features computed once."""
+"""Helpers of the benchmarks: command-line options, a description of the machine, and features computed only once."""
 
 import argparse
 import os
@@ -14,21 +14,21 @@ from skanomaly import PretrainedPatchFeatures
 
 
 def parser(description):
-    """Return an argument parser with the data folder."""
+    """Return an argument parser with an option for the data folder."""
     options = argparse.ArgumentParser(description=description)
-    options.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the real images")
+    options.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
     return options
 
 
 def print_machine():
-    """Print the machine and the versions that the figures below belong to."""
+    """Print the machine and the versions that the figures printed afterwards belong to."""
     versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (np, scipy, sklearn, torch))
     machine = platform.processor() or platform.machine()
     print(f"{machine}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
 
 
 class RecalledFeatures(PretrainedPatchFeatures):
-    """Pretrained features that are computed once for each path and recalled from then on."""
+    """Pretrained features that are computed once per path and kept in memory."""
 
     _store = {}
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of the metrics: images are drawn again, within good and defective ones."""
+"""Bootstrap intervals of the metrics, resampling normal and defective images separately."""
 
 import numpy as np
 from scipy import ndimage
@@ -8,9 +8,9 @@ _EIGHT = np.ones((3, 3))
 
 
 def intervals(y, scores, masks, maps, *, n_draws=200, random_state=0, max_fpr=0.3):
-    """Return {metric: (2.5 %, 97.5 %)} of image AUROC and, where there are maps, pixel AUROC and AU-PRO.
+    """Return {metric: (2.5 %, 97.5 %)} for the image AUROC and, given maps, the pixel AUROC and the AU-PRO.
 
-    Pixel scores are binned by their quantiles, so that a draw is a weighted sum of the images' histograms.
+    Pixel scores are binned by quantiles, which makes a bootstrap sample a weighted sum of the histograms of the images.
     """
     y = np.asarray(y)
     draws = _draws(y, n_draws, random_state)
@@ -26,7 +26,7 @@ def intervals(y, scores, masks, maps, *, n_draws=200, random_state=0, max_fpr=0.
 
 
 def paired_pixel_aurocs(y, masks, *maps, n_draws=200, random_state=0):
-    """Return (2.5 %, 97.5 %) of the pixel AUROC of two lists of maps, and of the second's gain on the same draws."""
+    """Return (2.5 %, 97.5 %) of the pixel AUROCs of two lists of maps, and of their difference on equal samples."""
     draws, areas = _draws(np.asarray(y), n_draws, random_state), []
     for found in maps:
         normal, defect, _, _ = _histograms(masks, found)
@@ -35,7 +35,7 @@ def paired_pixel_aurocs(y, masks, *maps, n_draws=200, random_state=0):
 
 
 def _draws(y, n_draws, random_state):
-    """Return how often each image is drawn (n_draws, n)."""
+    """Return the number of times that each image is drawn (n_draws, n)."""
     rng = np.random.default_rng(random_state)
     draws = np.zeros((n_draws, len(y)))
     for kind in (1, -1):
@@ -46,7 +46,7 @@ def _draws(y, n_draws, random_state):
 
 
 def _histograms(masks, maps):
-    """Return per image, from the highest scores down: pixels, defect pixels, and shares of the regions."""
+    """Return histograms of each image, from high to low scores: normal pixels, defective pixels, shares of regions."""
     sample = np.concatenate([m[np.isfinite(m)][::37] for m in maps])
     edges = np.unique(np.quantile(sample, np.linspace(0, 1, _BINS)))
     normal, defect, regions = (np.zeros((len(maps), len(edges) + 1)) for _ in range(3))

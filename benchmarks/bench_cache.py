@@ -1,7 +1,8 @@
-"""A search of 12 candidates x 3 folds over a pipeline on 200 images, with and without the feature cache.
+"""Grid search over 12 candidates x 3 folds of a pipeline on 200 images, with and without the feature cache.
 
-Without the cache, only the candidates of the first ratios are run and their time multiplied up: all pass the same
-images. Both times are split into the features and the rest (coreset and scorer), which no cache can spare.
+Without the cache, only the candidates of the first ratios are run and their time is extrapolated, since all candidates
+embed the same images. Both times are split into the features and the rest (coreset and scorer), which the cache cannot
+save.
 """
 
 import tempfile
@@ -20,7 +21,7 @@ RATIOS, NEIGHBORS = (0.01, 0.02, 0.03, 0.05), (1, 3, 5)
 
 
 class CountingFeatures(PretrainedPatchFeatures):
-    """Counts the images that pass through the network, and the seconds of `transform`."""
+    """Pretrained features that count the images passed through the network, and the seconds spent in `transform`."""
 
     passed, seconds = 0, 0.0
 
@@ -36,7 +37,7 @@ class CountingFeatures(PretrainedPatchFeatures):
 
 
 def search_seconds(memory, ratios, X, y):
-    """Return the seconds of a search without its refit, those of its features, and the number of backbone passes."""
+    """Return the seconds of a search without refitting, those of its features, and the number of backbone passes."""
     CountingFeatures.passed, CountingFeatures.seconds = 0, 0.0
     pipeline = make_pipeline(
         CountingFeatures(memory=memory), GreedyCoreset(random_state=0), KNNScorer(false_alarm_rate=None)
@@ -51,7 +52,7 @@ def search_seconds(memory, ratios, X, y):
 
 def main():
     options = parser(__doc__)
-    options.add_argument("--plain-ratios", type=int, default=1, help="coreset ratios timed without the cache")
+    options.add_argument("--plain-ratios", type=int, default=1, help="number of coreset ratios timed without the cache")
     options = options.parse_args()
     print_machine()
     data = load_mvtec(options.data / "mvtec_screw")

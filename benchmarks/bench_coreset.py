@@ -1,8 +1,8 @@
-"""The pruned greedy coreset against the plain loop, on real features of 80 screw images.
+"""The pruned greedy coreset compared with the plain loop, on the features of 80 images of screws.
 
-The plain loop computes the distance of every point to every new centre, with torch on all threads, as the public
-implementations do. `--plain-centers` times only the first centres and extrapolates; the selection is then compared
-with the plain loop in numba, which selects all of them.
+The plain loop computes the distance of every point to every new centre, with torch on all threads, as public
+implementations do. With `--plain-centers`, only the first centres are timed and the rest is extrapolated; the complete
+selection is still compared with that of a plain loop in numba.
 """
 
 import time
@@ -17,7 +17,7 @@ from skanomaly.datasets import load_mvtec
 
 
 def torch_loop(rows, n_centers, start):
-    """Select centres with one distance per point and step."""
+    """Select centres by computing the distance of every point to every new centre."""
     rows = torch.from_numpy(rows)
     nearest = torch.full((len(rows),), torch.inf)
     centers = [start]
@@ -37,7 +37,7 @@ def main():
     options = parser(__doc__)
     options.add_argument("--ratio", type=float, default=0.1)
     options.add_argument("--images", type=int, default=80)
-    options.add_argument("--plain-centers", type=int, help="time only so many centres of the torch loop")
+    options.add_argument("--plain-centers", type=int, help="number of centres for which the torch loop is timed")
     options = options.parse_args()
     print_machine()
     paths = load_mvtec(options.data / "mvtec_screw").X_train[: options.images]

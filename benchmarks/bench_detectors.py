@@ -1,6 +1,7 @@
-"""Every detector on every set: metrics with bootstrap intervals, seconds and memory; each pair in a process of its own.
+"""Every detector on every data set: metrics with bootstrap intervals, seconds and memory.
 
-Backbone: the time of the features of the test images by themselves, head: the rest of scoring; both per image.
+Each pair of detector and data set runs in its own process. "Backbone" is the time to compute the features of the test
+images, "head" the rest of scoring, both per image.
 """
 
 import json
@@ -50,7 +51,7 @@ def load(name, folder):
 
 
 def run(detector_name, set_name, folder):
-    """Print the figures of one detector on one set as JSON."""
+    """Print the figures of one detector on one data set as JSON."""
     class_name, parameters = DETECTORS[detector_name]
     data = load(set_name, folder)
     detector = getattr(skanomaly, class_name)(random_state=0, **parameters)
@@ -76,7 +77,7 @@ def main():
     options = parser(__doc__)
     options.add_argument("--detectors", nargs="+", default=list(DETECTORS), choices=DETECTORS)
     options.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
-    options.add_argument("--one", action="store_true", help="in this process, as JSON")
+    options.add_argument("--one", action="store_true", help="run one pair in this process and print JSON")
     options = options.parse_args()
     if options.one:
         run(options.detectors[0], options.sets[0], options.data)

@@ -1,9 +1,8 @@
-"""PaDiM's statistics against a loop over positions: a Gaussian at each of 56 x 56 positions, then distances.
+"""The Gaussians of PaDiM compared with a loop over positions: 56 x 56 Gaussians, then distances.
 
 The loop calls np.cov and np.linalg.inv in float64 for every position, as public implementations do. Both start from
-the same array of float32 features. Each dimension runs in a process of its own, whose peak memory is printed; it
-holds the features, too, and is taken before the loop runs. Where the loop is timed on `--loop-positions` only, its
-time is extrapolated.
+the same array of float32 features. Each dimension runs in its own process; its peak memory, which includes the
+features, is measured before the loop runs. With `--loop-positions`, the time of the loop is extrapolated.
 """
 
 import argparse
@@ -22,7 +21,7 @@ _RIDGE = 0.01
 
 
 def make_features(n_images, n_positions, d):
-    """Return correlated features (n, P, d), float32, made image by image."""
+    """Return correlated features (n, P, d), float32, generated image by image."""
     rng = np.random.default_rng(0)
     features = np.empty((n_images, n_positions, d), np.float32)
     for image in features:
@@ -33,7 +32,7 @@ def make_features(n_images, n_positions, d):
 
 
 def loop(X, n_positions):
-    """Return means and inverse covariances of the first positions."""
+    """Return the means and inverse covariances at the first positions."""
     means, inverses = [], []
     for p in range(n_positions):
         rows = X[:, p].astype(np.float64)
@@ -48,10 +47,10 @@ def fit(X, dtype):
 
 
 def best_of(repeats, function, *arguments):
-    """Return the result, and the shortest time in seconds."""
+    """Return the result and the shortest time in seconds."""
     seconds = []
     for _ in range(repeats):
-        result = None  # frees the one before
+        result = None  # frees the previous result
         start = time.perf_counter()
         result = function(*arguments)
         seconds.append(time.perf_counter() - start)
@@ -59,7 +58,7 @@ def best_of(repeats, function, *arguments):
 
 
 def worst_error(X, moments, factor, means, inverses):
-    """Return the largest relative difference of a distance from the loop's."""
+    """Return the largest relative difference between distances and those of the loop."""
     found = mahalanobis(X, moments.mean, factor)
     errors = []
     for p, (mean, inverse) in enumerate(zip(means, inverses, strict=True)):
@@ -74,7 +73,7 @@ def compare(d, options):
     X = make_features(options.images, n_positions, d)
     (moments, factor), seconds = best_of(options.repeats, fit, X, np.dtype(options.dtype))
     scoring = {n: best_of(3, mahalanobis, X[:n], moments.mean, factor)[1] / n for n in (1, 8, 32)}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # the loop's inverses are larger than all this
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the loop, which needs more
     n_looped = min(options.loop_positions or n_positions, n_positions)
     (means, inverses), loop_seconds = best_of(options.repeats, loop, X, n_looped)
     loop_seconds *= n_positions / n_looped
@@ -93,8 +92,8 @@ def main():
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--dims", type=int, nargs="+", default=[100, 550])
     options.add_argument("--images", type=int, default=200)
-    options.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="of what is stored")
-    options.add_argument("--loop-positions", type=int, help="time the loop on so many positions only")
+    options.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="dtype of the scatter")
+    options.add_argument("--loop-positions", type=int, help="number of positions for which the loop is timed")
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = options.parse_args()

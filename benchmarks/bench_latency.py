@@ -1,4 +1,4 @@
-"""Scoring one image: backbone and head, for a 10 % coreset of 80 screw images."""
+"""Time to score one image, split into backbone and head, with a 10 % coreset of 80 images of screws."""
 
 import time
 

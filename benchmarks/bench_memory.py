@@ -1,4 +1,4 @@
-"""Peak memory of scoring 50 and 2,000 paths, each in a process of its own."""
+"""Peak memory of scoring 50 and 2,000 paths, each in its own process."""
 
 import resource
 import subprocess

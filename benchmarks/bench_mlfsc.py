@@ -1,7 +1,7 @@
-"""Fit time of MLF-SC with 896 channels, and what it finds on MVTec's screw with the default network.
+"""Fitting time of MLF-SC with 896 channels, and its metrics on MVTec's screw with the default network.
 
-The paper's network is a VGG16, whose weights need a connection: time does not depend on them, so by default they are
-RANDOM here, and nothing is said about what that network finds. The default network is run with its real weights.
+The network of the paper is VGG16, whose weights have to be downloaded. Times do not depend on the weights, so these are
+RANDOM by default and no metrics are computed for this network. The default network has its real weights.
 """
 
 import resource
@@ -24,7 +24,7 @@ def timed(function, *arguments):
 
 
 def fit(detector, paths):
-    """Fit, print the time and the peak memory of the process so far, and return the detector."""
+    """Fit the detector, print the time and the peak memory of the process so far, and return it."""
     samples = detector._check_samples(paths, reset=True)
     _, embedding = timed(detector._embed, samples[: min(8, len(samples))])
     detector, seconds = timed(detector.fit, paths)
@@ -44,7 +44,7 @@ def main():
     options.add_argument("--images", type=int, default=100)
     options.add_argument("--calibration", choices=["cv", "split"], default="cv")
     options.add_argument("--skip-vgg", action="store_true")
-    options.add_argument("--vgg-weights", default="random", help="a path for those of VGG16")
+    options.add_argument("--vgg-weights", default="random", help="path of the weights of VGG16")
     options = options.parse_args()
     print_machine()
     data = load_mvtec(options.data / "mvtec_screw")

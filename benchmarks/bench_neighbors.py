@@ -1,7 +1,7 @@
-"""Exact nearest neighbours: ours against scikit-learn, faiss and a torch distance matrix, on real features.
+"""Exact nearest neighbours compared with scikit-learn, faiss and a torch distance matrix, on real features.
 
-Bank: the coreset of patches of screw images, or, with `--random`, as many patches drawn from them. Queries: the
-patches of ten test images. Times are the median of several rounds in which all take turns.
+The bank is a coreset of the patches of screw images or, with `--random`, a random sample of the same size. The queries
+are the patches of ten test images. Times are medians over several rounds in which the methods take turns.
 """
 
 import time
@@ -19,7 +19,7 @@ from skanomaly.datasets import load_mvtec
 
 
 def contenders(bank, queries):
-    """Return {name: function that searches}, the banks taken in beforehand."""
+    """Return a dict of search functions whose indices are built already."""
     index = build_index(bank)
     brute = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(bank)
     torch_bank, torch_queries = torch.from_numpy(bank), torch.from_numpy(queries)
@@ -44,7 +44,7 @@ def main():
     options.add_argument("--banks", type=int, nargs="+", default=[6272, 16000, 60000])
     options.add_argument("--dims", type=int, nargs="+", default=[152, 1024])
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--random", action="store_true", help="draw the bank: a large coreset takes minutes")
+    options.add_argument("--random", action="store_true", help="sample the bank: a large coreset takes minutes")
     options = options.parse_args()
     print_machine()
     data = load_mvtec(options.data / "mvtec_screw")

@@ -1,4 +1,4 @@
-"""PatchCore on mvtec_screw, metrics at 224 px: mean and range over seeds, and what settings change."""
+"""PatchCore on MVTec's screw, metrics at 224 px: mean and range over seeds, for several settings."""
 
 import numpy as np
 from _common import RecalledFeatures, parser, print_machine

@@ -1,10 +1,10 @@
-"""Auto-encoders, variational ones, and gradient projection around them: pixel AUROC, and what a projection costs.
+"""Autoencoders, variational autoencoders and gradient projection: pixel AUROC, and the cost of projections.
 
-``table``: each of the four models is fitted once with its defaults and scored as it is and by `GradientProjection` (the
-same fitted model, frozen). Defaults were chosen on procedural surfaces of other seeds, none of the sets below. A
-defective image is compared at `--map-size`; brackets are 95 % bootstrap intervals over test images, those of the
-gain on the same draws for both. ``cost``: seconds per image and memory of projections of
-1, 16 and 64 images, and their largest difference from each other.
+``table``: each of the four models is fitted once with its defaults and scored both by itself and by
+`GradientProjection` (around the same fitted model, frozen). The defaults were chosen on synthetic surfaces with other
+seeds, not on any of the data sets below. Maps are compared at `--map-size`; brackets are 95 % bootstrap intervals over
+test images, those of the gain on the same bootstrap samples. ``cost``: milliseconds per image and memory for projecting
+1, 16 and 64 images at a time, and the largest difference between the results.
 """
 
 import resource
@@ -45,7 +45,7 @@ PARTS = "table", "cost"
 
 
 def load(name, folder, n_test=None, seed=0):
-    """Return a set, with every k-th test image only where `n_test` asks for fewer."""
+    """Return a data set, with `n_test` evenly spaced test images if it has more."""
     place = folder / SETS[name]
     data = load_mvtec(place) if place.is_dir() else make_surfaces(SETS[name], random_state=seed)
     chosen = np.arange(len(data.X_test))
@@ -65,7 +65,7 @@ def detectors(name, options):
 
 
 def run_table(name, options):
-    """Print the lines of one set."""
+    """Print the rows of one data set."""
     data = load(name, options.data, options.test_images, options.seed)
     size = (options.map_size, options.map_size)
     masks = [_nearest(np.asarray(mask), size) for mask in data.masks_test]
@@ -95,7 +95,7 @@ def run_table(name, options):
 
 
 def save_figure(path, data, shown, masks):
-    """Draw three defective samples: the sample, its defect, and what each model and its projection make of it."""
+    """Draw three defective samples: the image, its defect, and the output of every model and its projection."""
     from matplotlib.figure import Figure
 
     areas = np.array([mask.sum() for mask in masks])
@@ -123,7 +123,7 @@ def save_figure(path, data, shown, masks):
 
 
 def run_cost(options):
-    """Print the cost of projections in a process of its own."""
+    """Print the cost of projections, measured in this process."""
     data = load("screw", options.data)
     train, test = data.X_train[:64], data.X_test[:64]
     for name in options.models:
@@ -154,11 +154,11 @@ def main():
     options.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     options.add_argument("--image-size", type=int, default=128)
     options.add_argument("--map-size", type=int, default=128)
-    options.add_argument("--test-images", type=int, help="score so many of each set only, evenly chosen")
-    options.add_argument("--whole", action="store_true", help="networks see whole images, not patches")
+    options.add_argument("--test-images", type=int, help="number of test images to score, evenly spaced")
+    options.add_argument("--whole", action="store_true", help="train the networks on whole images instead of patches")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--pictures", type=Path, help="folder for a figure of each set")
-    options.add_argument("--child", action="store_true", help="in this process")
+    options.add_argument("--pictures", type=Path, help="folder for one figure per data set")
+    options.add_argument("--child", action="store_true", help="run in this process")
     options = options.parse_args()
     if options.child:
         run_cost(options) if options.parts == ["cost"] else run_table(options.sets[0], options)

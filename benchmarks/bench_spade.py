@@ -1,8 +1,9 @@
-"""SPADE's pixel stage against PatchCore's head over a bank of as many rows, on real features of screw images.
+"""The patch search of SPADE compared with the head of PatchCore over a bank of equal size, on features of screws.
 
-SPADE searches, for every test image, the patches of its K = 50 nearest training images; PatchCore's head
-(`KNNScorer`) the patches of 50 fixed ones, which is its bank at ratio 1. Both see the same patches, of one stage or of
-all concatenated. "rebuilt" makes an index of each gallery from its rows. Medians of rounds in which all take turns.
+For every test image, SPADE searches the patches of its K = 50 nearest training images; the head of PatchCore
+(`KNNScorer`) searches the patches of 50 fixed images, which are its bank at a ratio of 1. Both see the same patches, of
+one stage or of all stages concatenated. "rebuilt" builds an index of every gallery from its rows. Times are medians
+over rounds in which the methods take turns.
 """
 
 import time
@@ -18,7 +19,7 @@ from skanomaly.detectors import SPADE
 
 
 def medians(ways, n_rounds):
-    """Return {name: median seconds} of functions that take turns."""
+    """Return {name: median seconds} of functions that are called in turn."""
     seconds = {name: [] for name in ways}
     for _ in range(n_rounds + 1):
         for name, way in ways.items():
@@ -29,7 +30,7 @@ def medians(ways, n_rounds):
 
 
 def rebuilt(bank, neighbors, queries):
-    """Search galleries whose indices are built for every image."""
+    """Search galleries, building an index for every image."""
     for own, patches in zip(neighbors, queries, strict=True):
         gallery = bank[own].reshape(-1, bank.shape[-1])
         search_index(build_index(gallery), patches.reshape(-1, bank.shape[-1]), 1)

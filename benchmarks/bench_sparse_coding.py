@@ -1,9 +1,10 @@
-"""Sparse coding against scikit-learn: the coder, and learning one small dictionary per channel as MLF-SC does.
+"""Sparse coding compared with scikit-learn: coding, and learning one small dictionary per channel as in MLF-SC.
 
-The data are made of scikit-learn's two sample images. A channel is one of their colours under one linear filter, and
-comes in 28x28 crops, each standardised, of which 8x8 patches are cut with stride 2: 121 per crop. scikit-learn's coder
-is timed on the first `--oracle-patches` patches and its time multiplied up; its learner gets the first
-`--oracle-channels` channels. Objectives are those of patches of other crops, with codes from scikit-learn's LARS.
+The data come from the two sample images of scikit-learn. A channel is one of their colours under a linear filter, cut
+into standardised crops of 28 x 28 pixels and these into patches of 8 x 8 pixels with stride 2, 121 per crop. The coder
+of scikit-learn is timed on the first `--oracle-patches` patches and its time is extrapolated; its learner is run on the
+first `--oracle-channels` channels. Objectives are those of patches of held-out crops, with codes from scikit-learn's
+LARS.
 """
 
 import time
@@ -42,7 +43,7 @@ def make_channels(n_channels, n_crops):
 
 
 def best_time(function, rounds):
-    """Return the shortest time of several calls, the first left out."""
+    """Return the shortest time of several calls, excluding the first."""
     seconds = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
@@ -104,7 +105,7 @@ def main():
     options.add_argument("--channels", type=int, default=32)
     options.add_argument("--oracle-channels", type=int, default=6)
     options.add_argument("--images", type=int, default=100)
-    options.add_argument("--total-channels", type=int, default=896, help="for the extrapolation; 896 are MLF-SC's")
+    options.add_argument("--total-channels", type=int, default=896, help="channels to extrapolate to; MLF-SC has 896")
     options.add_argument("--rounds", type=int, default=5)
     options = options.parse_args()
     print_machine()

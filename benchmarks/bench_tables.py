@@ -1,11 +1,12 @@
-"""Tables: credit-card fraud, 14 ADBench tables, and the speed of training next to PyOD's AutoEncoder.
+"""Tables: credit-card fraud, 14 ADBench tables, and the training speed compared with PyOD's AutoEncoder.
 
-Everybody trains on normal rows only. ``creditcard``: stratified 80/20 splits, all of the normal training rows; the
-interval is the bootstrap's of the mean over the splits (test rows drawn again within each class, the fitted models as
-they are), the parentheses hold the lowest and highest split. The Autoencoder's defaults were chosen while looking at
-the splits of seeds 0 to 3: those of seeds 10 to 14 are the honest ones. ``adbench``: half of the normal rows to train,
-the other half and all anomalies to test, columns standardised by the training rows. ``speed``: the same widths, one
-epoch, the same batch size. PyOD is left out where it is not installed, and of ``creditcard`` unless --pyod asks for it.
+All detectors are trained on normal rows only. ``creditcard``: stratified 80/20 splits, trained on all normal training
+rows. The interval is that of the mean over the splits (bootstrap of the test rows within each class, with fixed
+models); the parentheses contain the lowest and the highest split. The defaults of Autoencoder were chosen while looking
+at the splits of seeds 0 to 3, so seeds 10 to 14 give an unbiased estimate. ``adbench``: trained on half of the normal
+rows, tested on the other half and all anomalies, with columns standardised by the training rows. ``speed``: equal
+widths, one epoch, equal batch sizes. PyOD is skipped if it is not installed, and in ``creditcard`` unless --pyod is
+given.
 """
 
 import time
@@ -27,7 +28,7 @@ from skanomaly.detectors import Autoencoder
 
 PARTS = "creditcard", "adbench", "speed"
 N_DRAWS = 200
-TUTORIAL = {  # the network of the fraud tutorial, with the epochs that fit into the time
+TUTORIAL = {  # network of the fraud tutorial, with as many epochs as time permits
     "hidden": (14, 7),
     "decoder_hidden": (7,),
     "activation": ("tanh", "relu", "tanh"),
@@ -40,13 +41,13 @@ TUTORIAL = {  # the network of the fraud tutorial, with the epochs that fit into
 
 
 class PCAResidual(BaseEstimator):
-    """The squared distance to the span of the first components."""
+    """Score rows by their squared distance to the span of the first principal components."""
 
     def __init__(self, n_components):
         self.n_components = n_components
 
     def fit(self, X, y=None):
-        """Find the components."""
+        """Compute the principal components."""
         self.pca_ = PCA(self.n_components, svd_solver="full").fit(X)
         return self
 
@@ -56,13 +57,13 @@ class PCAResidual(BaseEstimator):
 
 
 class PyodAutoEncoder:
-    """PyOD's AutoEncoder with its sign turned to sklearn's."""
+    """PyOD's AutoEncoder with the sign convention of scikit-learn."""
 
     def __init__(self, random_state, **parameters):
         self.random_state, self.parameters = random_state, parameters
 
     def fit(self, X):
-        """Train."""
+        """Train the network."""
         from pyod.models.auto_encoder import AutoEncoder
 
         self.model_ = AutoEncoder(random_state=self.random_state, verbose=0, **self.parameters).fit(X)
@@ -74,17 +75,17 @@ class PyodAutoEncoder:
 
 
 def has_pyod():
-    """Import PyOD, so that no fit pays for it; say so where it is missing."""
+    """Return whether PyOD is installed, importing it beforehand so that no timing includes the import."""
     try:
         import pyod.models.auto_encoder  # noqa: F401
     except ImportError as error:
-        print(f"PyOD is left out (pip install pyod): {error}")
+        print(f"PyOD is skipped (pip install pyod): {error}")
         return False
     return True
 
 
 def fit_and_score(detector, X_train, X_test):
-    """Return the anomaly scores of the test rows, and the seconds that `fit` took."""
+    """Return the anomaly scores of the test rows and the seconds spent in `fit`."""
     start = time.perf_counter()
     detector.fit(X_train)
     seconds = time.perf_counter() - start
@@ -121,7 +122,7 @@ def bench_creditcard(folder, seeds, pyod):
 
 
 def run_split(data, seed, pyod):
-    """Return AUROC and average precision, as `with_draws` gives them, and seconds of every detector on one split."""
+    """Return, for every detector on one split, AUROC and average precision as in `with_draws`, and seconds to fit."""
     X_train, X_test, y_train, y_test = train_test_split(
         data.X, data.y, test_size=0.2, stratify=data.y, random_state=seed
     )
@@ -133,8 +134,8 @@ def run_split(data, seed, pyod):
 
 
 def with_draws(fraud, scores, seed):
-    """Return AUROC and average precision, each an array: of the rows as they are, then of rows drawn again."""
-    levels, rank = np.unique(-scores, return_inverse=True)  # from the most anomalous on
+    """Return arrays of AUROC and average precision: of the test rows themselves, then of bootstrap samples."""
+    levels, rank = np.unique(-scores, return_inverse=True)  # the most anomalous first
     rng = np.random.default_rng(seed)
     positives, negatives = (rank[part] for part in (fraud, ~fraud))
     found = [(roc_auc_score(fraud, scores), average_precision_score(fraud, scores))]
@@ -145,7 +146,7 @@ def with_draws(fraud, scores, seed):
 
 
 def from_counts(positive, negative):
-    """Return AUROC and average precision from the rows of both classes at each level, the most anomalous first."""
+    """Return AUROC and average precision, given the number of rows of each class at each score, in falling order."""
     hits, alarms = np.cumsum(positive), np.cumsum(negative)
     auroc = np.sum(negative * (hits - positive / 2)) / (hits[-1] * alarms[-1])
     precision = hits / np.maximum(hits + alarms, 1)
@@ -153,7 +154,7 @@ def from_counts(positive, negative):
 
 
 def summary(draws):
-    """Return the mean over splits, its interval and the range of splits as text, from one array for each split."""
+    """Format the mean over the splits, its interval and the range of the splits, given one array per split."""
     low, high = np.quantile(np.mean(draws, axis=0)[1:], (0.025, 0.975))
     plain = [values[0] for values in draws]
     return f"{np.mean(plain):.3f} [{low:.3f}, {high:.3f}] ({min(plain):.3f}, {max(plain):.3f})".ljust(37)
@@ -209,8 +210,8 @@ def bench_speed(folder, batch_sizes):
         f"speed: fit on {len(X)} x {X.shape[1]} normal rows, one epoch, seconds. Matched: hidden layers 64, 32, 64, "
         "ReLU, Adam,\nfloat32, all rows, standardised inside, weight decay 1e-5, no noise, no validation, no "
         "calibration share.\n"
-        "PyOD's fit also scores the training rows, and ours takes residual statistics of them, in float64;\n"
-        "'plain' is PyOD without batch norm and dropout, as ours is."
+        "PyOD's fit also scores the training rows; ours also computes residual statistics of them, in float64.\n"
+        "'plain' is PyOD without batch norm and dropout, like ours."
     )
     print(f"{'batch':>6}{'ours':>9}{'PyOD plain':>12}{'ratio':>7}{'PyOD default':>14}{'ratio':>7}")
     for batch_size in batch_sizes:
@@ -232,7 +233,7 @@ def bench_speed(folder, batch_sizes):
 
 
 def seconds_to_fit(detector, X):
-    detector.fit(X[:2000])  # what libraries load at the first step is nobody's time
+    detector.fit(X[:2000])  # excludes the time to load libraries
     start = time.perf_counter()
     detector.fit(X)
     return time.perf_counter() - start
@@ -242,8 +243,8 @@ def main():
     options = parser(__doc__)
     options.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     options.add_argument("--seeds", nargs="+", type=int, help="default: 10 to 14 for creditcard, 0 to 2 for adbench")
-    options.add_argument("--pyod", action="store_true", help="PyOD on credit card too: minutes for each split")
-    options.add_argument("--batch-sizes", nargs="+", type=int, default=[512, 128], help="of the part speed")
+    options.add_argument("--pyod", action="store_true", help="run PyOD on creditcard too: minutes per split")
+    options.add_argument("--batch-sizes", nargs="+", type=int, default=[512, 128], help="batch sizes of the part speed")
     options = options.parse_args()
     print_machine()
     if "creditcard" in options.parts:

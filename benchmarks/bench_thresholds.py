@@ -1,7 +1,8 @@
-"""False alarms of PatchCore on fresh normal images, next to what the conformal rule promises.
+"""False-alarm rate of PatchCore on fresh normal images, compared with the conformal rule.
 
-Every seed draws 80 training and 120 fresh images from the 320 good ones of mvtec_screw. The interval holds 95 % of the
-means over all seeds if the calibration scores were exchangeable with fresh ones (beta-binomial, seeds independent).
+For every seed, 80 training images and 120 fresh images are drawn from the 320 normal training images of MVTec's screw.
+The interval would contain 95 % of the means over all seeds if the calibration scores were exchangeable with fresh ones
+(beta-binomial, independent seeds).
 """
 
 import warnings
@@ -20,7 +21,7 @@ ALPHAS = (0.05, 0.2)
 
 
 def observed_rates(paths, features, ratio, calibration, seed):
-    """Return the shares of flagged fresh images and of those with any masked pixel, for each alpha."""
+    """Return, for each alpha, the share of fresh images flagged and the share with any masked pixel."""
     order = np.random.default_rng(seed).permutation(len(paths))
     train, fresh = paths[order[:N_TRAIN]], paths[order[N_TRAIN : N_TRAIN + N_FRESH]]
     detector = PatchCore(features, coreset_ratio=ratio, calibration=calibration, random_state=seed).fit(train)
@@ -36,13 +37,13 @@ def observed_rates(paths, features, ratio, calibration, seed):
 
 
 def fresh_statistics(detector, paths):
-    """Return scores and map peaks in one pass; two public calls would search the bank twice."""
+    """Return scores and peaks of the maps in one pass, because two public calls would search the bank twice."""
     samples = detector._check_samples(paths, reset=False)
     return detector._normal_statistics(*detector._score(detector._embed(samples)), samples.sizes)
 
 
 def interval(n, alpha, n_seeds, draws=20_000):
-    """Return the central 95 % of the mean rate over the seeds."""
+    """Return the central 95 % interval of the mean rate over the seeds."""
     exceeding = round(expected_false_alarm_rate(n, alpha) * (n + 1))
     counts = betabinom(N_FRESH, exceeding, n + 1 - exceeding).rvs((draws, n_seeds), random_state=0)
     return np.quantile(counts.mean(axis=1) / N_FRESH, [0.025, 0.975])

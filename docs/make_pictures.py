@@ -1,4 +1,4 @@
-"""Draw the pictures of the README: `make pictures`."""
+"""Draw the pictures of the README (`make pictures`)."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Credit-card fraud: learn the normal transactions, flag the others, and say which columns gave one away.
+"""Credit-card fraud: learn normal transactions, flag the others, and explain a flagged one by its columns.
 
-Run ``python examples/fraud.py path/to/creditcard.csv`` (or .npz, see `load_creditcard`).
+Run ``python examples/fraud.py path/to/creditcard.csv`` (or an .npz file, see `load_creditcard`).
 """
 
 import sys
@@ -15,7 +15,7 @@ from skanomaly.detectors import Autoencoder
 data = load_creditcard(sys.argv[1] if len(sys.argv) > 1 else "../shared/data/tables/creditcard.npz")
 X_train, X_test, y_train, y_test = train_test_split(data.X, data.y, test_size=0.2, stratify=data.y, random_state=0)
 
-# One in a hundred normal transactions may be flagged; a fifth of the normal rows, never trained on, sets the threshold.
+# At most 1 % of normal transactions may be flagged; a held-out fifth of the normal rows sets the threshold.
 detector = Autoencoder(false_alarm_rate=0.01, random_state=0).fit(X_train[y_train == 1])
 
 anomaly_score = -detector.score_samples(X_test)
@@ -27,7 +27,7 @@ print(f"\nat the threshold {-detector.offset_:.3f}{'passed':>12}{'flagged':>10}"
 for name, counts in zip(("normal", "fraud"), confusion_matrix(y_test, label, labels=[1, -1]), strict=True):
     print(f"{name:>22}{counts[0]:>12}{counts[1]:>10}")
 
-# The columns' contributions sum to the score; the network's own value stands beside the observed one.
+# The contributions of the columns sum to the score. The reconstruction is the value that the network expects.
 caught = np.flatnonzero((y_test == -1) & (label == -1))
 row = X_test[caught[[len(caught) // 2]]]
 contributions, expected = detector.contributions(row)[0], detector.reconstruct(row)[0]

@@ -129,7 +129,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
                 self._forget_thresholds()
             else:
                 self.calibration_.warn_if_short(self.false_alarm_rate)
-            self._fitted_digests = digests(samples)
+            self._fitted_digests = self._digests(samples)
         return self
 
     def calibrate(self, X, groups=None):
@@ -462,6 +462,10 @@ class BaseDetector(OutlierMixin, BaseEstimator):
             Z = self._embed(samples)
         self._fit(Z)
 
+    def _digests(self, samples):
+        """Return hashes of what was learnt from: the samples of this fit, and what went before."""
+        return digests(samples)
+
     def _check_decides(self, X, method):
         """Raise where the thresholds do not apply to samples like X."""
 
@@ -488,9 +492,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         """Return what the thresholds are taken from: the scores, and the highest level of each map."""
         if grids is None:
             return (scores,)
-        peaks = [
-            largest_level(self._render(grid, samples[i]), self.min_defect_area_) for i, grid in enumerate(grids)
-        ]
+        peaks = [largest_level(self._render(grid, samples[i]), self.min_defect_area_) for i, grid in enumerate(grids)]
         return scores, np.array(peaks)
 
     def _embed_once(self, samples):

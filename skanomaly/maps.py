@@ -174,4 +174,3 @@ def _with_maps(estimator, sigma):
         f"{type(estimator).__name__} has no anomaly maps; accepted is a detector with `anomaly_map`, or a Pipeline "
         "that begins with patch features of images and ends in a scorer of patches."
     )
-

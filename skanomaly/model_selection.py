@@ -29,7 +29,9 @@ def _passed_on(name):
     @wraps(example)
     def method(self, X, *args, **kwargs):
         check_is_fitted(self)
-        return getattr(self._answering(name), name)(X, *args, **kwargs)
+        answering = self._answering(name)
+        answer = getattr(answering, name)(X, *args, **kwargs)
+        return self if answer is answering else answer
 
     return available_if(check)(method)
 

@@ -19,7 +19,7 @@ FLOORS = [
     {"detectors"},
     {"composite"},
     {"conformal", "model_selection", "persistence", "metrics", "datasets", "plotting"},
-    {"evaluation", "batch_scoring", "testing", "distributed"},
+    {"evaluation", "testing", "distributed"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -53,6 +53,58 @@ def test_imports_go_down(path):
             continue
         assert FLOOR[other] < FLOOR[room], f"{path} ({room}) must not import {other}"
         assert room not in ARRAYS_ONLY or other in LOW_ROOMS, f"{room} knows arrays, it must not import {other}"
+
+
+HOOKS = {  # of BaseDetector: what wrappers may call on what they wrap
+    "_open", "_prepare", "_embed", "_learn", "_fit", "_score", "_leave_one_out", "_add", "_absorb", "_features",
+}  # fmt: skip
+OF_LIBRARIES = {"_replace", "_parameter_constraints", "_validate_params"}  # of named tuples and of scikit-learn
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_underscore_methods_stay_at_home(path):
+    """Nobody reaches for what belongs to another object, beyond the hooks."""
+    tree = ast.parse(path.read_text())
+    own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    stored = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and is_own(node.value)}
+    foreign = {
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and not is_own(node.value)
+        and node.attr not in HOOKS | OF_LIBRARIES | own | stored
+    }
+    assert not foreign, f"{path} uses private names of other objects: {sorted(foreign)}"
+
+
+def is_own(node):
+    """Return whether an expression is self, cls or super()."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "super"
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def test_nobody_asks_rows_or_images():
+    """The kind of X is asked once, by `resolve_features`; elsewhere the features know."""
+    asking = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Name) and node.id in ("kind_of", "_holds_images"))
+        or (isinstance(node, ast.Attribute) and node.attr in ("kind", "kind_"))
+        and not ast.unparse(node).endswith("dtype.kind")
+    }
+    assert asking <= {"features/_resolve.py"}
+
+
+def test_kernels_and_networks_do_without_torch():
+    """Kernels are numpy and numba alone; describing a network costs no import of torch."""
+    for path in (ROOT / "_kernels").rglob("*.py"):
+        assert "torch" not in path.read_text(), path
+    code = "import sys, skanomaly.networks as n; [getattr(n, k) for k in n.__all__]; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 
 def test_import_is_light():

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skanomaly import PretrainedPatchFeatures
-from skanomaly._kernels.ssim import ssim_map
+from skanomaly._torch.ssim import ssim_map
 from skanomaly.datasets import load_creditcard
 from skanomaly.detectors import Autoencoder
 from skanomaly.detectors._reconstruction import kind_of

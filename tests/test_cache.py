@@ -109,6 +109,91 @@ def test_the_size_is_bounded_and_the_oldest_go_first(cached, passes, rng):
     assert passes == []
 
 
+def entry_name(cached, rng):
+    """Return the name of a real entry, relative to the cache."""
+    cached.fit_transform(rng.random((1, 64, 64)))
+    return entries(cached)[0].relative_to(cached.memory)
+
+
+def test_files_of_others_survive_in_a_cache(cached, rng, tmp_path):
+    cache, name = tmp_path / "cache", entry_name(cached, rng)
+    shard = cache / name.parent
+    linked, wrong = sorted({"aa", "bb", "cc"} - {shard.name})[:2]
+    (tmp_path / "elsewhere").mkdir()
+    (cache / linked).symlink_to(tmp_path / "elsewhere")
+    others = [
+        *(shard / f for f in ("photo.png", f"{'0' * 63}.grid", f"{'A' * 64}.grid", f"{name.name}.bak", "tmpabcdefgh")),
+        cache / "00photos" / name.name,
+        cache / wrong / name.name,
+        cache / linked / f"{linked * 32}.grid",
+        cache / "1.png",
+    ]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 1000)
+        os.utime(path, (0, 0))
+    cached.set_params(memory_limit=0).transform(rng.random((2, 64, 64)))
+    assert not (cache / name).exists()
+    assert all(path.exists() for path in others)
+
+
+def test_temporaries_of_dead_processes_are_deleted(cached, rng, tmp_path):
+    shard = (tmp_path / "cache" / entry_name(cached, rng)).parent
+    old, new = shard / "skanomaly-temporary-abcd1234", shard / "skanomaly-temporary-efgh5678"
+    for path, age in ((old, 3700), (new, 3500)):
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() - age,) * 2)
+    cached.transform(rng.random((1, 64, 64)))
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_write_that_fails_leaves_no_file(cached, rng, tmp_path, monkeypatch):
+    cached.fit(rng.random((1, 64, 64)))
+
+    def fail(source, target):
+        assert Path(source).name.startswith("skanomaly-temporary-")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        cached.transform(rng.random((1, 64, 64)))
+    assert list((tmp_path / "cache").glob("??/*")) == []
+
+
+@pytest.mark.parametrize("name", ["01/7.png", "notes.txt", f"01/{'0' * 64}.grid", "photos/1.png", ".hidden"])
+def test_a_folder_that_is_not_a_cache_is_refused(cached, rng, tmp_path, name):
+    path = tmp_path / "cache" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x" * 1000)
+    cached.set_params(memory_limit=0).fit(rng.random((1, 64, 64)))
+    folder, suggested = str(tmp_path / "cache"), str(tmp_path / "cache" / "skanomaly-cache")
+    message = f"memory={folder!r} is not a feature cache: it holds .*{Path(name).parts[0]}.* such as {suggested!r}"
+    with pytest.raises(ValueError, match=message):
+        cached.transform(rng.random((1, 64, 64)))
+    assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] == [path]
+    cached.set_params(memory=suggested).transform(rng.random((1, 64, 64)))
+
+
+def test_a_file_is_not_a_cache(cached, rng, tmp_path):
+    (tmp_path / "cache").write_text("notes")
+    with pytest.raises(ValueError, match="memory=.*cache' is a file; accepted is a folder"):
+        cached.fit_transform(rng.random((1, 64, 64)))
+
+
+def test_empty_folders_and_caches_without_a_marker_become_caches(cached, passes, rng, tmp_path):
+    (tmp_path / "cache").mkdir()
+    images = rng.random((3, 64, 64))
+    cached.fit_transform(images)
+    marker = tmp_path / "cache" / "skanomaly-feature-cache.txt"
+    assert "can be deleted" in marker.read_text()
+    marker.unlink()
+    passes.clear()
+    cached.transform(images)
+    assert marker.is_file()
+    assert passes == []
+
+
 def test_several_processes(cached, small_features, rng):
     images = rng.random((12, 64, 64))
     expected = small_features.fit_transform(images)

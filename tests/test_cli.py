@@ -39,7 +39,7 @@ def test_evaluate_prints_metrics_and_writes_the_sheet(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "nowhere"], "root='nowhere' is no MVTec folder: it has no train/good and no test"),
+        (["evaluate", "nowhere"], "root='nowhere' is not in the layout of MVTec AD: it has no train/good and no test"),
         (["demo", "--data", "nowhere"], "nowhere"),
         (["evaluate", "FOLDER", "--set", "coreset_ratio"], "accepted is NAME=VALUE"),
         (["evaluate", "FOLDER", "--set", "coreset_ratio=3"], "'coreset_ratio' parameter"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import OneClassSVM
 
 from skanomaly import ConformalDetector, GreedyCoreset, KNNScorer, PatchCore, select_anomalies
@@ -16,7 +16,8 @@ def test_split_equals_the_rule_by_hand(rng):
     held_out = np.sort(np.random.RandomState(3).permutation(100)[:20])
     inner = KNNScorer(false_alarm_rate=None).fit(np.delete(X, held_out, axis=0))
     scores = -inner.score_samples(X[held_out])
-    np.testing.assert_array_equal(detector.calibration_scores_, np.sort(scores))
+    np.testing.assert_array_equal(detector.calibration_scores_, scores)
+    np.testing.assert_array_equal(detector.calibration_indices_, held_out)
     assert detector.offset_ == -conformal_threshold(scores, 0.1)
     np.testing.assert_array_equal(detector.p_values(X), conformal_p_values(-inner.score_samples(X), scores))
 
@@ -95,10 +96,47 @@ def test_benjamini_hochberg_equals_scipy(rng):
 
 def test_coarse_p_values_warn():
     with pytest.warns(CalibrationWarning, match="at least 999 normal samples"):
-        select_anomalies([0.05, *[0.9] * 99])
+        select_anomalies([0.05, *[0.9] * 99], n_calibration=19)
     with pytest.warns(CalibrationWarning, match="at least 99 "):
         select_anomalies([0.02, *[0.9] * 9], n_calibration=49)
     select_anomalies([0.02, *[0.9] * 9], n_calibration=99)
+
+
+def test_ordinary_p_values_of_normal_samples_do_not_warn(rng):
+    """Without the number of calibration samples there is nothing to warn of; the detector knows it."""
+    detector = ConformalDetector(KNNScorer(), random_state=0).fit(rng.normal(size=(500, 2)))
+    X = rng.normal(size=(5, 2))
+    assert not select_anomalies(detector.p_values(X)).any()
+    assert not detector.select(X).any()
+    assert detector.select(X + 50, fdr=0.2).all()
+    with pytest.warns(CalibrationWarning, match="at least 1999 normal samples"):
+        detector.select(np.repeat(X, 40, axis=0), fdr=0.1)
+
+
+def test_offers_what_the_estimator_has(rng, small_features):
+    """Maps are there where the features make some; where they are missing, the error says why."""
+    X = rng.normal(size=(120, 2))
+    rows = ConformalDetector(make_pipeline(StandardScaler(), KNNScorer()), random_state=0).fit(X)
+    assert set(rows.predict(X)) <= {1, -1}
+    for detector in (rows, ConformalDetector(IsolationForest(n_estimators=5), random_state=0).fit(X)):
+        assert not hasattr(detector, "anomaly_map")
+        with pytest.raises(AttributeError) as error:
+            detector.anomaly_mask(X)
+        assert "Rows makes none" in str(error.value.__cause__)
+        verdict = next(detector.iter_verdicts(X[:1]))
+        assert verdict.anomaly_map is None
+        assert verdict.score == detector.score_samples(X[:1])[0]
+    assert hasattr(ConformalDetector(PatchCore(small_features)), "anomaly_map")
+    assert not hasattr(ConformalDetector(IsolationForest()), "anomaly_map")
+
+
+def test_a_pipeline_of_images_that_ends_in_another_librarys_estimator(small_features, cloth):
+    """Features are computed once, scores are the forest's, and there are no maps."""
+    flatten = FunctionTransformer(lambda Z: Z.mean(axis=(1, 2)))
+    pipeline = make_pipeline(small_features, flatten, IsolationForest(n_estimators=5, random_state=0))
+    detector = ConformalDetector(pipeline, false_alarm_rate=0.5, random_state=0).fit(cloth.X_train)
+    np.testing.assert_array_equal(detector.score_samples(cloth.X_test), detector.estimator_.score_samples(cloth.X_test))
+    assert not hasattr(detector, "anomaly_map")
 
 
 @pytest.mark.parametrize("p", [[0.0], [1.1], [np.nan], [[0.5]]])

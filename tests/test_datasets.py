@@ -180,7 +180,7 @@ def test_masks_are_read_only_when_asked_for(category):
 def test_a_mask_of_another_size_is_refused(category):
     save(category / "ground_truth" / "cut" / "001.png", np.zeros((8, 6), np.uint8))
     mask = load_mvtec(category).masks_test[2]
-    with pytest.raises(ValueError, match=r"001.png is \(8, 6\), its image .*001.png is \(6, 8\)"):
+    with pytest.raises(ValueError, match=r"001.png has shape \(8, 6\), but its image .*001.png has shape \(6, 8\)"):
         np.asarray(mask)
 
 
@@ -227,7 +227,7 @@ def test_load_image_folder_of_images_alone(category):
 
 
 def test_load_image_folder_without_images_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no images"):
+    with pytest.raises(FileNotFoundError, match="contains no images"):
         load_image_folder(tmp_path)
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         load_image_folder(tmp_path / "absent")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skanomaly._inputs.images import check_images
+from skanomaly._inputs.images import ImageSample, ImageSource, check_images
 from skanomaly.exceptions import ImageReadError
 
 
@@ -82,3 +82,109 @@ def test_the_input_is_not_modified(rng):
     source = check_images(X)
     source.read(0)[:] = 0
     np.testing.assert_array_equal(X, kept)
+
+
+# Sources and samples
+
+
+def save(path, pixels):
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_slices_integer_arrays_and_samples(rng):
+    images = rng.random((5, 8, 6), dtype=np.float32)
+    source = check_images(images)
+    for index in (slice(1, 4), np.array([3, 0]), slice(None, None, -1), [2]):
+        part = source[index]
+        assert isinstance(part, ImageSource)
+        assert part.sizes == [(8, 6)] * len(part)
+        np.testing.assert_array_equal([part.read(i)[..., 0] for i in range(len(part))], images[index])
+    for i in (0, -1, np.int64(3)):
+        assert isinstance(source[i], ImageSample)
+        np.testing.assert_array_equal(source[i].read()[..., 0], images[i])
+    np.testing.assert_array_equal([sample.read()[..., 0] for sample in source[1:]], images[1:])
+    with pytest.raises(IndexError):
+        source[5]
+
+
+def test_the_size_of_a_sample_needs_no_decoding(tmp_path, rng):
+    path = save(tmp_path / "a.png", rng.integers(0, 256, (64, 48, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[:1000])  # the header is whole
+    source = check_images([path])
+    assert (source[0].size, source.n_channels) == ((64, 48), 3)
+    with pytest.raises(ImageReadError, match="a.png"):
+        source[0].read()
+
+
+def test_bad_files_outside_a_part_are_named_too(tmp_path, rng):
+    paths = [save(tmp_path / f"{i}.png", rng.integers(0, 256, (64, 64), np.uint8)) for i in range(4)]
+    for path in (paths[0], paths[3]):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ImageReadError, match=r"2 of 4 files.*0\.png.*3\.png"):
+        check_images(paths)[2:].read(1)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((8, 8), 1), ((8, 8, 1), 1), ((8, 8, 3), 3), ((8, 8, 4), 3)])
+def test_number_of_channels(shape, expected, tmp_path, rng):
+    pixels = rng.integers(0, 256, (2, *shape), np.uint8)
+    assert check_images(pixels).n_channels == check_images(pixels)[1:].n_channels == expected
+    path = save(tmp_path / "a.png", pixels[0] if shape[-1] != 1 else pixels[0, ..., 0])
+    assert check_images([path]).n_channels == expected == check_images([path]).read(0).shape[2]
+
+
+# Digests
+
+
+def test_digests_are_those_of_the_decoded_pixels(tmp_path, rng):
+    pixels = rng.integers(0, 256, (3, 8, 6), np.uint8)
+    pixels[2] = pixels[0]
+    paths = [save(tmp_path / f"{i}.png", image) for i, image in enumerate(pixels)]
+    digests = check_images(paths).digests()
+    assert digests.dtype == np.uint64
+    assert digests[0] == digests[2] != digests[1]
+    Image.fromarray(pixels[0]).save(tmp_path / "other.png", compress_level=0)
+    np.testing.assert_array_equal(check_images([tmp_path / "other.png"]).digests(), digests[:1])
+    np.testing.assert_array_equal(check_images(pixels).digests(), digests)
+    np.testing.assert_array_equal(check_images(np.asfortranarray(pixels)).digests(), digests)
+    alpha = np.dstack([pixels[1]] * 4)
+    np.testing.assert_array_equal(check_images(alpha[None]).digests(), check_images(alpha[None, ..., :3]).digests())
+
+
+def test_digests_depend_on_dtype_shape_and_every_pixel(rng):
+    image = rng.integers(0, 2, (8, 6), np.uint8)
+    moved = image.copy()
+    moved[7, 5] ^= 1
+    others = [
+        image.astype(bool),
+        image.astype(np.float32),
+        image.reshape(6, 8),
+        image[:7],
+        moved,
+        np.dstack([image] * 3),
+    ]
+    digests = [check_images(other[None]).digests()[0] for other in (image, *others)]
+    assert len(set(digests)) == len(digests)
+
+
+def test_digests_do_not_depend_on_the_scale():
+    image = np.full((1, 8, 8), 2000, np.uint16)
+    assert check_images(image).digests() == check_images(image, data_range=4095).digests()
+
+
+def test_each_image_is_decoded_once_for_its_digest(tmp_path, rng, monkeypatch):
+    paths = [save(tmp_path / f"{i}.png", rng.integers(0, 256, (8, 8), np.uint8)) for i in range(4)]
+    from skanomaly._inputs import images
+
+    decoded, decode = [], images._decode
+    monkeypatch.setattr(images, "_decode", lambda path: decoded.append(path.name) or decode(path))
+    source = check_images(paths)
+    part = source[np.array([3, 1])]
+    part.read(0)
+    part[1:].digests()  # parts of parts share what they know
+    expected = source.digests()
+    assert decoded == ["3.png", "1.png", "0.png", "2.png"]
+    np.testing.assert_array_equal(part.digests(), expected[[3, 1]])
+    source[2:].note_digest(1, 7)
+    assert source.digests()[3] == 7
+    assert len(decoded) == 4

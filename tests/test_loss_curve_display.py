@@ -42,12 +42,12 @@ def test_the_line_marks_the_network_that_was_kept(ax, rng):
 
 @pytest.mark.parametrize("history", [{}, {"train_loss": []}, {"train_loss": [1.0], "valid_loss": [1.0, 2.0]}])
 def test_histories_that_do_not_fit_are_refused(history, ax):
-    with pytest.raises(ValueError, match="history has losses of shapes .*accepted is one value per epoch"):
+    with pytest.raises(ValueError, match="history has losses of shapes .*must have one value per epoch"):
         LossCurveDisplay.from_history(history, ax=ax)
     assert not ax.lines
 
 
 def test_estimators_without_a_history_are_refused(ax):
     fitted = GaussianScorer(false_alarm_rate=None).fit(np.eye(5))
-    with pytest.raises(TypeError, match="GaussianScorer without history_; accepted is a fitted detector that trains"):
+    with pytest.raises(TypeError, match="GaussianScorer without history_; it must be a fitted detector that trains"):
         LossCurveDisplay.from_estimator(fitted, ax=ax)

@@ -155,9 +155,9 @@ def test_maps_of_any_real_dtype_are_ranked(metric, dtype):
 @pytest.mark.parametrize("metric", [aupro, pixel_auroc])
 def test_masks_that_do_not_fit_are_refused(metric):
     masks, maps = random_case(11)
-    with pytest.raises(ValueError, match="masks has 3 images, anomaly_maps has 4"):
+    with pytest.raises(ValueError, match="masks has 3 images, but anomaly_maps has 4"):
         metric(masks[:-1], maps)
-    with pytest.raises(ValueError, match=r"image 1: masks has shape \(14, 17\), anomaly_maps \(17, 14\)"):
+    with pytest.raises(ValueError, match=r"image 1: the mask has shape \(14, 17\), but the map has shape \(17, 14\)"):
         metric(masks, [maps[0], maps[1].T, *maps[2:]])
     with pytest.raises(ValueError, match="masks mark 0 of 238 pixels"):
         metric(masks[-1:], maps[-1:])
@@ -236,9 +236,9 @@ def test_labels_with_two_meanings_are_refused(metric):
 
 @pytest.mark.parametrize("metric", [image_auroc, f1_max, tnr_tpr])
 def test_labels_of_one_kind_or_another_length_are_refused(metric):
-    with pytest.raises(ValueError, match="0 anomalies among 3 samples; both kinds are needed"):
+    with pytest.raises(ValueError, match="0 anomalies among 3 samples; both classes are needed"):
         metric([1, 1, 1], [1, 1, 1])
-    with pytest.raises(ValueError, match="3 anomalies among 3 samples; both kinds are needed"):
+    with pytest.raises(ValueError, match="3 anomalies among 3 samples; both classes are needed"):
         metric([-1, -1, -1], [1, 1, 1])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         metric([1, -1], [1, -1, 1])

@@ -174,7 +174,7 @@ def test_a_patch_peaks_at_its_centre(cell, size, level):
     features = PatchFeatures(8, 4, image_size=64, level=level).fit(np.zeros((1, 64, 64)))
     grid = np.zeros(features.grid_shape_)
     grid[cell] = 1
-    score_map = features.map_to_image(grid, size, sigma=0)
+    score_map = features.map_to_image(grid, None, sigma=0, size=size)
     pixel = np.array(size) / 64  # of the resized image, in those of the map
     peak = np.array(ndimage.center_of_mass(score_map)) + 0.5
     patch_centre = (np.array(cell) * 4 + 8 / 2) * 2**level * pixel
@@ -183,7 +183,7 @@ def test_a_patch_peaks_at_its_centre(cell, size, level):
 
 def test_maps_are_constant_beyond_the_outer_centres(rng):
     features = PatchFeatures(8, 4, image_size=32).fit(np.zeros((1, 32, 32)))
-    score_map = features.map_to_image(rng.random((7, 7)), (32, 32), sigma=0)
+    score_map = features.map_to_image(rng.random((7, 7)), None, sigma=0, size=(32, 32))
     for corner in (score_map[:4, :4], score_map[:4, -4:], score_map[-4:, -4:]):
         assert_array_equal(corner, corner[0, 0])
     assert score_map[4, 4] != score_map[3, 3]
@@ -193,7 +193,7 @@ def test_maps_keep_constants():
     for parameters in ({}, {"level": 2}, {"patch_size": 7, "stride": 5, "image_size": (60, 100)}, {"stride": 200}):
         features = PatchFeatures(**parameters).fit(np.zeros((1, 64, 64)))
         for size in ((64, 64), (200, 33)):
-            score_map = features.map_to_image(np.full(features.grid_shape_, 0.7), size)
+            score_map = features.map_to_image(np.full(features.grid_shape_, 0.7), None, size=size)
             assert score_map.shape == size
             assert score_map.dtype == np.float32
             assert_allclose(score_map, 0.7, rtol=1e-5)
@@ -202,7 +202,8 @@ def test_maps_keep_constants():
 def test_sigma_scales_with_the_image_size():
     features = PatchFeatures(1, 1, image_size=56).fit(np.zeros((1, 56, 56)))
     grid = np.random.default_rng(0).random((56, 56))
-    assert_allclose(features.map_to_image(grid, (56, 56), 8.0), ndimage.gaussian_filter(grid, 2.0), atol=1e-6)
+    score_map = features.map_to_image(grid, None, 8.0, size=(56, 56))
+    assert_allclose(score_map, ndimage.gaussian_filter(grid, 2.0), atol=1e-6)
 
 
 @pytest.mark.parametrize("pixel", [(30, 70), (100, 20), (64, 64)])

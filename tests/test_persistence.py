@@ -1,4 +1,8 @@
+import functools
+import itertools
 import json
+import operator
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -6,15 +10,37 @@ import zipfile
 import joblib
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator
+import skops.io
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import OneClassSVM
+from sklearn.utils import Bunch
 
 import skanomaly
-from skanomaly import ConformalDetector, GreedyCoreset, KNNScorer, PatchCore, load, save
+from skanomaly import (
+    ConformalDetector,
+    GreedyCoreset,
+    KNNScorer,
+    PatchCore,
+    PretrainedPatchFeatures,
+    load,
+    persistence,
+    save,
+)
+from skanomaly._networks import backbones
 from skanomaly.exceptions import MissingWeightsError, ModelFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _no_networks_of_other_tests(monkeypatch):
+    monkeypatch.setattr(backbones, "_embedded", {})
+    yield
+    backbones.load_backbone.cache_clear()
 
 
 class Smuggled(BaseEstimator):
@@ -23,6 +49,42 @@ class Smuggled(BaseEstimator):
     def fit(self, X, y=None):
         self.fitted_ = True
         return self
+
+
+def forge(path, node):
+    """Write a model file whose estimator is made by a node of one's own."""
+    top = container("DictNode", "dict", content={"skanomaly": constant(skanomaly.__version__), "estimator": node})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("schema.json", json.dumps({**with_keys(top), "protocol": 2}))
+        archive.writestr("0.npy", b"")
+
+
+NUMBERS = itertools.count(1)
+
+
+def item(loader, module, name, **content):
+    return {"__loader__": loader, "__module__": module, "__class__": name, "__id__": next(NUMBERS), **content}
+
+
+def container(loader, name, content):
+    return item(loader, "builtins", name, content=content)
+
+
+def constant(value):
+    return item("JsonNode", "builtins", "str", content=json.dumps(value), is_json=True)
+
+
+def with_keys(node):
+    types = [item("TypeNode", "builtins", "str") for _ in node["content"]]
+    return {**node, "key_types": container("ListNode", "list", types)}
+
+
+def attributes(**values):
+    return with_keys(container("DictNode", "dict", values))
+
+
+def arguments(*values):
+    return container("TupleNode", "tuple", list(values))
 
 
 def test_scores_are_the_same_bits_in_a_new_process(small_features, cloth, tmp_path):
@@ -95,11 +157,276 @@ def test_functions_are_refused_by_name(evil, tmp_path):
         load(tmp_path / "m")
 
 
+ESTIMATORS = [
+    name for name in skanomaly.__all__ if isinstance(getattr(skanomaly, name), type)
+]  # all others are functions
+
+
+def test_the_public_names_are_estimators_and_functions():
+    assert all(issubclass(getattr(skanomaly, name), BaseEstimator) for name in ESTIMATORS)
+    assert set(skanomaly.__all__) - set(ESTIMATORS) == {"save", "load", "anomaly_map", "select_anomalies"}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_public_estimator_is_trusted(name, tmp_path):
+    cls = getattr(skanomaly, name)
+    estimator = cls(KNNScorer()) if name in ("FitOnNormal", "ConformalDetector", "GradientProjection") else cls()
+    save(make_pipeline(estimator), tmp_path / "m")
+    assert type(load(tmp_path / "m")[0]) is cls
+
+
+SAVE = ("skanomaly.persistence", "save")
+SCORER = (KNNScorer.__module__, "KNNScorer")
+EMPTY_DICT = attributes()
+CALLS = {
+    "a function": item("FunctionNode", *SAVE),
+    "a function as a type": item("TypeNode", *SAVE),
+    "a function as an object": item("ObjectNode", *SAVE, content=attributes()),
+    "a function called by its reduction": item(
+        "ConstructorFromReduceNode", *SAVE, content=arguments(constant("x"), constant("victim"))
+    ),
+    "a function called as a loss": item(
+        "LossNode", *SAVE, __reduce__={"args": arguments(constant("x"), constant("victim"))}, content=attributes()
+    ),
+    "a function called on a list": item("ListNode", *SAVE, content=[constant("victim")]),
+    "a function called on a set": item("SetNode", *SAVE, content=[constant("victim")]),
+    "a function called on a tuple": item("TupleNode", *SAVE, content=[constant("victim")]),
+    "a function called for a dict": item(
+        "DictNode", *SAVE, content={}, key_types=container("ListNode", "list", [])
+    ),
+    "a function called on the keys": {
+        **container("DictNode", "dict", {"victim": constant(1)}),
+        "key_types": container("ListNode", "list", [item("TypeNode", "skanomaly.persistence", "load")]),
+    },
+    "a function called on an array": item("NdArrayNode", *SAVE, type="numpy", file="0.npy"),
+    "a function called for a random state": item("RandomStateNode", *SAVE, content=attributes()),
+    "a function of an older format": item(
+        "FunctionNode", "builtins", "int", content={"module_path": SAVE[0], "function": SAVE[1]}
+    ),
+    "a function by the name of the package": item("FunctionNode", "skanomaly", "save"),
+    "a function bound to arguments": item(
+        "PartialNode", "functools", "partial",
+        content={"func": item("FunctionNode", *SAVE), "args": arguments(), "kwds": EMPTY_DICT, "namespace": EMPTY_DICT},
+    ),
+    "a function as the default of a dict": item(
+        "DefaultDictNode", "collections", "defaultdict",
+        content={"main": EMPTY_DICT, "default_factory": item("FunctionNode", *SAVE)},
+    ),
+    "a function under a key that looks like a module": attributes(__module__=item("FunctionNode", *SAVE)),
+    "a method": item(
+        "MethodNode", *SCORER, content={"func": "set_bank", "obj": item("ObjectNode", *SCORER, content=attributes())}
+    ),
+    "an estimator as a type": item("TypeNode", *SCORER),
+    "an estimator called": item("ConstructorFromReduceNode", *SCORER, content=arguments(constant(3))),
+    "an estimator under another name": item("ObjectNode", "skanomaly.persistence", "KNNScorer", content=attributes()),
+    "a class that is not public": item("ObjectNode", "skanomaly.features._cache", "FeatureCache", content=attributes()),
+    "a class of others in a module of ours": item(
+        "ObjectNode", "skanomaly.persistence", "BaseEstimator", content=attributes()
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CALLS)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_model_file_makes_our_estimators_from_attributes_only(case, nested, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "victim").write_text("precious")
+    node = CALLS[case]
+    if nested:
+        func = {"func": node, "validate": constant(False)}
+        node = item("ObjectNode", FunctionTransformer.__module__, "FunctionTransformer", content=attributes(**func))
+    forge(tmp_path / "m", node)
+    everything = [f"skanomaly{end}" for end in (".save", ".persistence.save", ".persistence.load")]
+    everything += ["functools.partial", ".".join(SCORER), ".".join(SCORER) + ".set_bank"]
+    everything += ["skanomaly.features._cache.FeatureCache", "skanomaly.persistence.BaseEstimator"]
+    for trusted in ((), everything):
+        with pytest.raises(ModelFileError, match="m' refers to skanomaly.* trusted=.* does not change this"):
+            load(tmp_path / "m", trusted=trusted)
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_estimators_are_made_from_attributes(tmp_path):
+    forge(tmp_path / "m", item("ObjectNode", *SCORER, content=attributes(n_neighbors=constant(7))))
+    assert load(tmp_path / "m").n_neighbors == 7
+
+
+class Inherits(KNNScorer):
+    """A user's subclass: its methods are ours."""
+
+
+renamed = skanomaly.load
+
+
+@pytest.mark.parametrize(
+    ("smuggled", "name"),
+    [
+        (skanomaly.save, "skanomaly.persistence.save"),
+        (functools.partial(skanomaly.save, path="x"), "skanomaly.persistence.save"),
+        (KNNScorer().set_bank, "skanomaly.scoring._knn.KNNScorer"),
+        (PretrainedPatchFeatures().use_network_state, "PretrainedPatchFeatures"),
+        (operator.methodcaller("set_bank", KNNScorer), "skanomaly.scoring._knn.KNNScorer"),
+        (KNNScorer, "skanomaly.scoring._knn.KNNScorer"),
+    ],
+    ids=str,
+)
+def test_functions_of_ours_are_refused_even_if_trusted(smuggled, name, tmp_path):
+    save(FunctionTransformer(smuggled), tmp_path / "m")
+    everything = skops.io.get_untrusted_types(file=tmp_path / "m")
+    with pytest.raises(ModelFileError, match=f"refers to .*{name}"):
+        load(tmp_path / "m", trusted=everything)
+
+
+def test_functions_of_ours_are_refused_under_other_names(tmp_path):
+    scorer = item("ObjectNode", __name__, "Inherits", content=attributes())
+    method = item("MethodNode", __name__, "Inherits", content={"func": "set_bank", "obj": scorer})
+    for node, name in ((item("FunctionNode", __name__, "renamed"), "renamed"), (method, "Inherits.set_bank")):
+        forge(tmp_path / "m", node)
+        with pytest.raises(ModelFileError, match=f"not trusted: .*{__name__}.{name}"):
+            load(tmp_path / "m")
+        with pytest.raises(ModelFileError, match=f"refers to {__name__}.{name}"):
+            load(tmp_path / "m", trusted=[f"{__name__}.{name}", f"{__name__}.Inherits"])
+    forge(tmp_path / "m", scorer)
+    assert type(load(tmp_path / "m", trusted=[f"{__name__}.Inherits"])) is Inherits
+
+
+def test_state_classes_are_trusted_where_they_are_registered(tmp_path, monkeypatch):
+    cache = "skanomaly.features._cache"
+    forge(tmp_path / "m", item("ObjectNode", cache, "FeatureCache", content=attributes(max_bytes=constant(7))))
+    with pytest.raises(ModelFileError, match="refers to skanomaly.features._cache.FeatureCache"):
+        load(tmp_path / "m")
+    monkeypatch.setattr(persistence, "_STATE_CLASSES", (f"{cache}:FeatureCache", "skanomaly.nowhere:Nothing"))
+    assert load(tmp_path / "m").max_bytes == 7
+    forge(tmp_path / "m", item("ConstructorFromReduceNode", cache, "FeatureCache", content=arguments(constant("x"))))
+    with pytest.raises(ModelFileError, match="refers to skanomaly.features._cache.FeatureCache"):
+        load(tmp_path / "m")
+    forge(tmp_path / "m", item("ObjectNode", "skanomaly.nowhere", "Nothing", content=attributes()))
+    with pytest.raises(ModelFileError, match="refers to skanomaly.nowhere.Nothing"):
+        load(tmp_path / "m")
+
+
+def test_attributes_of_a_file_are_not_called(tmp_path, cloth, small_features):
+    """`load` calls the methods of classes, never an attribute that has the name of a method."""
+    features = small_features.fit(cloth.X_train)
+    forged = FunctionTransformer(np.add)
+    forged.weights_sha256_, forged.use_network_state = features.weights_sha256_, np.add
+    save(make_pipeline(forged, features), tmp_path / "m", include_weights=True)
+    load(tmp_path / "m")
+
+
+def test_other_skops_files_are_refused(tmp_path):
+    for content in ([1], {"estimator": 1}):
+        skops.io.dump(content, tmp_path / "m")
+        with pytest.raises(ModelFileError, match="not written by skanomaly.save"):
+            load(tmp_path / "m")
+
+
+def holders(part):
+    """Yield all estimators in which a file could hide another, as (holder, path to what it holds)."""
+    pipeline = make_pipeline(part, KNNScorer())
+    yield "a pipeline", pipeline, lambda held: held[0]
+    yield "a wrapper", ConformalDetector(pipeline), lambda held: held.estimator[0]
+    yield "a search", GridSearchCV(KNNScorer(), {"n_neighbors": [part]}), lambda held: held.param_grid["n_neighbors"][0]
+    yield "a dict", FunctionTransformer(kw_args={"a": [{"b": (part,)}]}), lambda held: held.kw_args["a"][0]["b"][0]
+    array = np.array([[part, 1], [2, 3]], dtype=object)
+    yield "an array", FunctionTransformer(kw_args={"a": array}), lambda held: held.kw_args["a"][0, 0]
+    fitted = ConformalDetector(KNNScorer())
+    fitted.estimator_ = PatchCore()
+    fitted.estimator_.features_ = part
+    yield "fitted attributes", fitted, lambda held: held.estimator_.features_
+    yield (
+        "attributes of no estimator",
+        FunctionTransformer(kw_args={"a": Bunch(b=part)}),
+        lambda held: held.kw_args["a"].b,
+    )
+
+
+def test_caches_of_a_file_are_not_used(tmp_path, small_features):
+    folder = str(tmp_path / "cache")
+    features = clone(small_features).set_params(memory=folder, memory_limit=0)
+    for name, holder, held in holders(make_pipeline(features, memory=folder)):
+        save(holder, tmp_path / "m")
+        pipeline = held(load(tmp_path / "m", trusted=["sklearn.utils._bunch.Bunch"]))
+        assert pipeline.memory is None, name
+        assert pipeline[0].memory is None, name
+        assert pipeline[0].memory_limit == PretrainedPatchFeatures().memory_limit, name
+    assert features.memory == folder  # saving changes nothing
+
+
+def test_a_loaded_model_writes_to_no_cache(tmp_path, cloth, small_features):
+    folder = tmp_path / "cache"
+    features = clone(small_features).set_params(memory=str(folder), memory_limit=0)
+    detector = PatchCore(features, random_state=0).fit(cloth.X_train)
+    scores = detector.score_samples(cloth.X_test)
+    save(detector, tmp_path / "m")
+    shutil.rmtree(folder)
+    again = load(tmp_path / "m")
+    np.testing.assert_array_equal(again.score_samples(cloth.X_test), scores)
+    assert not folder.exists()
+    again.features_.set_params(memory=str(folder))
+    again.score_samples(cloth.X_test)
+    assert len(list(folder.glob("??/*.grid"))) == len(cloth.X_test)
+
+
+@pytest.fixture(scope="module")
+def own_weights(tmp_path_factory, small_features, cloth):
+    """A file of weights, and features that were fitted with it."""
+    path = tmp_path_factory.mktemp("weights") / "own.pth"
+    state = clone(small_features).fit(cloth.X_train).network_state()
+    torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
+    return path, PretrainedPatchFeatures(weights=str(path), image_size=64).fit(cloth.X_train)
+
+
+def test_weight_files_are_not_opened_by_a_model_file(tmp_path, cloth, own_weights, monkeypatch):
+    path, features = own_weights
+    detector = PatchCore(features, random_state=0).fit(cloth.X_train)
+    scores = detector.score_samples(cloth.X_test)
+    save(detector, tmp_path / "m")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", None)
+        patch.setattr("skanomaly._networks.backbones._from_timm", None)
+        again = load(tmp_path / "m")
+        assert again.features.weights == again.features_.weights == "withheld: own.pth"
+        for use in (again.score_samples, clone(again).fit):  # never other weights instead
+            with pytest.raises(
+                MissingWeightsError, match=r"from a file, 'own.pth'.*features_.set_params\(weights='path"
+            ):
+                use(cloth.X_test)
+    save(again, tmp_path / "m")
+    assert load(tmp_path / "m").features.weights == "withheld: own.pth"
+    again.features_.set_params(weights=str(path))
+    np.testing.assert_array_equal(again.score_samples(cloth.X_test), scores)
+
+
+def test_weight_files_are_checked_when_they_are_set(tmp_path, cloth, own_weights, small_features):
+    save(own_weights[1], tmp_path / "m")
+    again = load(tmp_path / "m")
+    other = clone(small_features).set_params(random_state=1).fit(cloth.X_train).network_state()
+    torch.save({name: torch.from_numpy(value) for name, value in other.items()}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="are not those of fit: SHA-256"):
+        again.set_params(weights=str(tmp_path / "other.pth")).transform(cloth.X_test)
+
+
+def test_included_weights_stand_in_for_a_file(tmp_path, cloth, own_weights, monkeypatch):
+    _, features = own_weights
+    save(features, tmp_path / "m", include_weights=True)
+    again = load(tmp_path / "m")
+    monkeypatch.setattr(torch, "load", None)
+    np.testing.assert_array_equal(again.transform(cloth.X_test), features.transform(cloth.X_test))
+    save(again, tmp_path / "m2", include_weights=True)
+    np.testing.assert_array_equal(load(tmp_path / "m2").transform(cloth.X_test), features.transform(cloth.X_test))
+
+
+@pytest.mark.parametrize("weights", [None, "random"])
+def test_weights_that_are_no_path_are_kept(weights, tmp_path):
+    save(PatchCore(PretrainedPatchFeatures(weights=weights)), tmp_path / "m")
+    assert load(tmp_path / "m").features.weights == weights
+
+
 def test_damaged_foreign_and_newer_files(tmp_path, rng, monkeypatch):
     with pytest.raises(FileNotFoundError, match="gone"):
         load(tmp_path / "gone")
     (tmp_path / "text").write_text("no model")
-    with pytest.raises(ModelFileError, match="no model file, or damaged"):
+    with pytest.raises(ModelFileError, match="not a model file, or is damaged"):
         load(tmp_path / "text")
     save(KNNScorer().fit(rng.normal(size=(30, 2))), tmp_path / "m")
     (tmp_path / "half").write_bytes((tmp_path / "m").read_bytes()[:2000])
@@ -127,9 +454,6 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, rng, monkeypatch):
 
 @pytest.mark.weights
 def test_included_weights_stand_in_for_missing_ones(tmp_path, cloth, monkeypatch):
-    from skanomaly import PretrainedPatchFeatures
-    from skanomaly._networks import backbones
-
     features = PretrainedPatchFeatures(image_size=64)
     detector = PatchCore(features, random_state=0).fit(cloth.X_train)
     scores = detector.score_samples(cloth.X_test)
@@ -146,5 +470,3 @@ def test_included_weights_stand_in_for_missing_ones(tmp_path, cloth, monkeypatch
     with pytest.raises(MissingWeightsError):
         load(tmp_path / "needs").score_samples(cloth.X_test)
     np.testing.assert_array_equal(load(tmp_path / "alone").score_samples(cloth.X_test), scores)
-    backbones._embedded.clear()
-    backbones.load_backbone.cache_clear()

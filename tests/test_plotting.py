@@ -246,9 +246,9 @@ def test_pro_curve_of_an_estimator(maps_and_masks, ax):
 
 def test_pro_curve_refuses_what_does_not_fit(maps_and_masks, ax):
     maps, masks = maps_and_masks
-    with pytest.raises(ValueError, match="masks has 2 images, anomaly_maps has 3"):
+    with pytest.raises(ValueError, match="masks has 2 images, but anomaly_maps has 3"):
         PROCurveDisplay.from_predictions(masks[:2], maps, ax=ax)
-    with pytest.raises(ValueError, match=r"image 0: masks has shape \(12, 15\), anomaly_maps \(12, 14\)"):
+    with pytest.raises(ValueError, match=r"image 0: the mask has shape \(12, 15\), but the map has shape \(12, 14\)"):
         PROCurveDisplay.from_predictions(masks, maps[:, :, 1:], ax=ax)
     with pytest.raises(ValueError, match="masks mark 0 of 180 pixels"):
         PROCurveDisplay.from_predictions(masks[2:], maps[2:], ax=ax)
@@ -304,7 +304,7 @@ def test_map_display_of_an_estimator(image, maps_and_masks, ax):
 
 
 def test_map_display_refuses_a_map_of_another_size(image, ax):
-    with pytest.raises(ValueError, match=r"anomaly_map has shape \(15, 12\), the image \(12, 15\)"):
+    with pytest.raises(ValueError, match=r"anomaly_map has shape \(15, 12\), but the image has shape \(12, 15\)"):
         AnomalyMapDisplay.from_predictions(image, np.zeros((15, 12)), ax=ax)
 
 
@@ -332,5 +332,5 @@ def test_overlay_sheet_never_saturates_below_the_level(image):
 
 
 def test_a_mask_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"mask has shape \(5, 5\), the image \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"mask has shape \(5, 5\), but the image has shape \(8, 8\)"):
         AnomalyMapDisplay.from_predictions(np.zeros((8, 8)), np.zeros((8, 8)), mask=np.ones((5, 5)))

@@ -74,7 +74,7 @@ def test_axes_of_ones_own(images):
     display = ReconstructionDisplay.from_predictions(images, images, images[..., 0], axes=axes)
     assert display.axes_[2, 3] is axes[2, 3]
     assert display.figure_ is axes[0, 0].figure
-    with pytest.raises(ValueError, match=r"axes has shape \(2, 4\); accepted is \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"axes has shape \(2, 4\); it must have shape \(3, 4\)"):
         display.plot(axes=axes[:2])
 
 
@@ -83,5 +83,5 @@ def test_what_does_not_fit_is_refused(images):
         ReconstructionDisplay.from_predictions(images, images[:, 1:], images[..., 0])
     with pytest.raises(ValueError, match="anomaly_maps have shapes"):
         ReconstructionDisplay.from_predictions(images, images, images[:2, ..., 0])
-    with pytest.raises(TypeError, match="estimator is a object; accepted is a detector with"):
+    with pytest.raises(TypeError, match="estimator is a object; it must be a detector with"):
         ReconstructionDisplay.from_estimator(object(), images)

@@ -4,7 +4,7 @@ import torch
 from numpy.testing import assert_allclose
 from skimage.metrics import structural_similarity
 
-from skanomaly._kernels.ssim import ssim_map
+from skanomaly._torch.ssim import ssim_map
 
 
 @pytest.fixture
@@ -61,5 +61,5 @@ def test_gradient(pair):
 
 
 def test_too_small_images_are_refused(pair):
-    with pytest.raises(ValueError, match="window=11 is larger than the images, 10 x 31"):
+    with pytest.raises(ValueError, match="window=11 is larger than the images of 10 x 31"):
         compute(pair[0][:, :, :10], pair[1][:, :, :10])

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,19 @@ def test_the_best_state_is_kept_and_training_stops_early():
     assert not module.training
 
 
+def test_the_last_state_is_kept_where_losses_say_nothing():
+    values, losses = [], iter([3.0, 1.0, 5.0, 4.0])
+    module = Number()
+
+    def validate():
+        values.append(module.value.item())
+        return next(losses)
+
+    descend(module, torch.ones(4), validate, max_epochs=4, keep="last")
+    assert module.value.item() == values[-1] != values[1]
+    assert not module.training
+
+
 def test_without_validation_the_training_loss_is_watched():
     history = descend(Number(1.0), torch.ones(4), patience=3)
     assert set(history) == {"train_loss"}
@@ -114,8 +129,8 @@ def test_mean_loss_weighs_samples_equally():
 def test_hold_out_is_disjoint_and_leaves_one_sample():
     train, valid = hold_out(101, 0.1, seeded())
     assert len(valid) == 10
-    assert sorted([*train.tolist(), *valid.tolist()]) == list(range(101))
-    assert not torch.equal(valid, hold_out(101, 0.1, seeded(1))[1])
+    assert sorted([*train, *valid]) == list(range(101))
+    assert not np.array_equal(valid, hold_out(101, 0.1, seeded(1))[1])
     assert [len(part) for part in hold_out(2, 0.9, seeded())] == [1, 1]
     assert [len(part) for part in hold_out(4, 0.1, seeded())] == [4, 0]
 
@@ -135,9 +150,61 @@ def test_first_weights_come_from_the_generator_alone():
     assert not first[0].bias.any()
 
 
-def test_unknown_layers_are_not_left_without_weights():
-    with pytest.raises(TypeError, match="BatchNorm1d has weights"):
-        initialized(lambda: nn.BatchNorm1d(3), seeded())
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm1d(3),
+        nn.BatchNorm2d(3),
+        nn.GroupNorm(1, 3),
+        nn.LayerNorm(3),
+        nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
+    ],
+    ids=lambda norm: type(norm).__name__,
+)
+def test_norm_layers_start_as_torch_has_them(norm):
+    """Their constructors draw nothing: weight 1, bias 0, mean 0, variance 1, no batches."""
+    module = initialized(
+        lambda: nn.ModuleDict({"norm": copy.deepcopy(norm).to("meta"), "net": nn.Linear(2, 2)}), seeded()
+    )
+    arrays = to_arrays(module["norm"])
+    assert set(arrays) == set(norm.state_dict())
+    for name, value in norm.state_dict().items():
+        assert_array_equal(arrays[name], value)
+    alone = initialized(lambda: nn.ModuleDict({"net": nn.Linear(2, 2)}), seeded())
+    assert torch.equal(module["net"].weight, alone["net"].weight)
+
+
+def test_statistics_of_norm_layers_are_part_of_the_state():
+    module = initialized(lambda: nn.BatchNorm1d(2), seeded())
+    module(torch.tensor([[1.0, 2.0], [3.0, 8.0]]))
+    restored = from_arrays(blank(lambda: nn.BatchNorm1d(2)), to_arrays(module)).eval()
+    assert_allclose(restored.running_mean, [0.2, 0.5])
+    assert int(restored.num_batches_tracked) == 1
+    x = torch.randn(4, 2, generator=seeded())
+    assert torch.equal(restored(x), module.eval()(x))
+
+
+class Kernel(nn.Module):
+    """A constant that is made by the constructor, which `blank` does not keep."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("kernel", torch.ones(3))
+
+
+class Refilled(Kernel):
+    def reset_values(self):
+        self.kernel.fill_(2.0)
+
+
+@pytest.mark.parametrize("build", [lambda: nn.Embedding(3, 2), Number, Kernel])
+def test_unknown_layers_are_not_left_without_values(build):
+    with pytest.raises(TypeError, match=r"(Embedding|Number|Kernel) has parameters or buffers .*reset_values"):
+        initialized(lambda: nn.Sequential(nn.Linear(2, 2), build()), seeded())
+
+
+def test_modules_may_fill_their_values():
+    assert_array_equal(initialized(Refilled, seeded()).kernel, [2, 2, 2])
 
 
 def test_state_goes_to_arrays_and_back():

@@ -7,7 +7,7 @@ and `Rows` are the doors of estimators that look through no features of their ow
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from .arrays import check_patches
@@ -93,7 +93,9 @@ class Grids(BaseEstimator):
         plate = type(self.owner, (BaseEstimator,), {})()  # scikit-learn's messages have the name of the class
         vars(plate).update(vars(self))
         grids = check_patches(plate, X, reset=reset, min_samples=self.min_samples if reset else 1)
-        vars(self).update(vars(plate))
+        if reset:
+            vars(self).pop("feature_names_in_", None)  # of an earlier fit
+            vars(self).update(vars(plate))
         return grids
 
     def fit_samples(self, samples):
@@ -145,6 +147,9 @@ class Mapless:
         if name.startswith("__") or name == "features":
             raise AttributeError(name)
         return getattr(self.features, name)
+
+    def __sklearn_tags__(self):
+        return get_tags(self.features)
 
     def fit_samples(self, samples):
         """Fit the features; return self."""

@@ -1,1 +1,1 @@
-"""Pure functions, arrays in and arrays out."""
+"""Numerical kernels: pure functions from arrays to arrays."""

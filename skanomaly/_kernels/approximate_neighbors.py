@@ -1,13 +1,13 @@
-"""Approximate Euclidean nearest neighbours from a graph, by pynndescent."""
+"""Approximate Euclidean nearest neighbours, found with the graphs of pynndescent."""
 
 import numpy as np
 
-_N_NEIGHBORS = 30  # of each bank row in the graph
-_SPARE = 16  # rows asked for beyond k: a longer search finds more, and a group may take some away
+_N_NEIGHBORS = 30  # neighbours of each bank row in the graph
+_SPARE = 16  # rows searched beyond k: a longer search finds more, and groups may exclude some of them
 
 
 def build_graph(bank, seed):
-    """Return a graph that links each row of `bank` (m, d) with rows near to it."""
+    """Return a graph that links each row of `bank` (m, d) to rows close to it."""
     from pynndescent import NNDescent
 
     graph = NNDescent(bank, n_neighbors=min(_N_NEIGHBORS, len(bank) - 1), random_state=seed)
@@ -16,24 +16,30 @@ def build_graph(bank, seed):
 
 
 def search_graph(graph, bank, queries, k, bank_groups=None, query_groups=None):
-    """Return `k` near rows of the bank for every row of `queries`; some may not be the nearest.
+    """Return `k` nearby rows of the bank for every row of `queries`, not necessarily the nearest ones.
 
     Parameters
     ----------
     graph : NNDescent
-        As `build_graph` made it from `bank`.
+        Graph of the bank, from `build_graph`.
     bank : ndarray of shape (m, d)
+        Rows to search.
     queries : ndarray of shape (n_queries, d)
+        Rows whose neighbours are searched.
     k : int
-    bank_groups, query_groups : ndarray of shape (m,) and (n_queries,), int, optional
-        A query is never compared with bank rows of its own group.
+        Number of neighbours per query.
+    bank_groups : ndarray of shape (m,), int, optional
+        Group of each bank row.
+    query_groups : ndarray of shape (n_queries,), int, optional
+        Group of each query, which is never compared with bank rows of its own group.
 
     Returns
     -------
     distances : ndarray of shape (n_queries, k), float64
-        Euclidean (not squared), ascending; infinite where the search did not find as many rows of other groups.
+        Euclidean (not squared) distances in ascending order; infinite where the search found fewer rows of other
+        groups.
     indices : ndarray of shape (n_queries, k), int64
-        Rows of the bank; -1 where the distance is infinite.
+        Indices of the bank rows; -1 where the distance is infinite.
     """
     found = graph.query(queries, min(k + _SPARE, len(bank)))[0].astype(np.int64)
     steps = bank[found].astype(np.float64) - queries[:, None]

@@ -1,64 +1,66 @@
-"""Greedy k-centre selection, exact, with most distances proved superfluous instead of computed."""
+"""Exact greedy k-centre selection, in which most distances are proved unnecessary instead of being computed."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-_MARGIN = 1e-4  # a proof that a distance is superfluous has to hold with this relative margin: rounding
+_MARGIN = 1e-4  # relative safety margin, against rounding, of the proofs that a distance is unnecessary
 _SKETCH = 32  # coordinates of the first filter
-_SKETCH_ROUNDING = 1e-6  # of sketched coordinates, relative to the largest norm
-_RUN = 256  # centres between two steps of the progress bar
-_SUMS = {"reassoc", "contract", "nsz"}  # lets sums use vector registers
+_SKETCH_ROUNDING = 1e-6  # rounding error of sketched coordinates, relative to the largest norm
+_RUN = 256  # centres per step of the progress bar
+_SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
 
 class _Points(NamedTuple):
-    """The points, those with one owner next to each other."""
+    """The points; points with the same owner are neighbours in memory."""
 
     rows: np.ndarray  # (n, d)
     sketch: np.ndarray  # (n, s) float32, the leading principal coordinates
-    name: np.ndarray  # (n,) index in the caller's order
-    nearest: np.ndarray  # (n,) distance to the owner, the nearest centre; -1 for centres
-    following: np.ndarray  # (n,) the next point with the same owner; -1 ends the list
+    name: np.ndarray  # (n,) index in the order of the caller
+    nearest: np.ndarray  # (n,) distance to the owner, which is the nearest centre; -1 for centres
+    following: np.ndarray  # (n,) next point with the same owner; -1 ends the list
 
 
 class _Centers(NamedTuple):
-    """The centres in order of selection."""
+    """The centres, in order of selection."""
 
     rows: np.ndarray  # (m, d)
     sketch: np.ndarray  # (m, s)
-    name: np.ndarray  # (m,) index in the caller's order
-    first: np.ndarray  # (m,) first of the points it owns
-    radius: np.ndarray  # (m,) distance of the farthest of them; -1 if it owns centres alone
-    farthest: np.ndarray  # (m,) that point
+    name: np.ndarray  # (m,) index in the order of the caller
+    first: np.ndarray  # (m,) first point that it owns
+    radius: np.ndarray  # (m,) distance of the farthest point that it owns; -1 if it owns centres only
+    farthest: np.ndarray  # (m,) farthest point that it owns
 
 
 def greedy_k_center(X, n_centers, start, progress=iter):
-    """Select centres so that each new one is the point farthest from those before it.
+    """Select centres such that each new centre is the point farthest from the previous ones.
 
-    Every centre q keeps a list of the points it owns and their largest distance, its radius r. A new centre c can
-    take points from q only if d(c, q) < 2 r, and a point x from q only if d(c, q) < 2 d(x, q) (triangle inequality)
-    and if the leading principal coordinates of x and c are nearer than d(x, q). Only then d(x, c) is computed. The
-    points are moved in memory now and then, so that a list is read in one sweep.
+    Every centre q keeps a list of the points that it owns and the largest of their distances, its radius r. By the
+    triangle inequality, a new centre c can take points from q only if d(c, q) < 2 r, and a point x from q only if
+    d(c, q) < 2 d(x, q). If, moreover, the leading principal coordinates of x and c are closer than d(x, q), the
+    distance d(x, c) is computed. From time to time the points are rearranged in memory, so that a list can be read in
+    one sweep.
 
     Parameters
     ----------
     X : ndarray of shape (n_points, n_features), float32 or float64, C-contiguous
+        Points.
     n_centers : int
-        In [1, n_points].
+        Number of centres, in [1, n_points].
     start : int
         Index of the first centre.
     progress : callable
-        Wraps the runs of centres; a progress bar, say.
+        Wrapper of the iterable of runs of centres, such as a progress bar.
 
     Returns
     -------
     centers : ndarray of shape (n_centers,), int64
-        Distinct indices in order of selection; ties go to the lowest index.
+        Distinct indices of the centres, in order of selection; ties go to the lowest index.
     labels : ndarray of shape (n_points,), int32
-        The centre each point is nearest to, as a position in `centers`.
+        Position in `centers` of the centre nearest to each point.
     radius : float
-        Largest distance of any point to its nearest centre; 0 when every point was selected.
+        Largest distance of any point to its nearest centre; 0 if every point was selected.
     """
     sketch, slack = _sketch(X)
     n_points = len(X)
@@ -83,15 +85,15 @@ def greedy_k_center(X, n_centers, start, progress=iter):
     order, label = _lists(points.following, centers.first, n_centers)
     labels = np.empty(n_points, np.int32)
     labels[points.name[order]] = label
-    labels[centers.name] = np.arange(n_centers)  # they stay in the list of the centre that owned them before
+    labels[centers.name] = np.arange(n_centers)  # centres stay in the list of their previous owner
     return centers.name, labels, max(float(centers.radius.max()), 0.0)
 
 
 @njit(cache=True, nogil=True)
 def greedy_k_center_plain(X, n_centers, start):
-    """Select centres by the plain loop: every new centre is compared with every point.
+    """Select centres by a plain loop that compares every new centre with every point.
 
-    The oracle of `greedy_k_center`; arguments are the same, results are its centres and its radius.
+    This is the oracle of `greedy_k_center`: it takes the same arguments and returns the same centres and radius.
     """
     centers = np.empty(n_centers, np.int64)
     nearest = np.full(X.shape[0], np.inf, X.dtype)
@@ -100,13 +102,13 @@ def greedy_k_center_plain(X, n_centers, start):
         centers[i] = current
         for point in range(X.shape[0]):
             nearest[point] = min(nearest[point], np.sqrt(_squared_distance(X, point, X, current)))
-        nearest[current] = -1  # never again, even among duplicates
+        nearest[current] = -1  # never selected again, even among duplicates
         current = np.argmax(nearest)
     return centers, max(nearest.max(), 0)
 
 
 def _sketch(X):
-    """Return the leading principal coordinates of X as float32, and a bound of their rounding error."""
+    """Return the leading principal coordinates of X, as float32, and a bound on their rounding error."""
     if X.shape[1] <= 2 * _SKETCH:
         return np.empty((len(X), 0), np.float32), 0.0
     mean = X.mean(axis=0, dtype=np.float64)
@@ -130,13 +132,13 @@ def _squared_distance(A, a, B, b):
     return total
 
 
-# The loops below take the fields of `_Points` and `_Centers` one by one: numba would count references to a tuple's
-# arrays at every access, which costs more than the work.
+# The loops below take the fields of `_Points` and `_Centers` one by one, because numba counts references to the arrays
+# of a tuple at every access, which would cost more than the work itself.
 
 
 @njit(cache=True, nogil=True)
 def _own_everything(start, rows, nearest, center_rows, first, radius, farthest):
-    """Make point `start` the first centre and give it all points."""
+    """Make point `start` the first centre, the owner of all points."""
     center_rows[0] = rows[start]
     first[0] = 0
     for point in range(rows.shape[0]):
@@ -156,7 +158,7 @@ def _add_centers(
         widest = _widest(new, name, radius, farthest)
         point = farthest[widest]
         center_rows[new], center_sketch[new], center_name[new] = rows[point], sketch[point], name[point]
-        nearest[point] = -1  # never again, even among duplicates
+        nearest[point] = -1  # never selected again, even among duplicates
         for q in range(new):
             if radius[q] < 0:
                 continue
@@ -184,7 +186,7 @@ def _widest(n_centers, name, radius, farthest):
 
 @njit(cache=True, fastmath=_SUMS, nogil=True)
 def _apart(sketch, point, center_sketch, center, distance):
-    """Return whether the sketches alone are at least `distance` apart."""
+    """Return whether the sketches are at least `distance` apart."""
     total = np.float32(0)
     for j in range(sketch.shape[1]):
         step = sketch[point, j] - center_sketch[center, j]
@@ -198,7 +200,7 @@ def _take_over(
     rows, sketch, name, nearest, following,
     center_rows, center_sketch, first, radius, farthest,
 ):  # fmt: skip
-    """Move the points of centre `q` that are nearer to centre `new` to its list."""
+    """Move those points of centre `q` that are closer to centre `new` to the list of the latter."""
     point, previous = first[q], -1
     radius[q], farthest[q] = -1, point
     while point >= 0:
@@ -222,7 +224,7 @@ def _take_over(
 
 
 def _arrange(points, centers, n_centers):
-    """Return the points in the order of their owners' lists; the centres are updated in place."""
+    """Return the points sorted by owner; the centres are updated in place."""
     order, _ = _lists(points.following, centers.first, n_centers)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -240,7 +242,7 @@ def _arrange(points, centers, n_centers):
 
 @njit(cache=True)
 def _lists(following, first, n_centers):
-    """Return the points list by list, and the centre that owns each of them."""
+    """Return the points, list by list, and the owner of each of them."""
     order = np.empty(len(following), np.int64)
     label = np.empty(len(following), np.int32)
     count = 0
@@ -255,7 +257,7 @@ def _lists(following, first, n_centers):
 
 @njit(cache=True)
 def covering_radius(rows, centers, labels):
-    """Return the largest distance of any row to the centre its label names."""
+    """Return the largest distance of any row to the centre given by its label."""
     largest = 0.0
     for i in range(len(rows)):
         largest = max(largest, _squared_distance(rows, i, centers, labels[i]))
@@ -269,14 +271,16 @@ def cover_again(rows, distances, radius):
     Parameters
     ----------
     rows : ndarray of shape (n, d)
+        Rows to cover.
     distances : ndarray of shape (n,)
-        Of each row to its nearest present centre.
+        Distance of each row to the nearest existing centre.
     radius : float
+        Largest distance allowed.
 
     Returns
     -------
     ndarray of shape (m,), int64
-        The selected rows; none if all are covered.
+        Indices of the selected rows; empty if all rows are covered already.
     """
     nearest = distances.copy()
     selected = np.empty(len(rows), np.int64)

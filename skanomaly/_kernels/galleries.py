@@ -1,4 +1,4 @@
-"""Nearest patches in a gallery: the patches of a few images, others for every query."""
+"""Nearest patches in a gallery: the patches of a few images, chosen anew for every query image."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,14 @@ import numpy as np
 
 from .pruned_neighbors import NeighborIndex, build_index, search_index
 
-_GROUP = 64  # tiles of an index are a multiple of this
+_GROUP = 64  # the length of a tile of an index is a multiple of this
 
 
 class Galleries(NamedTuple):
-    """The patches of all images with the sketches of a `NeighborIndex`, whose tiles here hold one image each.
+    """Patches of all images with the sketches of a `NeighborIndex`, each of whose tiles holds patches of one image.
 
-    The index of a gallery is thus a copy of some tiles; to build it from its rows takes longer than the search.
+    The index of a gallery is then a copy of some of the tiles; building it from its rows would take longer than the
+    search.
     """
 
     bank: np.ndarray  # (n, p, d)
@@ -23,7 +24,7 @@ class Galleries(NamedTuple):
 
 
 def build_galleries(bank):
-    """Return the `Galleries` of images with patches `bank` (n, p, d), float32 or float64."""
+    """Return the `Galleries` of n images with p patches each, `bank` (n, p, d), float32 or float64."""
     n, p, d = bank.shape
     index = build_index(bank.reshape(-1, d))
     _, n_columns, longest = index.sketches.shape
@@ -33,22 +34,29 @@ def build_galleries(bank):
     padded = np.zeros((n, n_tiles * n_tile), np.float32)
     for column in range(n_columns):
         padded[:, :p] = index.sketches[:, column].reshape(-1)[: n * p].reshape(n, p)
-        padded[:, p:] = column == n_columns - 2  # as in the index: no query is near
+        padded[:, p:] = column == n_columns - 2  # as in the index: never close to a query
         sketches[:, :, column] = padded.reshape(n, n_tiles, n_tile)
     return Galleries(bank, index.mean, index.axes, sketches, index.unit)
 
 
 def search_gallery(galleries, images, queries, k):
-    """Return the distances (n_queries, k), float64 and ascending, to the nearest patches of some images, exactly.
+    """Return the exact distances to the nearest patches of some images.
 
     Parameters
     ----------
     galleries : Galleries
+        Patches of all images.
     images : ndarray of int
-        Fastest where the most similar come first.
-    queries : ndarray of shape (n_queries, d), dtype of the bank
+        Indices of the images to search; the search is fastest if the most similar ones come first.
+    queries : ndarray of shape (n_queries, d), with the dtype of the bank
+        Patches whose neighbours are searched.
     k : int
-        At most the number of patches of the images.
+        Number of neighbours per query, at most the number of patches of the images.
+
+    Returns
+    -------
+    ndarray of shape (n_queries, k), float64
+        Euclidean (not squared) distances in ascending order.
     """
     (_, p, d), (_, n_tiles, n_columns, n_tile) = galleries.bank.shape, galleries.sketches.shape
     rows = np.zeros((len(images), n_tiles * n_tile, d), galleries.bank.dtype)

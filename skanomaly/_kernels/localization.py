@@ -1,4 +1,4 @@
-"""Pixels of masks and maps in one row, and the per-region-overlap curve over them."""
+"""Per-region-overlap curves, computed from the pixels of all masks and maps."""
 
 import numpy as np
 
@@ -7,34 +7,36 @@ from .regions import label_regions
 
 
 def flatten_pixels(masks, anomaly_maps):
-    """Return all pixels seen, of all images, with the defect region each belongs to.
+    """Return the scores of the pixels of all images, with the defect region that each pixel belongs to.
 
     Parameters
     ----------
-    masks : array-like of shape (n, H, W), or sequence of array-like (H, W)
-        True (or non-zero) on defects.
-    anomaly_maps : array-like of shape (n, H, W), or sequence of array-like (H, W)
-        Higher for anomalies; NaN pixels are left out.
+    masks : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+        Defect masks: True (or non-zero) on defects, empty for normal images.
+    anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+        Anomaly maps, higher for anomalies. NaN pixels are ignored.
 
     Returns
     -------
     scores : ndarray of shape (n_pixels,)
+        Anomaly scores.
     defect : ndarray of shape (n_pixels,), bool
+        True on defects.
     region : ndarray of shape (n_pixels,), int
-        Number of the connected region (8 neighbours), counted over all images; 0 for normal pixels.
+        Number of the connected region (8-connectivity), counted over all images; 0 for normal pixels.
 
     Raises
     ------
     ValueError
-        For sizes that differ, or pixels of one kind only.
+        If the sizes of masks and maps differ, or there are no defective or no normal pixels.
     """
     if len(masks) != len(anomaly_maps):
-        raise ValueError(f"masks has {len(masks)} images, anomaly_maps has {len(anomaly_maps)}.")
+        raise ValueError(f"masks has {len(masks)} images, but anomaly_maps has {len(anomaly_maps)}.")
     scores, regions, n_regions = [], [], 0
     for i, (mask, score_map) in enumerate(zip(masks, anomaly_maps, strict=True)):
         mask, score_map = np.asarray(mask), np.asarray(score_map)
         if mask.ndim != 2 or mask.shape != score_map.shape:
-            raise ValueError(f"image {i}: masks has shape {mask.shape}, anomaly_maps {score_map.shape}.")
+            raise ValueError(f"image {i}: the mask has shape {mask.shape}, but the map has shape {score_map.shape}.")
         labels, count = label_regions(mask != 0)
         labels[labels > 0] += n_regions
         n_regions += count
@@ -45,30 +47,35 @@ def flatten_pixels(masks, anomaly_maps):
     defect = regions > 0
     if defect.all() or not defect.any():
         raise ValueError(
-            f"masks mark {defect.sum()} of {len(defect)} pixels; both defects and normal pixels are needed."
+            f"masks mark {defect.sum()} of {len(defect)} pixels; both defective and normal pixels are needed."
         )
     return scores, defect, regions
 
 
 def pro_curve(masks, anomaly_maps, max_fpr=1.0):
-    """Return the mean share of a defect region above a threshold against the share of normal pixels above it.
+    """Return the curve of the mean share of a defect region against the share of normal pixels above a threshold.
 
     Parameters
     ----------
-    masks, anomaly_maps
-        As in `flatten_pixels`.
+    masks : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+        Defect masks: True (or non-zero) on defects, empty for normal images.
+    anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+        Anomaly maps, higher for anomalies. NaN pixels are ignored.
     max_fpr : float, default=1.0
-        Where the curve ends, interpolated linearly; in (0, 1].
+        Upper limit of the false-positive rate, in (0, 1], at which the curve is interpolated linearly.
 
     Returns
     -------
-    fpr, pro : ndarray of shape (n_points,), float64
-        From fpr 0 (threshold above every score) to `max_fpr`.
+    fpr : ndarray of shape (n_points,), float64
+        False-positive rates, from 0 (threshold above every score) to `max_fpr`.
+    pro : ndarray of shape (n_points,), float64
+        Per-region overlaps.
 
     Raises
     ------
     ValueError
-        For sizes that differ, pixels of one kind only, or another `max_fpr`.
+        If the sizes of masks and maps differ, there are no defective or no normal pixels, or `max_fpr` is not in
+        (0, 1].
 
     Examples
     --------

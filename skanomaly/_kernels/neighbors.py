@@ -3,33 +3,38 @@
 import numpy as np
 from numba import njit, prange
 
-_BLOCK_VALUES = 2**22  # entries of one block of the distance matrix: 16 MB in float32
-_ROUNDING = 32  # bound of the rounding of a squared distance, in units of eps (|q| + |b|)^2
-_SPARE = 4  # candidates beyond k that are measured again without cancellation
+_BLOCK_VALUES = 2**22  # size of a block of the distance matrix: 16 MB in float32
+_ROUNDING = 32  # bound on the rounding error of a squared distance, in units of eps (|q| + |b|)^2
+_SPARE = 4  # candidates beyond k whose distances are computed again without cancellation
 
 
 def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
-    """Return the `k` nearest rows of `bank` for every row of `queries`, exactly.
+    """Return the exact `k` nearest rows of `bank` for every row of `queries`.
 
-    A matrix product ranks the bank, then the best few are measured again from the differences themselves in
-    float64, so that a query that is in the bank has distance 0 and a result does not depend on the other queries.
-    Where rounding in the product leaves it open whether the best are among these few, the whole bank is measured.
+    A matrix product ranks the bank; the distances of the best few rows are then computed again in float64 from the
+    differences themselves, so that a query contained in the bank has distance 0 and no result depends on the other
+    queries. If rounding errors of the product leave open whether the nearest rows are among these few, the distances
+    of all rows are computed.
 
     Parameters
     ----------
     bank : ndarray of shape (n_bank, n_features), float32 or float64
-    queries : ndarray of shape (n_queries, n_features), dtype of `bank`
+        Rows to search.
+    queries : ndarray of shape (n_queries, n_features), with the dtype of `bank`
+        Rows whose neighbours are searched.
     k : int
-        At most the number of bank rows outside any one group.
-    bank_groups, query_groups : ndarray of shape (n_bank,) and (n_queries,), int, optional
-        A query is never compared with bank rows of its own group.
+        Number of neighbours per query, at most the number of bank rows outside any one group.
+    bank_groups : ndarray of shape (n_bank,), int, optional
+        Group of each bank row.
+    query_groups : ndarray of shape (n_queries,), int, optional
+        Group of each query, which is never compared with bank rows of its own group.
 
     Returns
     -------
     distances : ndarray of shape (n_queries, k), float64
-        Euclidean (not squared), ascending.
+        Euclidean (not squared) distances in ascending order.
     indices : ndarray of shape (n_queries, k), int64
-        Rows of `bank`; equal distances are ordered by index.
+        Indices of the bank rows; equal distances are ordered by index.
     """
     n_queries, n_bank = len(queries), len(bank)
     center = bank.mean(axis=0, dtype=np.float64).astype(bank.dtype)
@@ -39,7 +44,7 @@ def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
         bank_groups, query_groups = np.zeros(n_bank, np.int64), np.ones(n_queries, np.int64)
     n_candidates = min(k + _SPARE, n_bank)
     farthest, eps = np.sqrt(2 * half_norms.max()), np.finfo(bank.dtype).eps
-    # The shape of a block depends on the bank alone: a query's product is the same whoever it is scored with.
+    # The shape of a block depends on the bank alone, so the products of a query do not depend on the other queries.
     n_rows = max(1, min(1024, _BLOCK_VALUES // n_bank))
     block = np.zeros((n_rows, bank.shape[1]), bank.dtype)
     distances = np.empty((n_queries, k))
@@ -60,9 +65,9 @@ def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
 
 @njit(cache=True, parallel=True)
 def _rank(half_norms, products, n_candidates, bank_groups, query_groups):
-    """Return the rows of the bank with the smallest `half_norms - products`, and the largest of these values.
+    """Return the bank rows with the smallest values of `half_norms - products`, and the largest of these values.
 
-    Where groups leave fewer rows than asked for, the rest is -1 and the value infinite.
+    Where groups leave fewer rows than requested, the remaining rows are -1 and the value is infinite.
     """
     n_queries, n_bank = products.shape
     candidates = np.full((n_queries, n_candidates), -1, np.int64)
@@ -85,10 +90,10 @@ def _rank(half_norms, products, n_candidates, bank_groups, query_groups):
 
 @njit(cache=True, parallel=True)
 def _measure(bank, queries, candidates, certain, k, bank_groups, query_groups):
-    """Return the `k` smallest true distances with their rows.
+    """Return the `k` smallest distances and their rows.
 
-    The candidates are enough if the k-th of them is nearer than the square root of `certain`, below which no other
-    row can be; else all rows are measured.
+    The candidates suffice if the k-th of them is closer than the square root of `certain`, the smallest possible
+    distance of any other row; otherwise the distances of all rows are computed.
     """
     n_queries = len(queries)
     distances = np.empty((n_queries, k))

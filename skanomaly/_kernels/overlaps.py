@@ -1,9 +1,9 @@
-"""Maps as overlapping patches, and back."""
+"""Maps cut into overlapping patches, and reassembled from them."""
 
 import numpy as np
 from numba import njit, prange
 
-_SUMS = {"reassoc", "contract", "nsz"}  # lets sums use vector registers
+_SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
 
 def cut_patches(maps, patch_size, stride):
@@ -12,35 +12,44 @@ def cut_patches(maps, patch_size, stride):
     Parameters
     ----------
     maps : ndarray of shape (C, n, h, w)
-    patch_size, stride : int
+        Maps of C channels of n images.
+    patch_size : int
+        Side of the patches, in pixels of the maps.
+    stride : int
+        Step between patches, in pixels of the maps.
 
     Returns
     -------
     ndarray of shape (C, n p, patch_size^2)
-        Image by image, row by row; what no whole patch reaches at the bottom and the right is left out.
+        Patches, image by image and row by row. Pixels at the bottom and on the right that no complete patch reaches
+        are left out.
     """
     windows = np.lib.stride_tricks.sliding_window_view(maps, (patch_size, patch_size), axis=(2, 3))
     return windows[:, :, ::stride, ::stride].reshape(len(maps), -1, patch_size**2)
 
 
 def add_residuals(maps, codes, dictionaries, patch_size, stride, errors, residuals):
-    r"""Compare maps with what the codes of their patches stand for.
+    r"""Add up the squared differences between maps and their reconstructions from the codes of patches.
 
-    All sums run in a fixed order, in float64: the results of an image do not depend on the others.
+    All sums run in float64 and in a fixed order, so the results of an image do not depend on the other images.
 
     Parameters
     ----------
     maps : ndarray of shape (C, n, h, w)
-        Covered by the patches to the last row and column.
+        Maps, covered completely by the patches.
     codes : ndarray of shape (C, n p, k), float64
-        Of the patches of `cut_patches`.
+        Codes of the patches returned by `cut_patches`.
     dictionaries : ndarray of shape (C, k, patch_size^2), float64
-    patch_size, stride : int
+        Atoms of each channel.
+    patch_size : int
+        Side of the patches, in pixels of the maps.
+    stride : int
+        Step between patches, in pixels of the maps.
     errors : ndarray of shape (C, n, p), float64, contiguous
-        Filled with the squared error of every patch.
+        Output: the squared error of every patch.
     residuals : ndarray of shape (n, h, w), float64
-        To which the squared difference of map and reconstruction is added for one channel after another; where patches
-        overlap, the reconstruction is their mean.
+        Output: the squared difference between map and reconstruction is added to it, one channel after another. Where
+        patches overlap, the reconstruction is their mean.
     """
     grid = tuple((size - patch_size) // stride + 1 for size in maps.shape[2:])
     codes = codes.reshape(*maps.shape[:2], *grid, -1)
@@ -61,7 +70,7 @@ def _add_residuals(maps, codes, dictionaries, stride, errors, residuals):
 
 @njit(cache=True, fastmath=_SUMS)
 def _restore(seen, codes, atoms, stride, errors, restored, count):
-    """Fill in the errors of the patches of one map, their sum, and how many overlap."""
+    """Fill in the errors of the patches of one map, the sum of the patches, and the number of patches at each pixel."""
     side = atoms.shape[1]
     patch = np.empty((side, side))
     restored[:], count[:] = 0.0, 0.0

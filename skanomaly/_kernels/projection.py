@@ -1,9 +1,9 @@
-"""Linear projection whose bits do not depend on the other rows."""
+"""Linear projection in which the bits of a row do not depend on the other rows."""
 
 import numpy as np
 from numba import njit, prange
 
-_SUMS = {"reassoc", "contract", "nsz"}  # lets sums use vector registers
+_SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
 
 def project_l1(rows, mean, components):
@@ -12,13 +12,16 @@ def project_l1(rows, mean, components):
     Parameters
     ----------
     rows : ndarray of shape (n, d)
-        A row of zeros stays as it is.
+        Rows x; a row of zeros is not divided by its norm.
     mean : ndarray of shape (d,)
+        Mean :math:`\mu`.
     components : ndarray of shape (k, d)
+        Matrix C.
 
     Returns
     -------
     ndarray of shape (n, k), float64
+        Projected rows.
     """
     projected = np.empty((len(rows), len(components)))
     rows, mean, components = (np.ascontiguousarray(part, np.float64) for part in (rows, mean, components))

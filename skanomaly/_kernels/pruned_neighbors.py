@@ -1,4 +1,4 @@
-"""Exact Euclidean nearest neighbours that compute few of the distances."""
+"""Exact Euclidean nearest neighbours, found by computing few of the distances."""
 
 from typing import NamedTuple
 
@@ -7,23 +7,23 @@ from numba import njit, prange
 
 from .blas import one_blas_thread
 
-_AXES = 45, 1 / 11  # leading principal coordinates in a sketch: at least; as a share of all coordinates
+_AXES = 45, 1 / 11  # principal coordinates in a sketch: the smallest number, and the share of all coordinates
 _TILE = 512  # bank rows per matrix product
-_GROUP = 64  # of these, rows that are dismissed together
+_GROUP = 64  # bank rows of a tile that are ruled out together
 _CHUNK = 32  # queries per matrix product
 _SAMPLE = 4096  # bank rows from which the principal axes are computed
-_MARGIN = 1e-5  # relative, on a distance in the rows' dtype
-_ROUNDING = 32 * np.finfo(np.float32).eps  # of squared distances from sketches, relative to (|q| + |b|)^2
-_FAR = 1e12  # where float32 sketches of a query say nothing, in norms of the farthest bank row
-_SUMS = {"reassoc", "contract", "nsz"}  # lets sums use vector registers
+_MARGIN = 1e-5  # relative safety margin of a distance in the dtype of the rows
+_ROUNDING = 32 * np.finfo(np.float32).eps  # rounding of squared distances from sketches, relative to (|q| + |b|)^2
+_FAR = 1e12  # norm, relative to the farthest bank row, from which a float32 sketch of a query says nothing
+_SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
 
 class NeighborIndex(NamedTuple):
-    """A bank and sketches of its rows.
+    """A bank and the sketches of its rows.
 
-    The sketch of a row b is (P b, |b - P b|, |b|^2, 1) with P b its leading principal coordinates, the mean
-    subtracted and lengths in `unit`. |P b - P q|^2 + (|b - P b| - |q - P q|)^2 <= |b - q|^2, hence the product of a
-    bank sketch with (-2 P q, -2 |q - P q|, 1, |q|^2 - x^2) is negative for every row nearer to q than x.
+    The sketch of a row b is (P b, |b - P b|, |b|^2, 1), where P b are its leading principal coordinates, the mean is
+    subtracted and lengths are in `unit`. Since |P b - P q|^2 + (|b - P b| - |q - P q|)^2 <= |b - q|^2, the product of
+    the sketch with (-2 P q, -2 |q - P q|, 1, |q|^2 - x^2) is negative for every row b closer to q than x.
     """
 
     rows: np.ndarray  # (m, d), the bank
@@ -46,7 +46,7 @@ def build_index(bank):
         part = (tile - mean) / unit
         coordinates, rest, norms = _sketch(part, axes)
         sketch[:, : len(part)] = np.vstack([coordinates.T, rest, norms, np.ones(len(part))])
-        sketch[-2, len(part) :] = 1  # of rows that are not there: no query is near
+        sketch[-2, len(part) :] = 1  # padding, never close to a query
     return NeighborIndex(bank, mean, axes, sketches, unit)
 
 
@@ -57,31 +57,35 @@ def _sketch(rows, axes):
 
 
 def search_index(index, queries, k, bank_groups=None, query_groups=None):
-    """Return the `k` nearest rows of the indexed bank for every row of `queries`, exactly.
+    """Return the exact `k` nearest rows of the indexed bank for every row of `queries`.
 
-    Sketches of the bank are multiplied with those of the queries, tile by tile, in the processor's cache. Rows that
-    a product proves to be farther than the k-th best so far are skipped; of the few others the distance is computed.
+    The sketches of the bank are multiplied by those of the queries, tile by tile, in the cache of the processor. Rows
+    that a product proves to be farther away than the k-th best so far are skipped; the distances of the few others are
+    computed.
 
     Parameters
     ----------
     index : NeighborIndex
-    queries : ndarray of shape (n_queries, n_features), dtype of the bank
-        Fastest where neighbouring queries are alike.
+        Index of the bank, from `build_index`.
+    queries : ndarray of shape (n_queries, n_features), with the dtype of the bank
+        Rows whose neighbours are searched; the search is fastest if neighbouring queries are similar.
     k : int
-        At most the number of bank rows outside any one group.
-    bank_groups, query_groups : ndarray of shape (n_bank,) and (n_queries,), int, optional
-        A query is never compared with bank rows of its own group.
+        Number of neighbours per query, at most the number of bank rows outside any one group.
+    bank_groups : ndarray of shape (n_bank,), int, optional
+        Group of each bank row.
+    query_groups : ndarray of shape (n_queries,), int, optional
+        Group of each query, which is never compared with bank rows of its own group.
 
     Returns
     -------
     distances : ndarray of shape (n_queries, k), float64
-        Euclidean (not squared), ascending.
+        Euclidean (not squared) distances in ascending order.
     indices : ndarray of shape (n_queries, k), int64
-        Rows of the bank; equal distances are ordered by index.
+        Indices of the bank rows; equal distances are ordered by index.
     """
     if bank_groups is None or query_groups is None:
         bank_groups, query_groups = np.zeros(len(index.rows), np.int64), np.ones(len(queries), np.int64)
-    with one_blas_thread():  # the threads are numba's
+    with one_blas_thread():  # numba has threads of its own
         return _search(k, queries, query_groups, bank_groups, *index)
 
 
@@ -116,7 +120,7 @@ def _search(k, queries, query_groups, groups, rows, mean, axes, sketches, unit):
 
 @njit(cache=True)
 def _sketch_queries(queries, start, n_real, mean, axes, unit, factors, norms):
-    """Fill `factors` with the queries' side of the products, `norms` with their squared norms."""
+    """Fill `factors` with the sketches of the queries, and `norms` with their squared norms."""
     scaled = np.zeros((len(factors), len(mean)))
     for i in range(n_real):
         for j in range(len(mean)):
@@ -127,7 +131,7 @@ def _sketch_queries(queries, start, n_real, mean, axes, unit, factors, norms):
         for j in range(len(mean)):
             norms[i] += scaled[i, j] ** 2
         if not norms[i] < _FAR**2:
-            continue  # factors of 0: no row is ruled out
+            continue  # factors of 0 rule out no row
         rest = norms[i]
         for j in range(n_axes):
             rest -= coordinates[i, j] ** 2
@@ -138,11 +142,11 @@ def _sketch_queries(queries, start, n_real, mean, axes, unit, factors, norms):
 
 @njit(inline="always")
 def _visit_tile(i, first, products, bits, factors, norms, unit, queries, q, rows, group, groups, best, found):
-    """Compare query q, the i-th of its chunk, with those rows from `first` on that its products do not rule out."""
+    """Compare query q, the i-th of its chunk, with the rows from `first` on that its products do not rule out."""
     k = best.shape[1]
     base = np.float64(factors[i, -1])
     seed, reach = -1, best[i, k - 1]
-    if base == 0:  # no bound yet
+    if base == 0:  # no bound so far
         seed = first + _smallest(products, i, min(len(rows) - first, bits.shape[1] * bits.shape[2]))
         if groups[seed] == group:
             seed = -1
@@ -170,7 +174,7 @@ def _visit_tile(i, first, products, bits, factors, norms, unit, queries, q, rows
 
 @njit(inline="always")
 def _level(reach, norm, unit):
-    """Return what a product, without its last column, is at most for rows within `reach`; norm is squared."""
+    """Return an upper bound on the product, without its last column, of rows within `reach`; norm is squared."""
     if not (reach < np.inf and norm < _FAR**2):
         return np.inf
     return (reach * (1 + _MARGIN) / unit) ** 2 - norm + _ROUNDING * (np.sqrt(norm) + 1) ** 2
@@ -178,7 +182,7 @@ def _level(reach, norm, unit):
 
 @njit(cache=True)
 def _reach_of_neighbor(i, queries, q, rows, group, groups, found):
-    """Return a distance within which k rows lie: those of the query before, if all may be compared with."""
+    """Return a distance within which k rows lie, those of the previous query, or infinity if any is excluded."""
     reach = queries.dtype.type(np.inf if i == 0 else 0)
     for j in range(found.shape[1] if i > 0 else 0):
         row = found[i - 1, j]
@@ -216,7 +220,7 @@ def _squared_distance(A, a, B, b):
 
 @njit(cache=True)
 def _insert(best, found, i, distance, row):
-    """Put a row in its place among the k best of query i; equal distances are ordered by row."""
+    """Insert a row among the k best of query i; equal distances are ordered by row."""
     place = best.shape[1]
     while place > 0 and (
         distance < best[i, place - 1]
@@ -231,7 +235,7 @@ def _insert(best, found, i, distance, row):
 
 @njit(cache=True)
 def _report(i, queries, rows, found, q, distances, names):
-    """Measure the answers of query q, the i-th of its chunk, in float64 and put them in order."""
+    """Compute the distances of the rows found for query q, the i-th of its chunk, in float64 and sort them."""
     for j in range(found.shape[1]):
         row = found[i, j]
         total = 0.0

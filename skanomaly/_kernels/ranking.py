@@ -1,21 +1,26 @@
-"""Exact curves over all distinct thresholds of a score."""
+"""Exact curves over all distinct values of a score."""
 
 import numpy as np
 
 
 def weighted_curve(scores, positive_weight, negative_weight):
-    """Return the shares of positive and negative weight above every distinct score.
+    """Return the shares of the negative and the positive weight at or above every distinct score.
 
     Parameters
     ----------
     scores : ndarray of shape (n,), float
-    positive_weight, negative_weight : ndarray of shape (n,), float
-        Each sums to 1.
+        Scores.
+    positive_weight : ndarray of shape (n,), float
+        Weights of positive items, with sum 1.
+    negative_weight : ndarray of shape (n,), float
+        Weights of negative items, with sum 1.
 
     Returns
     -------
-    negative_share, positive_share : ndarray of shape (n_distinct + 1,), float64
-        Both start at 0 (threshold above every score) and end at 1.
+    negative_share : ndarray of shape (n_distinct + 1,), float64
+        Share of the negative weight, from 0 (threshold above every score) to 1.
+    positive_share : ndarray of shape (n_distinct + 1,), float64
+        Share of the positive weight, from 0 (threshold above every score) to 1.
     """
     order = np.argsort(scores, kind="stable")[::-1]
     ranked = scores[order]
@@ -28,7 +33,7 @@ def weighted_curve(scores, positive_weight, negative_weight):
 
 
 def area_under(x, y, limit=1.0):
-    """Return the mean height of the curve over [0, limit], with y interpolated at the limit.
+    """Return the mean height of a curve over [0, limit], with y interpolated at the limit.
 
     >>> area_under(np.array([0.0, 1.0]), np.array([0.0, 1.0]), limit=0.5)
     0.25
@@ -38,6 +43,6 @@ def area_under(x, y, limit=1.0):
 
 
 def cut(x, y, limit):
-    """Return the part of a curve up to `limit` in x, where y is interpolated."""
+    """Return the part of a curve up to x = `limit`, at which y is interpolated."""
     inside = x <= limit
     return np.append(x[inside], limit), np.append(y[inside], np.interp(limit, x, y))

@@ -8,7 +8,7 @@ _EIGHT = np.ones((3, 3), int)
 
 
 def remove_small_regions(mask, min_area):
-    """Return `mask` (H, W) bool without the connected regions of fewer than `min_area` pixels."""
+    """Return `mask` (H, W), bool, without its connected regions of fewer than `min_area` pixels."""
     if min_area <= 1:
         return mask
     labels, _ = ndimage.label(mask, _EIGHT)
@@ -18,7 +18,7 @@ def remove_small_regions(mask, min_area):
 
 
 def label_regions(mask):
-    """Return the region number of every pixel of `mask` (H, W), 0 for background, and the number of regions."""
+    """Return the number of the region of every pixel of `mask` (H, W), 0 for background, and the number of regions."""
     return ndimage.label(mask, _EIGHT)
 
 
@@ -28,14 +28,14 @@ def largest_level(score_map, min_area):
     Parameters
     ----------
     score_map : ndarray of shape (H, W), float
-        NaN pixels belong to no region.
+        Score map; NaN pixels belong to no region.
     min_area : int
-        1 gives the maximum of the map.
+        Smallest area, in pixels; with 1, the level is the maximum of the map.
 
     Returns
     -------
     float
-        ``-inf`` when the map is too small for such a region.
+        Highest level; ``-inf`` if the map is too small for such a region.
     """
     seen = np.where(np.isnan(score_map), -np.inf, score_map)
     if min_area <= 1:
@@ -46,7 +46,7 @@ def largest_level(score_map, min_area):
 
 @njit(cache=True)
 def _flood(score_map, order, min_area):
-    """Raise pixels from the highest down, join touching regions, stop at the first that is large enough."""
+    """Add pixels from the highest score down, merging adjacent regions, until a region is large enough."""
     height, width = score_map.shape
     parent = np.full(score_map.size, -1, np.int64)
     area = np.zeros(score_map.size, np.int64)

@@ -1,4 +1,4 @@
-"""Resizing, and from a grid of patch scores to a smooth map: one matrix per image axis."""
+"""Resizing of images, and smooth maps from grids of patch scores: one matrix per image axis."""
 
 from functools import lru_cache
 
@@ -8,11 +8,11 @@ from scipy.sparse import csr_array
 
 from .blas import one_blas_thread
 
-SIGMA_SIDE = 224  # the side of an image, in pixels, to which a sigma refers
+SIGMA_SIDE = 224  # side of the image, in pixels, that a sigma refers to
 
 
 def resize_matrix(n_in, n_out):
-    """Return the (n_out, n_in) matrix of bilinear resizing; pixel centres lie at half integers.
+    """Return the matrix (n_out, n_in) of bilinear resizing, with pixel centres at half integers.
 
     >>> resize_matrix(2, 4)
     array([[1.  , 0.  ],
@@ -26,15 +26,16 @@ def resize_matrix(n_in, n_out):
 
 @lru_cache(maxsize=256)
 def antialiased_matrix(n_in, n_out):
-    """Return the matrix of bilinear resizing that averages over all that it shrinks.
+    """Return the matrix of antialiased bilinear resizing.
 
-    Every output pixel is the mean of the input under a triangle of twice the width of an output pixel, at least two
-    input pixels wide: enlarging is `resize_matrix`.
+    Every output pixel is the average of the input pixels weighted by a triangle that is twice as wide as an output
+    pixel, and at least two input pixels wide, which makes enlarging equal to `resize_matrix`.
 
     Returns
     -------
     csr_array of shape (n_out, n_in), float32
-        Sparse, because few input pixels count for one output pixel. Shared between callers: not to be changed.
+        Resizing matrix, sparse because few input pixels contribute to an output pixel. It is shared between callers
+        and must not be changed.
 
     >>> (7 * antialiased_matrix(4, 2)).toarray()
     array([[3., 3., 1., 0.],
@@ -48,7 +49,7 @@ def antialiased_matrix(n_in, n_out):
 
 
 def resize_antialiased(image, size):
-    """Return an image (H, W, C), float32, resized to (H', W'): antialiased bilinear.
+    """Return an image (H, W, C), float32, resized to `size` (H', W') by antialiased bilinear interpolation.
 
     Its bits depend neither on the memory layout of `image` nor on the number of threads.
     """
@@ -61,7 +62,7 @@ def resize_antialiased(image, size):
 
 
 def _sample_matrix(positions, n_in):
-    """Return the matrix of linear interpolation at `positions`; outside, the border value is repeated."""
+    """Return the matrix of linear interpolation at `positions`; outside the grid, the border value is repeated."""
     positions = np.clip(positions, 0, n_in - 1)
     below = np.minimum(np.floor(positions).astype(int), max(n_in - 2, 0))
     share = positions - below
@@ -74,30 +75,37 @@ def _sample_matrix(positions, n_in):
 
 @lru_cache(maxsize=256)
 def map_operator(n_grid, n_cropped, n_resized, n_out, sigma):
-    """Return the matrix that takes one axis of a patch grid to the same axis of the image it came from.
+    """Return the matrix that maps one axis of a patch grid to the same axis of the original image.
 
-    The image axis of `n_out` pixels was resized to `n_resized`, of which the central `n_cropped` were seen as
-    `n_grid` patches. The matrix undoes this: bilinear from the patches to the crop, Gaussian smoothing there
-    (borders reflected, kernel cut at 4 sigma), bilinear back to the image.
+    The image axis was resized to `n_resized` pixels, the central `n_cropped` of which were seen as `n_grid` patches.
+    The matrix undoes this: bilinear interpolation from the patches to the crop, Gaussian smoothing there (borders
+    reflected, kernel truncated at 4 sigma), and bilinear interpolation back to the image.
 
     Parameters
     ----------
-    n_grid, n_cropped, n_resized, n_out : int
+    n_grid : int
+        Length of the axis in the grid, in patches.
+    n_cropped : int
+        Length of the axis in the crop, in pixels.
+    n_resized : int
+        Length of the axis in the resized image, in pixels.
+    n_out : int
+        Length of the axis in the original image, in pixels.
     sigma : float
-        Of the Gaussian, in pixels of the crop; 0 for none.
+        Standard deviation of the Gaussian, in pixels of the crop; 0 means no smoothing.
 
     Returns
     -------
     ndarray of shape (n_out, n_grid), float32
-        Rows of NaN for pixels outside the crop. Shared between callers, hence read-only.
+        Matrix, with rows of NaN for pixels outside the crop. It is shared between callers and therefore read-only.
     """
     return _smooth_operator(resize_matrix(n_grid, n_cropped), n_resized, n_out, sigma)
 
 
 def smooth_and_resize(grid, size, sigma):
-    """Return a map (h, w) of a whole image, smoothed and resized to the (H, W) of `size`.
+    """Return the map (h, w) of a whole image, smoothed and resized to `size` (H, W).
 
-    `sigma` is that of the Gaussian, in pixels of a side of `SIGMA_SIDE`.
+    The standard deviation `sigma` of the Gaussian is in pixels of an image with a side of `SIGMA_SIDE`.
     """
     rows, columns = (
         map_operator(n, n, n, n_out, sigma * n / SIGMA_SIDE) for n, n_out in zip(grid.shape, size, strict=True)
@@ -106,37 +114,43 @@ def smooth_and_resize(grid, size, sigma):
 
 
 def render(rows, grid, columns):
-    """Return the map (H, W), float32, that the operators (H, h) and (W, w) of both axes make of a grid (h, w)."""
+    """Return the map (H, W), float32, of a grid (h, w), given the operators (H, h) and (W, w) of the two axes."""
     with one_blas_thread():
         return rows @ grid.astype(np.float32, copy=False) @ columns.T
 
 
 @lru_cache(maxsize=256)
 def patch_map_operator(n_grid, first, step, n_resized, n_out, sigma):
-    """Return the matrix of `map_operator` for patches whose centres are given, of which nothing was cropped.
+    """Return the matrix of `map_operator` for patches with given centres in an image that was not cropped.
 
-    Linear between the centres, constant beyond the outer ones.
+    Interpolation is linear between the centres, and constant beyond the outermost ones.
 
     Parameters
     ----------
     n_grid : int
-    first, step : float
-        Position of the first centre and distance of the next, in pixels of the resized image; pixel i lies at i.
-    n_resized, n_out : int
+        Length of the axis in the grid, in patches.
+    first : float
+        Position of the first centre, in pixels of the resized image; pixel i is at position i.
+    step : float
+        Distance between neighbouring centres, in pixels of the resized image.
+    n_resized : int
+        Length of the axis in the resized image, in pixels.
+    n_out : int
+        Length of the axis in the original image, in pixels.
     sigma : float
-        Of the Gaussian, in pixels of the resized image; 0 for none.
+        Standard deviation of the Gaussian, in pixels of the resized image; 0 means no smoothing.
 
     Returns
     -------
     ndarray of shape (n_out, n_grid), float32
-        Shared between callers, hence read-only.
+        Matrix, shared between callers and therefore read-only.
     """
     positions = (np.arange(n_resized) - first) / step
     return _smooth_operator(_sample_matrix(positions, n_grid), n_resized, n_out, sigma)
 
 
 def _smooth_operator(to_crop, n_resized, n_out, sigma):
-    """Return the matrix that applies `to_crop` (n_cropped, n_grid), smooths, and resizes to the image."""
+    """Return the matrix that applies `to_crop` (n_cropped, n_grid), smooths, and resizes to the original image."""
     n_cropped, smooth = len(to_crop), to_crop
     if sigma > 0:
         smooth = gaussian_filter1d(smooth, sigma, axis=0, mode="reflect", truncate=4.0)

@@ -1,41 +1,43 @@
-"""Sparse coding over many small dictionaries: orthogonal matching pursuit, and learning the dictionaries.
+"""Sparse coding with many small dictionaries: orthogonal matching pursuit, and dictionary learning.
 
-Every function takes one dictionary or a stack of C, the first axis of all arrays: X (n, d) with a dictionary (k, d), or
-X (C, n, d) with dictionaries (C, k, d). All sums are loops in a fixed order, in float64, so that the result of a patch
-depends to the bit neither on the other patches nor on the number of threads.
+Every function takes one dictionary or a stack of C dictionaries, along the first axis of all arrays: X (n, d) with a
+dictionary (k, d), or X (C, n, d) with dictionaries (C, k, d). All sums are loops in float64 in a fixed order, so that
+the bits of a patch's result depend neither on the other patches nor on the number of threads.
 """
 
 import numpy as np
 from numba import njit, prange
 
-_CHUNK = 1024  # patches that one thread codes in a row
+_CHUNK = 1024  # patches per task of a thread
 _EPS = np.finfo(np.float64).eps
-_MAX_SWEEPS = 1000  # of the coordinate descent over the atoms
-_SWEEP_TOL = 1e-9  # change of a coefficient that ends it, relative to the largest correlation
-_DEAD = 1e-6  # share of the patches' energy below which an atom's coefficients count as none
-_SUMS = {"reassoc", "contract", "nsz"}  # lets sums use vector registers
+_MAX_SWEEPS = 1000  # largest number of sweeps of the coordinate descent over the atoms
+_SWEEP_TOL = 1e-9  # change of a coefficient that ends the descent, relative to the largest correlation
+_DEAD = 1e-6  # share of the energy of the patches below which an atom counts as unused
+_SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
 
 def omp_codes(X, dictionaries, n_nonzero_coefs):
     """Return the codes of patches by orthogonal matching pursuit.
 
-    Again and again the atom with the largest product with the residual is added (of equal ones the first), and all
-    coefficients are fitted anew. Batch-OMP: the residual's products come from the Gram matrix, the fit from a Cholesky
-    factor that grows by one row per atom. The pursuit of a patch ends before `n_nonzero_coefs` atoms where the largest
-    product is below sqrt(eps) of the norms of patch and atom, or where the atom depends on those chosen.
+    The atom with the largest product with the residual (the first of equal ones) is added repeatedly, and all
+    coefficients are fitted again. In Batch-OMP, the products with the residual come from the Gram matrix, and the fit
+    from a Cholesky factor that grows by one row per atom. The pursuit of a patch ends before `n_nonzero_coefs` atoms
+    if the largest product is at most sqrt(eps) times the norms of patch and atom, or if the atom is linearly dependent
+    on those already chosen.
 
     Parameters
     ----------
     X : ndarray of shape (n, d) or (C, n, d), float32 or float64
         Patches.
     dictionaries : ndarray of shape (k, d) or (C, k, d)
-        Atoms; as in scikit-learn's OMP they are compared as they are, so they should have the same norm.
+        Atoms. As in the OMP of scikit-learn they are not normalised, so they should have equal norms.
     n_nonzero_coefs : int
-        Atoms of a code, in [1, k].
+        Largest number of atoms in a code, in [1, k].
 
     Returns
     -------
     ndarray of shape (n, k) or (C, n, k), float64
+        Codes.
 
     Raises
     ------
@@ -56,17 +58,22 @@ def omp_codes(X, dictionaries, n_nonzero_coefs):
 def omp_errors(X, dictionaries, n_nonzero_coefs):
     r"""Return the squared errors :math:`\lVert x - D a \rVert^2` of the codes a of `omp_codes`.
 
-    The codes are not kept. Errors are summed from the residuals themselves: a patch that its atoms make up has error
-    zero up to the square of the rounding.
+    The codes are not kept. Errors are computed from the residuals themselves: the error of a patch that is an exact
+    combination of its atoms is zero up to the square of the rounding error.
 
     Parameters
     ----------
-    X, dictionaries, n_nonzero_coefs
-        As in `omp_codes`.
+    X : ndarray of shape (n, d) or (C, n, d), float32 or float64
+        Patches.
+    dictionaries : ndarray of shape (k, d) or (C, k, d)
+        Atoms. As in the OMP of scikit-learn they are not normalised, so they should have equal norms.
+    n_nonzero_coefs : int
+        Largest number of atoms in a code, in [1, k].
 
     Returns
     -------
     ndarray of shape (n,) or (C, n), float64
+        Squared errors.
     """
     X, stack, shape = _stacked(X, dictionaries, n_nonzero_coefs)
     errors = np.empty(X.shape[:2])
@@ -75,16 +82,19 @@ def omp_errors(X, dictionaries, n_nonzero_coefs):
 
 
 def decode(codes, dictionaries):
-    """Return the patches that codes stand for.
+    """Return the patches reconstructed from codes.
 
     Parameters
     ----------
     codes : ndarray of shape (n, k) or (C, n, k)
+        Codes.
     dictionaries : ndarray of shape (k, d) or (C, k, d)
+        Atoms.
 
     Returns
     -------
     ndarray of shape (n, d) or (C, n, d), float64
+        Reconstructed patches.
     """
     patches = np.zeros((*codes.shape[:-1], dictionaries.shape[-1]))
     for j in range(dictionaries.shape[-2]):
@@ -98,33 +108,36 @@ def learn_dictionaries(X, n_components, seeds, *, alpha=1.0, max_iter=20, batch_
     .. math:: \min_{D, a} \sum_i \tfrac{1}{2} \lVert x_i - D a_i \rVert^2 + \alpha \lVert a_i \rVert_1, \qquad
               \lVert d_j \rVert \le 1
 
-    Batches of patches, in random order, are coded with the present dictionary (the exact lasso).
-    The sums A of a a^T and B of a x^T, in which batch t counts t times, then give the next one: each atom in turn is
-    set to its optimum and projected on the unit ball. An atom without use is replaced by the patch of the batch that is
-    represented worst. The first dictionary consists of random patches of norm 1.
+    Batches of patches, in random order, are coded with the current dictionary (the exact lasso). The sums A of a a^T
+    and B of a x^T, in which the weight of batch t is proportional to t, then yield the next dictionary: each atom in
+    turn is set to its optimum and projected onto the unit ball. An unused atom is replaced by the worst-represented
+    patch of the batch. The first dictionary consists of random patches, scaled to norm 1.
 
     Parameters
     ----------
     X : ndarray of shape (n, d) or (C, n, d), float32 or float64
-        Patches of each channel. Channels are independent: they can be passed in parts.
+        Patches of each channel. Channels are independent, so they can be passed in several calls.
     n_components : int
-        Atoms k per channel.
+        Number of atoms k per channel.
     seeds : ndarray of shape (C,), int
-        Of the random order in each channel, whose first patches are the first atoms; a number for X (n, d).
+        Seeds of the random order of the patches of each channel, the first of which are the first atoms; a single
+        number for X (n, d).
     alpha : float
-        Weight of the l1 norm of codes.
+        Weight of the l1 norm of the codes.
     max_iter : int
-        Most passes over the patches.
+        Largest number of passes over the patches.
     batch_size : int
-        Patches between two updates of the dictionary.
+        Number of patches between two updates of the dictionary.
     tol : float
-        A channel is done when a pass lowers its objective by less than this share.
+        Tolerance of the stopping rule: a channel is finished when a pass lowers its objective by at most this share of
+        it.
 
     Returns
     -------
     dictionaries : ndarray of shape (k, d) or (C, k, d), float64
+        Atoms.
     n_iter : ndarray of shape (C,), int64
-        Passes made; a number for X (n, d).
+        Number of passes; a single number for X (n, d).
 
     References
     ----------
@@ -141,7 +154,7 @@ def learn_dictionaries(X, n_components, seeds, *, alpha=1.0, max_iter=20, batch_
 
 
 def _stacked(X, dictionaries, n_nonzero_coefs):
-    """Return patches and dictionaries with a channel axis, and the shape of one value per patch."""
+    """Return patches and dictionaries with a channel axis, and the shape of an array of one value per patch."""
     n_components, n_values = dictionaries.shape[-2:]
     if X.shape[:-2] != dictionaries.shape[:-2] or X.shape[-1] != n_values:
         raise ValueError(f"X of shape {X.shape} cannot be coded with dictionaries of shape {dictionaries.shape}.")
@@ -166,12 +179,12 @@ def _gram(atoms, gram):
             gram[i, j] = gram[j, i] = _dot(atoms[i], atoms[j])
 
 
-# numba compiles a function anew for every caller and dtype: hence few array expressions below, and float64 alone.
+# numba compiles a function again for every caller and dtype: hence few array expressions below, and only float64.
 
 
 @njit(cache=True, parallel=True)
 def _code(X, dictionaries, n_nonzero, codes, errors):
-    """Fill in the errors of all patches and, unless it is empty, `codes`."""
+    """Fill in the errors of all patches and, unless it is empty, the array of codes."""
     n_chunks = (X.shape[1] + _CHUNK - 1) // _CHUNK
     for task in prange(X.shape[0] * n_chunks):
         c, begin = task // n_chunks, task % n_chunks * _CHUNK
@@ -186,7 +199,7 @@ def _as_double(rows):
 
 @njit(cache=True)
 def _code_chunk(patches, atoms, n_nonzero, codes, errors):
-    """Code patches of one channel; they become what their codes leave of them."""
+    """Code the patches of one channel, replacing the patches by their residuals."""
     n_atoms = len(atoms)
     gram = np.empty((n_atoms, n_atoms))
     _gram(atoms, gram)
@@ -209,9 +222,10 @@ def _code_chunk(patches, atoms, n_nonzero, codes, errors):
 
 @njit(cache=True)
 def _pursue(products, gram, smallest, rest, chosen, taken, factor, halfway, code):
-    """Choose atoms and fit their coefficients; return how many.
+    """Choose atoms and fit their coefficients; return the number of atoms.
 
-    `factor` is the Cholesky factor L of the chosen atoms' Gram matrix, `halfway` solves L y = products.
+    `factor` is the Cholesky factor L of the Gram matrix of the chosen atoms, `halfway` the solution y of
+    L y = products.
     """
     for j in range(len(products)):
         taken[j], rest[j] = False, products[j]
@@ -229,7 +243,7 @@ def _pursue(products, gram, smallest, rest, chosen, taken, factor, halfway, code
 
 @njit(cache=True)
 def _largest(rest, taken):
-    """Return the first of the atoms not yet taken whose product is largest."""
+    """Return the atom with the largest product, of those not yet taken; the first of equal ones."""
     largest, best = -1.0, 0
     for j in range(len(rest)):
         if not taken[j] and abs(rest[j]) > largest:
@@ -239,7 +253,7 @@ def _largest(rest, taken):
 
 @njit(cache=True)
 def _grow(m, new, gram, chosen, factor):
-    """Append the row of atom `new` to the Cholesky factor; return False if it depends on the m chosen atoms."""
+    """Append the row of atom `new` to the Cholesky factor; return False if it is dependent on the m chosen atoms."""
     left = gram[new, new]
     for row in range(m):
         factor[m, row] = (gram[new, chosen[row]] - _dot(factor[row, :row], factor[m, :row])) / factor[row, row]
@@ -262,7 +276,7 @@ def _substitute_back(m, factor, halfway, solution):
 
 @njit(cache=True)
 def _subtract(products, gram, m, chosen, coefs, rest):
-    """Fill in the products of all atoms with what m atoms leave of the patch."""
+    """Fill in the products of all atoms with the residual of the patch after m atoms."""
     for j in range(len(rest)):
         rest[j] = products[j]
         for s in range(m):
@@ -301,7 +315,7 @@ def _learn_one(patches, alpha, max_iter, batch_size, tol, atoms):
 
 @njit(cache=True)
 def _shuffled(patches, state):
-    """Return the patches in random order, in float64."""
+    """Return the patches in random order, as float64."""
     order = np.arange(len(patches))
     for i in range(len(patches) - 1, 0, -1):
         j = _draw(i + 1, state)
@@ -315,7 +329,7 @@ def _shuffled(patches, state):
 
 @njit(cache=True)
 def _draw(n, state):
-    """Return a random number in [0, n) and move the state on (SplitMix64: numba's own generator is one per thread)."""
+    """Return a random number in [0, n) and advance the state (SplitMix64; the generator of numba is one per thread)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     z = state[0]
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -325,7 +339,7 @@ def _draw(n, state):
 
 @njit(cache=True)
 def _set_atom(atom, patch):
-    """Make the patch an atom of norm 1, or 0 if it is 0."""
+    """Set the atom to the patch, scaled to norm 1 unless it is 0."""
     norm = np.sqrt(_dot(patch, patch))
     for v in range(len(atom)):
         atom[v] = patch[v] / norm if norm > 0 else 0.0
@@ -333,9 +347,9 @@ def _set_atom(atom, patch):
 
 @njit(cache=True)
 def _add_batch(batch, atoms, alpha, keep, A, B):
-    """Code a batch and add it to `keep` times the sums A and B.
+    """Code a batch, and add it to the sums A and B after multiplying these by `keep`.
 
-    Return its objective, its energy, and the number of the patch that is represented worst.
+    Return the objective of the batch, its energy, and the index of its worst-represented patch.
     """
     n_atoms = len(atoms)
     gram = np.empty((n_atoms, n_atoms))
@@ -370,9 +384,9 @@ def _add_batch(batch, atoms, alpha, keep, A, B):
 
 @njit(cache=True)
 def _lasso(products, gram, alpha, rest, code, chosen, factor, halfway, fitted):
-    """Fill in the lasso's code, and in `rest` the atoms' products with its residual.
+    """Fill in the code of the lasso, and in `rest` the products of the atoms with its residual.
 
-    Coordinate descent finds the signs in a few sweeps, but may need hundreds for the values: those come from `_settle`.
+    Coordinate descent finds the signs in a few sweeps, but may need hundreds for the values, which `_settle` computes.
     """
     for j in range(len(code)):
         code[j], rest[j] = 0.0, products[j]
@@ -395,7 +409,7 @@ def _largest_size(values):
 
 @njit(cache=True)
 def _sweep(gram, alpha, rest, code):
-    """Set each coefficient to its optimum; return the largest change, and whether any sign changed."""
+    """Set each coefficient in turn to its optimum; return the largest change, and whether any sign changed."""
     largest, signs_changed = 0.0, False
     for j in range(len(code)):
         squared = gram[j, j]
@@ -415,9 +429,9 @@ def _sweep(gram, alpha, rest, code):
 
 @njit(cache=True)
 def _settle(products, gram, alpha, rest, code, chosen, factor, halfway, fitted):
-    """Go to the best values under the present signs, or to the first change of a sign on the way there.
+    """Move to the optimum for the current signs, or to the first sign change on the way there.
 
-    Return whether that is the lasso's solution.
+    Return whether the result is the solution of the lasso.
     """
     m = 0
     for j in range(len(code)):
@@ -442,7 +456,7 @@ def _settle(products, gram, alpha, rest, code, chosen, factor, halfway, fitted):
 
 @njit(cache=True)
 def _update(atoms, A, B, dead, patch):
-    """Move each atom in turn to its optimum in the unit ball; make `patch` the first whose use is not above `dead`."""
+    """Move each atom in turn to its optimum in the unit ball; replace the first unused atom (`dead`) by `patch`."""
     replaced = False
     for j in range(len(atoms)):
         atom = atoms[j]

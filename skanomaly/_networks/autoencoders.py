@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-ACTIVATIONS = {"linear": nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "sigmoid": nn.Sigmoid}
+from .activations import ACTIVATIONS
 
 _SMALLEST_SIDE = 8  # of the last feature map before the code
 
@@ -17,8 +17,9 @@ class EncoderDecoder(nn.Module):
     ----------
     encoder, decoder : Module
     n_channels : int, optional
-        Of images that are to be standardised: with it, the encoder sees (x - mean) / std and what the decoder gives is
-        taken back. Buffers `mean` and `std` of shape (n_channels, 1, 1) hold the statistics, see `standardize_by`.
+        Number of channels of images that are to be standardised: the encoder sees (x - mean) / std, and the output of
+        the decoder is multiplied by std and added to mean. Buffers `mean` and `std` of shape (n_channels, 1, 1) hold
+        the statistics, see `standardize_by`.
     """
 
     def __init__(self, encoder, decoder, n_channels=None):
@@ -34,15 +35,25 @@ class EncoderDecoder(nn.Module):
 
     def encode(self, x):
         """Return the code of x."""
-        return self.encoder((x - self.mean) / self.std if self.standardizes else x)
+        return self.encoder(self.standardized(x))
+
+    def standardized(self, x):
+        """Return x as the encoder sees it."""
+        return (x - self.mean) / self.std if self.standardizes else x
 
     def decode(self, code):
-        """Return what a code stands for."""
+        """Return the reconstruction that belongs to a code."""
         x = self.decoder(code)
         return x * self.std + self.mean if self.standardizes else x
 
+    def reset_values(self):
+        """Start without standardising."""
+        if self.standardizes:
+            self.mean.zero_()
+            self.std.fill_(1.0)
+
     def standardize_by(self, images):
-        """Take over mean and standard deviation per channel of images (n, C, H, W), an ndarray."""
+        """Set the statistics to mean and standard deviation per channel of images (n, C, H, W), an ndarray."""
         if self.standardizes:
             self.mean.copy_(torch.from_numpy(images.mean(axis=(0, 2, 3), dtype="f8")).view(-1, 1, 1))
             self.std.copy_(torch.from_numpy(images.std(axis=(0, 2, 3), dtype="f8")).view(-1, 1, 1).clamp(min=1e-3))
@@ -55,11 +66,11 @@ def dense_layers(widths, activations):
     ----------
     widths : sequence of int
     activations : sequence of str
-        One less than `widths`; keys of `ACTIVATIONS`.
+        One fewer than `widths`; keys of `ACTIVATIONS`.
     """
     layers = []
     for n_in, n_out, name in zip(widths[:-1], widths[1:], activations, strict=True):
-        layers += [nn.Linear(n_in, n_out), ACTIVATIONS[name]()]
+        layers += [nn.Linear(n_in, n_out), getattr(nn, ACTIVATIONS[name])()]
     return nn.Sequential(*layers)
 
 

@@ -5,7 +5,7 @@ import hashlib
 import importlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 from safetensors.torch import load_file
@@ -59,6 +59,16 @@ class Backbone:
         return tuple(round(self.side / m.shape[2]) for m in found)
 
 
+_WITHHELD = "withheld: "
+
+
+def withheld(weights):
+    """Return what stands for `weights`: where these are the path of a file, one that must be given anew."""
+    if weights in (None, "random"):
+        return weights
+    return _WITHHELD + PurePath(str(weights).removeprefix(_WITHHELD)).name
+
+
 @lru_cache(maxsize=4)  # clones of one estimator share the network
 def load_backbone(name, weights, layers, device, seed):
     """Return a `Backbone`.
@@ -69,7 +79,7 @@ def load_backbone(name, weights, layers, device, seed):
         Any timm model name.
     weights : str or None
         Path of a state dict (.safetensors, or .pth read with ``weights_only``), "random", or None: an installed
-        weights package, else timm's cache or download.
+        weights package, else timm's cache or download. What `withheld` returns is missing until it is set anew.
     layers : tuple of (int or str)
         Feature indices, "/8" for the last feature map with an eighth of the input's side, or names of modules.
     device : torch.device
@@ -122,6 +132,12 @@ def _load_module(name, weights, seed):
     _check_name(name)
     if weights == "random":
         return _create(name, seed=seed), "random"
+    if str(weights).startswith(_WITHHELD):
+        raise MissingWeightsError(
+            f"The network was fitted with weights from a file, {str(weights).removeprefix(_WITHHELD)!r}, which a model "
+            "file is not allowed to open. Set its path on the fitted features, "
+            "model.features_.set_params(weights='path') for a detector, or save the model with include_weights=True."
+        )
     packaged = _packaged_file(name) if weights is None else None
     path = packaged or weights
     if path is None:

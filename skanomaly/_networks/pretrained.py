@@ -3,7 +3,7 @@
 import torch
 
 from .._torch.device import resolve_device
-from .backbones import backbone_of_state, load_backbone
+from .backbones import backbone_of_state, load_backbone, withheld
 
 
 class PretrainedNetwork:
@@ -111,6 +111,10 @@ class PretrainedNetwork:
         """
         self._state = state
         vars(self).pop("_own", None)
+
+    def withhold_weights(self):
+        """Replace a path in `weights` by the bare name of the file, which is never opened."""
+        self.weights = withheld(self.weights)
 
     def _loaded(self):
         """Return the backbone."""

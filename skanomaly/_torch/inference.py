@@ -9,6 +9,12 @@ def padded_batches(n, batch_size):
         yield start, min(start + batch_size, n)
 
 
+def padded(batch, batch_size):
+    """Return a tensor of shape (batch_size, ...): a batch filled up with zeros."""
+    n_missing = batch_size - len(batch)
+    return torch.cat([batch, batch.new_zeros((n_missing, *batch.shape[1:]))]) if n_missing else batch
+
+
 def run_padded(forward, batch, batch_size):
     """Apply `forward` to a batch filled up with zeros to `batch_size`, so that its shape is always the same.
 
@@ -22,8 +28,5 @@ def run_padded(forward, batch, batch_size):
     -------
     Tensor of shape (n, ...)
     """
-    n = len(batch)
-    if n < batch_size:
-        batch = torch.cat([batch, batch.new_zeros((batch_size - n, *batch.shape[1:]))])
     with torch.inference_mode():
-        return forward(batch)[:n]
+        return forward(padded(batch, batch_size))[: len(batch)]

@@ -4,6 +4,10 @@ import math
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+_WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # the first is that of batch and instance norm
 
 
 def to_arrays(module):
@@ -30,12 +34,14 @@ def blank(build):
 def initialized(build, generator):
     """Return the module that `build()` makes, its first weights drawn from `generator`.
 
-    Weights are uniform with the variance of Glorot and Bengio (2010), biases 0. Buffers are left without values.
+    Weights of linear and convolutional layers are uniform with the variance of Glorot and Bengio (2010), biases 0.
+    Norm layers start with weight 1, bias 0, and statistics of mean 0 and variance 1. Other layers with parameters or
+    buffers of their own have a method `reset_values`, which fills them without drawing.
 
     Parameters
     ----------
     build : callable
-        Returns a module of linear and convolutional layers.
+        Returns a module, or several in a `ModuleDict`.
     generator : torch.Generator
         On the CPU.
 
@@ -43,20 +49,36 @@ def initialized(build, generator):
     -------
     Module
         On the CPU, float32.
+
+    Raises
+    ------
+    TypeError
+        For a layer whose first values are not known.
     """
     module = blank(build)
-    for layer in module.modules():
-        if isinstance(getattr(layer, "weight", None), nn.Parameter):
-            _initialize(layer, generator)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, _WEIGHTED):
+                _draw_weights(layer, generator)
+            elif isinstance(layer, _NORMS):
+                layer.reset_parameters()
+            elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
+                _reset_values(layer)
     return module
 
 
-def _initialize(layer, generator):
-    if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-        raise TypeError(f"{type(layer).__name__} has weights, but only linear and convolutional layers are known here.")
+def _draw_weights(layer, generator):
     fan_in, fan_out = layer.weight[0].numel(), layer.weight.numel() // layer.weight.shape[1]
     limit = math.sqrt(6 / (fan_in + fan_out))
-    with torch.no_grad():
-        layer.weight.uniform_(-limit, limit, generator=generator)
-        if layer.bias is not None:
-            layer.bias.zero_()
+    layer.weight.uniform_(-limit, limit, generator=generator)
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+def _reset_values(layer):
+    if not hasattr(layer, "reset_values"):
+        raise TypeError(
+            f"{type(layer).__name__} has parameters or buffers of its own whose first values are not known; accepted "
+            "are linear, convolutional and norm layers, and modules with a method reset_values."
+        )
+    layer.reset_values()

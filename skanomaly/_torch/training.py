@@ -7,14 +7,16 @@ import torch
 from tqdm import tqdm
 
 
-def fit_loop(module, data, train_step, validate=None, *, max_epochs, batch_size, patience, generator, verbose=0):
-    """Train for `max_epochs`, or until the validation loss has not fallen for `patience` epochs; keep the best state.
+def fit_loop(
+    module, data, train_step, validate=None, *, max_epochs, batch_size, patience, generator, keep="best", verbose=0
+):
+    """Train for `max_epochs`, or until the validation loss has not fallen for `patience` epochs.
 
     Parameters
     ----------
     module : Module
-        What is trained: put into training mode before every epoch, left in evaluation mode, with the parameters of
-        the epoch whose validation loss was lowest.
+        Network that is trained, or several in a `ModuleDict`: put into training mode before every epoch, and left in
+        evaluation mode.
     data : Tensor, or another object with a length that is indexed by a LongTensor
         Samples to learn from.
     train_step : callable
@@ -31,6 +33,9 @@ def fit_loop(module, data, train_step, validate=None, *, max_epochs, batch_size,
         None never stops early.
     generator : torch.Generator
         Shuffles the samples.
+    keep : {"best", "last"}, default="best"
+        Epoch whose parameters and buffers the module is left with: the one with the lowest validation loss, or the
+        last one, for losses that say nothing about quality, as those of a GAN.
     verbose : int
         1 shows a progress bar.
 
@@ -58,7 +63,8 @@ def fit_loop(module, data, train_step, validate=None, *, max_epochs, batch_size,
             epochs.set_postfix(losses, refresh=False)
             history.append(losses)
             if watched < best:
-                best, best_epoch, best_state = watched, epoch, _snapshot(module)
+                best, best_epoch = watched, epoch
+                best_state = _snapshot(module) if keep == "best" else None
             elif patience is not None and epoch - best_epoch >= patience:
                 break
     module.eval()
@@ -121,16 +127,39 @@ def mean_loss(loss, data, batch_size):
     return float(total) / len(data)
 
 
-def hold_out(n, share, generator):
+def hold_out(n, share, generator, groups=None):
     """Return the indices to train on and those to validate on, a random `share` of n (none if it rounds to 0).
 
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    share : float
+        In [0, 1).
+    generator : torch.Generator
+    groups : ndarray of shape (n,), optional
+        Samples with equal values stay together; the share is then one of groups.
+
+    Returns
+    -------
+    train, valid : ndarray of int
+        Ascending.
+
     >>> train, valid = hold_out(10, 0.2, torch.Generator().manual_seed(0))
-    >>> sorted(torch.cat([train, valid]).tolist()), len(valid)
-    ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 2)
+    >>> sorted([*train, *valid]) == list(range(10)), len(valid)
+    (True, 2)
     """
-    order = torch.randperm(n, generator=generator)
-    n_held_out = min(round(share * n), n - 1)
-    return order[n_held_out:].sort().values, order[:n_held_out].sort().values
+    members = np.arange(n) if groups is None else _by_first_appearance(groups)
+    n_groups = int(members.max()) + 1
+    order = torch.randperm(n_groups, generator=generator).numpy()
+    held_out = np.isin(members, order[: min(round(share * n_groups), n_groups - 1)])
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _by_first_appearance(groups):
+    """Return the number (n,) of the group of every sample, groups counted as they appear."""
+    _, firsts, members = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(firsts))[members]
 
 
 def _check_finite(losses, epoch, max_epochs):

@@ -11,15 +11,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.images import as_pair
-from .._kernels.smoothing import resize_antialiased, smooth_and_resize
-from .._torch.inference import padded_batches
-from ..base import BaseDetector, stack_if_equal
+from .._inputs.samples import begin
+from .._torch.descent import descend, with_gradient
+from ..base import BaseDetector, all_or_nothing
 from ..detectors import Autoencoder
+from ..detectors._reconstruction import highest_levels, join_samples, with_way_back
 
 _MOST_ROWS = 256  # moved at a time, padded
-_PROMISE_KEPT = 0.25  # least share of its first-order decrease that a step must bring
-_MOST_FAILURES = 12  # halvings in a row, after which there is no descent
 
 
 class GradientProjection(BaseDetector):
@@ -167,6 +165,7 @@ class GradientProjection(BaseDetector):
 
     # ----------------------------------------------------------------------------------------- public
 
+    @with_way_back
     def project(self, X):
         """Return the normal samples that samples were moved to.
 
@@ -180,11 +179,9 @@ class GradientProjection(BaseDetector):
         ndarray of shape (n, d), float64, or of shape (n, H, W[, 3]), float32
             Rows in the units of `X`; images in [0, 1] and of their own sizes (a list where these differ).
         """
-        moved = [self.model_._to_samples(self._project(Z), sizes) for Z, sizes in self._embedded_batches(X)]
-        if not self._makes_maps:
-            return np.concatenate(moved)
-        return stack_if_equal([image for batch in moved for image in batch])
+        return join_samples(self.features_.inverse_transform(self._project(Z), batch) for batch, Z in self._batches(X))
 
+    @with_way_back
     def inpaint(self, X, mask):
         """Return samples with what `mask` marks replaced by what the model finds normal there.
 
@@ -204,230 +201,113 @@ class GradientProjection(BaseDetector):
             (without alpha). Values that may not change are those of `X`, to the bit.
         """
         check_is_fitted(self)
-        samples = self._check_samples(X, reset=False)
-        shapes = samples.sizes if self._makes_maps else [samples.shape[1:]] * len(samples)
-        holes = _check_holes(mask, shapes)
-        if not self._makes_maps:
-            filled = self.model_._to_samples(self._project(self._embed(samples), np.stack(holes)), None)
-            return np.where(holes, filled, samples)
-        images, step = [], self._batch_len
-        for start in range(0, len(samples), step):
-            images += self._fill(samples[start : start + step], holes[start : start + step])
-        return stack_if_equal(images)
+        samples = self.features_.check_samples(X)
+        holes, filled, start = self.features_.transform_masks(mask, samples), [], 0
+        for batch, Z in self._batches(samples):
+            part = slice(start, start + len(batch))
+            filled.append(self.features_.fill(self._project(Z, holes[part]), batch, mask[part]))
+            start = part.stop
+        return join_samples(filled)
 
-    @property
-    def n_features_in_(self):
-        """Number of columns of the rows that the model was fitted on."""
-        return self._of_model("n_features_in_")
-
-    @property
-    def feature_names_in_(self):
-        """Names of these columns, where they had any."""
-        return self._of_model("feature_names_in_")
-
-    def _of_model(self, name):
-        if not hasattr(self, "model_"):
-            raise AttributeError(f"this {type(self).__name__} is not fitted")
-        return getattr(self.model_, name)
-
-    # ----------------------------------------------------------------------------------------- what the model does
-
-    @property
-    def _makes_maps(self):
-        return not hasattr(self, "model_") or self.model_._makes_maps
-
-    @property
-    def _batch_len(self):
-        return self.model_._batch_len
-
-    def _check_samples(self, X, reset):
-        if reset:
-            self.model_ = self._first_model()
-        return self.model_._check_samples(X, reset=reset and not self._frozen)
+    # ----------------------------------------------------------------------------------------- the model
 
     @property
     def _frozen(self):
         return isinstance(self.model, FrozenEstimator)
 
+    def _features(self):
+        model = getattr(self.model, "estimator", self.model)
+        return getattr(self, "features_", getattr(model, "features_", getattr(model, "features", None)))
+
+    def _open(self, X):
+        self._keep_settings()
+        self.model_ = self._first_model()
+        if self._frozen:
+            check_is_fitted(self.model_)
+            self.features_ = begin(FrozenEstimator(self.model_.features_))
+            return self.features_.check_samples(X)
+        with all_or_nothing(self.model_):
+            samples = self.model_._open(X)
+        self.features_ = self.model_.features_
+        return samples
+
     def _first_model(self):
-        """Return the model that samples are checked by: the frozen one, or one to be fitted."""
+        """Return the frozen model, or one to be fitted."""
         model = Autoencoder() if self.model is None else self.model
         model = model.estimator if self._frozen else clone(model)
-        if not hasattr(model, "_losses"):
+        if not hasattr(model, "reconstructor"):
             raise TypeError(
                 f"model is a {type(model).__name__}, which has no loss to differentiate; accepted is a detector by "
                 "reconstruction, such as Autoencoder, or FrozenEstimator of a fitted one."
             )
         if self._frozen:
-            check_is_fitted(model)
             return model
         model.set_params(false_alarm_rate=None)
-        if model.random_state is None:
-            model.set_params(random_state=self.random_state)
-        model._validate_params()
-        return model
+        return model if model.random_state is not None else model.set_params(random_state=self.random_state)
+
+    def _prepare(self):
+        if not self._frozen:
+            self.model_._prepare()
 
     def _embed(self, samples):
         return self.model_._embed(samples)
 
-    def _fit(self, Z):
+    def _learn(self, samples, Z=None, groups=None):
         if not self._frozen:
             self.model_ = copy.copy(self.model_)
-            self.model_._fit(Z)
+            self.model_._learn(samples, Z, groups)
+            self.features_ = self.model_.features_
 
     # ----------------------------------------------------------------------------------------- projection
 
-    def _evaluate(self, x):
-        """Return L (n,), the gradient of d L, and the residual, both of the shape of x."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            losses, restored = self.model_._losses_and_restored(x)
-            losses = losses / self.model_._loss_unit
-            (gradient,) = torch.autograd.grad(losses.sum(), x)
-        return losses.detach(), x[0].numel() * gradient, (x - restored).detach()
+    def _descend(self, model, start, real, hole=None):
+        """Return x_T of a batch of which some samples are real; `hole` is where values may change."""
 
-    def _descend(self, start, padding, hole=None):
-        """Yield x and E(x) of every sample, from the start on; those in the padding stay."""
-        yield from _descend(
+        def losses_and_restored(x):
+            losses, restored = model.losses_and_restored(x)
+            return losses / model.loss_unit, restored
+
+        path = descend(
             start,
-            self._evaluate,
+            with_gradient(losses_and_restored),
             (lambda r: hole) if hole is not None else (torch.square if self.masked else torch.ones_like),
             alpha=self.alpha,
             anchor=self.anchor if hole is None else 0.0,
             n_steps=self.n_steps,
-            lowest_loss=self.model_.lowest_loss_ / self.model_._loss_unit,
+            lowest_loss=model.lowest_loss / model.loss_unit,
             line_search=self.step == "line_search",
-            limits=(0, 1) if self._makes_maps else None,
-            padding=padding,
+            limits=model.limits,
+            real=real.flatten(),
         )
+        return deque(path, maxlen=1).pop()[0]
 
-    def _run(self, function, Z, holes=None):
-        """Return function(x_0, x_T) of embedded samples as an array; no sample's bits depend on the others."""
-        self.model_._module()
-        length, parts = min(self.model_._scoring_len, _MOST_ROWS), []
-        for first, stop in padded_batches(len(Z), length):
-            padding = length - (stop - first)
-            start = _padded(self.model_._to_tensor(Z[first:stop]), padding)
-            hole = None
-            if holes is not None:
-                hole = _padded(torch.from_numpy(holes[first:stop]).to(start), padding)
-            end, _ = deque(self._descend(start, padding, hole), maxlen=1).pop()
+    def _run(self, function, Z, *holes):
+        """Return function(model, x_0, x_T) of embedded samples as an array; no sample's bits depend on the others."""
+        model = self.model_.reconstructor()
+        real = np.ones((len(Z), *[1] * (Z.ndim - 1)), bool)  # what fills up a batch is not
+
+        def move(start, real, *holes):
+            end = self._descend(model, start, real, *holes)
             with torch.no_grad():
-                parts.append(function(start, end)[: stop - first].cpu().numpy())
-        return np.concatenate(parts)
+                return function(model, start, end)
 
-    def _project(self, Z, holes=None):
-        """Return x_T of embedded samples, an array; holes (n, d) or (n, 1, H, W) are where values may change."""
-        return self._run(lambda start, end: end, Z, holes)
+        length = min(model.batch_len, _MOST_ROWS)
+        return model.run(move, Z, real, *(hole.astype(Z.dtype) for hole in holes), length=length, gradients=True)
 
-    def _evidence(self, start, end):
-        """Return scores (n,) of rows, maps (n, H, W) of images."""
+    def _project(self, Z, *holes):
+        """Return x_T of embedded samples; holes (n, d) or (n, h, w, 1) are where values may change."""
+        return self._run(lambda model, start, end: model.arrange_back(end), Z, *holes)
+
+    def _evidence(self, model, start, end):
+        """Return scores (n,) of rows, maps (n, h, w) of images."""
         distance = self.evidence == "distance"
-        change = start - (end if distance else self.model_._reconstruct(end))
-        if not self._makes_maps:
+        change = model.arrange_back(start - (end if distance else model.restore(end)))
+        if not self.features_.makes_maps:
             return change.square().sum(dim=1).sqrt()
-        return (change.abs() if distance else change.square()).mean(dim=1)
+        return (change.abs() if distance else change.square()).mean(dim=-1)
 
-    def _score(self, Z):
+    def _score(self, Z, maps=True):
         evidence = self._run(self._evidence, Z)
-        if not self._makes_maps:
+        if not self.features_.makes_maps:
             return evidence, None
-        peaks = [self._render(grid, grid.shape).max() for grid in evidence]
-        return np.array(peaks, np.float64), evidence
-
-    def _render(self, grid, size):
-        return smooth_and_resize(grid, size, self.sigma)
-
-    def _fill(self, source, holes):
-        """Return images, inpainted, in a list."""
-        size = as_pair(self.model_.image_size)
-        resized = [resize_antialiased(hole[..., None].astype(np.float32), size) > 0 for hole in holes]
-        ends = self._project(self._embed(source), np.stack(resized).transpose(0, 3, 1, 2))
-        filled = self.model_._to_samples(ends, source.sizes)
-        return [_compose(source.read(i), filled[i], hole) for i, hole in enumerate(holes)]
-
-
-def _padded(x, n):
-    return torch.cat([x, x.new_zeros((n, *x.shape[1:]))])
-
-
-def _compose(pixels, filled, hole):
-    """Return an image (H, W, C) with its hole taken from another, which may have other channels."""
-    filled = filled.reshape(*hole.shape, -1)
-    if pixels.shape[2] < filled.shape[2]:
-        filled = filled.mean(axis=2, keepdims=True)
-    image = np.where(hole[..., None], filled, pixels)
-    return image[..., 0] if image.shape[2] == 1 else image
-
-
-def _check_holes(mask, shapes):
-    """Return the mask as a list of bool arrays of the given shapes."""
-    if len(mask) != len(shapes):
-        raise ValueError(f"mask has length {len(mask)}, X has {len(shapes)} samples; accepted is one mask for each.")
-    holes = [np.asarray(hole) for hole in mask]
-    for i, (hole, shape) in enumerate(zip(holes, shapes, strict=True)):
-        if hole.shape != tuple(shape) or hole.dtype != bool:
-            raise ValueError(
-                f"mask[{i}] is {hole.dtype} of shape {hole.shape}; accepted is bool of shape {tuple(shape)}, as in X."
-            )
-    return holes
-
-
-def _descend(start, evaluate, weigh, *, alpha, anchor, n_steps, lowest_loss, line_search, limits, padding):
-    """Yield x and E(x) (n,) of all samples, at the start and after every trial, until the last one stops.
-
-    `evaluate` is x to L, the gradient of d L and the residual; `weigh` is residuals to m; the last samples are padding.
-    """
-    loss, gradient, residual = evaluate(start)
-    now = (start, gradient, weigh(residual), loss, loss, torch.zeros_like(loss))
-    length = _first_length(alpha, residual, *now[1:3]) if line_search else torch.full_like(loss, alpha)
-    steps, failures = torch.zeros_like(loss), torch.zeros_like(loss)
-    running = (loss > lowest_loss) & (torch.arange(len(start), device=start.device) < len(start) - padding)
-    running &= n_steps > 0
-    yield start, loss
-    while running.any():
-        x, gradient, weight, _, energy, distance = now
-        rate = _per_value(length / _peak(weight) if line_search else length, x) * weight
-        x_new = _move(x, start, rate * gradient, rate * anchor, limits)
-        loss_new, gradient_new, residual = evaluate(x_new)
-        distance_new = anchor * _mean((x_new - start).abs())
-        energy_new = loss_new + distance_new
-        if line_search:
-            promise = _mean(gradient * (x_new - x)) + distance_new - distance
-            running &= promise < 0
-            taken = running & (energy_new <= energy + _PROMISE_KEPT * promise)
-            length *= torch.where(taken, torch.where(failures == 0, 2.0, 1.0), 0.5)
-        else:
-            taken = running & energy_new.isfinite()
-        after = (x_new, gradient_new, weigh(residual), loss_new, energy_new, distance_new)
-        now = tuple(torch.where(_per_value(taken, new), new, old) for new, old in zip(after, now, strict=True))
-        steps, failures = steps + taken, torch.where(taken, 0, failures + 1)
-        running &= (now[3] > lowest_loss) & (steps < n_steps) & (failures < (_MOST_FAILURES if line_search else 1))
-        yield now[0], now[4]
-
-
-def _move(x, start, change, shrinkage, limits):
-    """Return the proximal step: the gradient's change, then the soft threshold of the distance to the start."""
-    shift = x - start - change
-    x = start + shift.sign() * (shift.abs() - shrinkage).clamp(min=0)
-    return x if limits is None else x.clamp(*limits)
-
-
-def _first_length(alpha, residual, gradient, weight):
-    """Return the length (n,) of the first trial, for weights of which the largest is 1."""
-    weight = weight / _per_value(_peak(weight), weight)
-    return alpha * _peak(weight * residual) / _peak(weight * gradient)
-
-
-def _peak(values):
-    """Return the largest absolute value of every sample (n,), not zero."""
-    return values.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(values.dtype).tiny)
-
-
-def _mean(values):
-    return values.flatten(1).mean(dim=1)
-
-
-def _per_value(values, x):
-    """Return values (n,), or of the shape of x, in a shape that broadcasts to x."""
-    return values.view(len(x), *[1] * (x.ndim - 1)) if values.ndim == 1 else values
+        return highest_levels(self, evidence), evidence if maps else None

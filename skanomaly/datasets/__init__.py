@@ -1,4 +1,4 @@
-"""Sets of images with labels and masks, from folders or made up, and tables."""
+"""Data sets: labelled images with defect masks, read from folders or synthetic, and tables."""
 
 from ._folders import Mask, load_image_folder, load_mvtec
 from ._surfaces import make_surfaces

@@ -1,4 +1,4 @@
-"""Labelled images in folders."""
+"""Loaders for labelled images in folders."""
 
 from pathlib import Path
 
@@ -10,19 +10,24 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 class Mask:
-    """The label and the defect mask of one image; the mask is read when it is asked for.
+    """Label and lazily read defect mask of one image.
 
-    ``np.asarray(mask)`` is a boolean array of the image's size, True on the defect. It may be all False although
-    the label says anomaly: some defects cannot be outlined.
+    ``np.asarray(mask)`` is a boolean array of the size of the image, True on the defect. It may be all False even if
+    the label is -1, because some defects cannot be outlined.
 
     Parameters
     ----------
     label : int
-        +1 for normal, -1 for anomaly.
-    image_path : path
-        The image.
-    path : path or None
-        The mask; None for an image without one.
+        Label of the image: +1 for normal, -1 for an anomaly.
+    image_path : str or path-like
+        Path of the image.
+    path : str or path-like, default=None
+        Path of the mask; None for an image without one.
+
+    See Also
+    --------
+    load_image_folder : Load labelled images from a folder, with their masks.
+    load_mvtec : Load a category in the layout of MVTec AD, with its masks.
     """
 
     def __init__(self, label, image_path, path=None):
@@ -33,7 +38,7 @@ class Mask:
 
     @property
     def shape(self):
-        """(H, W) of the image."""
+        """Shape (H, W) of the image, in pixels."""
         with Image.open(self.image_path) as image:
             return image.size[::-1]
 
@@ -43,32 +48,48 @@ class Mask:
         with Image.open(self.path) as image:
             pixels = np.asarray(image.convert("L"))
         if pixels.shape != self.shape:
-            raise ValueError(f"{self.path} is {pixels.shape}, its image {self.image_path} is {self.shape}.")
+            raise ValueError(
+                f"{self.path} has shape {pixels.shape}, but its image {self.image_path} has shape {self.shape}."
+            )
         return (pixels > pixels.max() / 2).astype(dtype or bool)
 
 
 def load_image_folder(root, *, normal="good", masks=None):
-    """Return labelled images of a folder.
+    """Load labelled images from a folder with one subfolder per kind.
 
     Parameters
     ----------
-    root : path
-        Holds one folder per kind, or images directly, which are then all normal.
+    root : str or path-like
+        Folder with one subfolder per kind of image, or with images, which are then all normal.
     normal : str, default="good"
-        The folder of normal images; all other kinds are anomalies.
-    masks : path, optional
-        Folder with `<kind>/<stem>_mask.png` or `<kind>/<stem>.png` for every anomalous image.
+        Name of the subfolder of normal images; images of all other kinds are anomalies.
+    masks : str or path-like, default=None
+        Folder with a mask `<kind>/<stem>_mask.png` or `<kind>/<stem>.png` for every anomalous image. If None, all
+        masks are empty.
 
     Returns
     -------
     Bunch
-        ``X``, array of paths (n,); ``y``, array of +1 and -1 (n,); ``kinds``, array of folder names (n,); ``masks``,
-        list of `Mask` (n), each with its label. All in sorted order of kind and file name.
+        Dictionary-like object, sorted by kind and file name, with the following attributes.
+
+        X : ndarray of shape (n,), str
+            Paths of the images.
+        y : ndarray of shape (n,), int
+            Labels: +1 for normal images and -1 for anomalies.
+        kinds : ndarray of shape (n,), str
+            Names of the subfolders.
+        masks : list of Mask, length n
+            Masks, each with its label.
 
     Raises
     ------
     FileNotFoundError
-        If the folder, its images, the normal ones among them, or a mask is missing.
+        If the folder, its images, the normal images or a mask is missing.
+
+    See Also
+    --------
+    load_mvtec : Load training and test images in the layout of MVTec AD.
+    make_surfaces : Generate synthetic surfaces with defects and masks.
 
     Examples
     --------
@@ -85,14 +106,14 @@ def load_image_folder(root, *, normal="good", masks=None):
     """
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"root={str(root)!r} is no folder.")
+        raise FileNotFoundError(f"root={str(root)!r} is not a folder.")
     kinds = {folder.name: _images(folder) for folder in sorted(root.iterdir()) if folder.is_dir()}
     kinds = {kind: paths for kind, paths in kinds.items() if paths} or {normal: _images(root)}
     if not any(kinds.values()):
-        raise FileNotFoundError(f"root={str(root)!r} holds no images ({', '.join(sorted(_SUFFIXES))}).")
+        raise FileNotFoundError(f"root={str(root)!r} contains no images ({', '.join(sorted(_SUFFIXES))}).")
     if normal not in kinds:
         raise FileNotFoundError(
-            f"root={str(root)!r} has no folder {normal!r} of normal images, only {', '.join(kinds)}."
+            f"root={str(root)!r} has no subfolder {normal!r} of normal images, only {', '.join(kinds)}."
         )
     items = [(kind, path) for kind, paths in kinds.items() for path in paths]
     labels = [1 if kind == normal else -1 for kind, _ in items]
@@ -108,24 +129,39 @@ def load_image_folder(root, *, normal="good", masks=None):
 
 
 def load_mvtec(root):
-    """Return a category in the layout of MVTec AD.
+    """Load a category in the layout of MVTec AD.
 
     Parameters
     ----------
-    root : path
-        Holds `train/good/*`, `test/good/*`, `test/<defect>/*` and `ground_truth/<defect>/<stem>_mask.png` (or
-        `<stem>.png`).
+    root : str or path-like
+        Folder of the category, with images in `train/good`, `test/good` and `test/<defect>` and masks in
+        `ground_truth/<defect>`, called `<stem>_mask.png` or `<stem>.png`.
 
     Returns
     -------
     Bunch
-        ``X_train`` and ``X_test``, arrays of paths; ``y_test``, array of +1 and -1; ``kinds_test``, array of folder
-        names; ``masks_test``, list of `Mask`. In sorted order.
+        Dictionary-like object, sorted by kind and file name, with the following attributes.
+
+        X_train : ndarray of shape (n_train,), str
+            Paths of the normal training images.
+        X_test : ndarray of shape (n_test,), str
+            Paths of the test images.
+        y_test : ndarray of shape (n_test,), int
+            Labels: +1 for normal images and -1 for anomalies.
+        kinds_test : ndarray of shape (n_test,), str
+            Names of the subfolders of `test`.
+        masks_test : list of Mask, length n_test
+            Masks, each with its label.
 
     Raises
     ------
     FileNotFoundError
         If a folder or a mask is missing.
+
+    See Also
+    --------
+    load_image_folder : Load labelled images from a folder with one subfolder per kind.
+    make_surfaces : Generate synthetic surfaces with defects and masks.
 
     References
     ----------
@@ -134,7 +170,9 @@ def load_mvtec(root):
     root = Path(root)
     missing = [name for name in ("train/good", "test", "ground_truth") if not (root / name).is_dir()]
     if missing:
-        raise FileNotFoundError(f"root={str(root)!r} is no MVTec folder: it has no {' and no '.join(missing)}.")
+        raise FileNotFoundError(
+            f"root={str(root)!r} is not in the layout of MVTec AD: it has no {' and no '.join(missing)}."
+        )
     train = load_image_folder(root / "train" / "good")
     test = load_image_folder(root / "test", masks=root / "ground_truth")
     return Bunch(X_train=train.X, X_test=test.X, y_test=test.y, kinds_test=test.kinds, masks_test=test.masks)

@@ -1,4 +1,4 @@
-"""Procedural surfaces with defects and exact masks."""
+"""Synthetic surfaces with defects and exact masks."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
@@ -7,37 +7,57 @@ from sklearn.utils import Bunch, check_random_state
 SURFACES = ("cloth", "metal", "speckle", "grid")
 DEFECTS = ("scratch", "stain", "hole", "missing_thread", "blob")
 
-_THREAD = 8  # pixels between two threads or grid lines
+_THREAD = 8  # distance of neighbouring threads or grid lines, in pixels
 
 
 def make_surfaces(surface="cloth", *, n_train=40, n_good=20, n_anomalous=40, size=128, contrast=1.0, random_state=None):
-    """Make grey images of a surface, some with a defect and its mask.
+    """Generate gray images of a surface, some of them with a defect and its mask.
 
-    Every image has its own phase, tilt, brightness and noise, so that no pixel value alone gives a defect away. The
+    Every image has its own phase, tilt, brightness and noise, so that no pixel value by itself reveals a defect. The
     defects are scratches, stains with soft edges, holes, missing threads and low-contrast blobs.
 
     Parameters
     ----------
     surface : {"cloth", "metal", "speckle", "grid"}, default="cloth"
-        Woven cloth, brushed metal, speckle, or a grid of lines.
-    n_train, n_good, n_anomalous : int, default=40, 20, 40
-        Normal training images; normal and anomalous test images.
+        Kind of surface: woven cloth, brushed metal, speckle, or a grid of lines.
+    n_train : int, default=40
+        Number of normal training images.
+    n_good : int, default=20
+        Number of normal test images.
+    n_anomalous : int, default=40
+        Number of anomalous test images. The five kinds of defect take turns.
     size : int, default=128
-        Side in pixels.
+        Side of the images, in pixels.
     contrast : float, default=1.0
-        Strength of the defects; smaller is harder.
+        Strength of the defects; smaller values are harder to detect.
     random_state : int, RandomState instance or None, default=None
+        Seed of the images. Pass an int for reproducible results.
 
     Returns
     -------
     Bunch
-        ``X_train`` (n_train, size, size) uint8; ``X_test`` (n_good + n_anomalous, size, size) uint8; ``y_test``, +1 and
-        -1; ``masks_test``, bool, True on the defect; ``kinds_test``, names of the defects or "good".
+        Dictionary-like object with the following attributes, where n_test is ``n_good + n_anomalous``.
+
+        X_train : ndarray of shape (n_train, size, size), uint8
+            Normal training images.
+        X_test : ndarray of shape (n_test, size, size), uint8
+            Test images, the normal ones first.
+        y_test : ndarray of shape (n_test,), int
+            Labels: +1 for normal images and -1 for anomalies.
+        masks_test : ndarray of shape (n_test, size, size), bool
+            Masks, True on the defect.
+        kinds_test : ndarray of shape (n_test,), str
+            Names of the defects, or "good".
 
     Raises
     ------
     ValueError
-        For an unknown surface.
+        If the surface is not known.
+
+    See Also
+    --------
+    load_image_folder : Load labelled images from a folder with one subfolder per kind.
+    load_mvtec : Load training and test images in the layout of MVTec AD.
 
     Examples
     --------
@@ -67,7 +87,7 @@ def make_surfaces(surface="cloth", *, n_train=40, n_good=20, n_anomalous=40, siz
 
 
 def _to_uint8(images, size, rng):
-    """Return the images with camera noise, brightness and contrast of their own, as grey levels."""
+    """Return the images as gray levels, each with camera noise and a random brightness and contrast."""
     taken = np.empty((len(images), size, size), np.uint8)
     for i, image in enumerate(images):
         exposed = (image - 0.5) * rng.uniform(0.9, 1.1) + 0.5 + rng.uniform(-0.05, 0.05)
@@ -77,7 +97,7 @@ def _to_uint8(images, size, rng):
 
 
 def _tilted_axes(size, rng, degrees=4):
-    """Return pixel coordinates (y, x), turned a little and shifted at random."""
+    """Return pixel coordinates (y, x), slightly rotated and shifted at random."""
     y, x = np.mgrid[:size, :size].astype(float)
     angle = np.deg2rad(rng.uniform(-degrees, degrees))
     turned_y = np.cos(angle) * y - np.sin(angle) * x + rng.uniform(0, 4 * _THREAD)
@@ -133,7 +153,7 @@ def _scratch(image, contrast, rng):
 
 
 def _soft_ellipse(size, rng, radius, softness):
-    """Return the cover of an irregular ellipse, 1 inside, falling over `softness` pixels at the edge."""
+    """Return the opacity of an irregular ellipse: 1 inside, falling to 0 over about `softness` pixels at the edge."""
     y, x = np.mgrid[:size, :size] - _center(size, rng)[:, None, None]
     angle = np.arctan2(y, x)
     stretch = rng.uniform(0.6, 1.0)

@@ -1,4 +1,4 @@
-"""Tables with known anomalies."""
+"""Loaders for tables with known anomalies."""
 
 import zipfile
 from pathlib import Path
@@ -10,29 +10,39 @@ _COLUMNS = ["Time", *(f"V{i}" for i in range(1, 29)), "Amount"]
 
 
 def load_creditcard(path):
-    """Return the credit-card transactions of ULB: 284,807 rows of 30 columns, 492 of them frauds.
+    """Load the credit-card transactions of ULB: 284,807 rows of 30 columns, 492 of them fraudulent.
 
-    Where there is a network, ``sklearn.datasets.fetch_openml(data_id=1597, as_frame=False)`` fetches the set as well
-    (29 columns, without Time; its labels are the strings "0" and "1").
+    With a network connection, ``sklearn.datasets.fetch_openml(data_id=1597, as_frame=False)`` downloads the data set
+    too (29 columns, without Time; the labels are the strings "0" and "1").
 
     Parameters
     ----------
-    path : path
-        The file `creditcard.csv` as it is published (columns Time, V1 to V28, Amount, Class), or an .npz file with the
-        arrays `X`, `y` (1 = fraud) and `columns`.
+    path : str or path-like
+        Path of the published file `creditcard.csv` (columns Time, V1 to V28, Amount, Class), or of an .npz file with
+        the arrays `X`, `y` (1 for fraud) and `columns`.
 
     Returns
     -------
     Bunch
-        ``X``, array of shape (n, 30), float64; ``y``, array of +1 (normal) and -1 (fraud); ``feature_names``, list of
-        the columns, in the order of the file.
+        Dictionary-like object with the following attributes.
+
+        X : ndarray of shape (n, 30), float64
+            Transactions.
+        y : ndarray of shape (n,), int
+            Labels: +1 for normal transactions and -1 for frauds.
+        feature_names : list of str, length 30
+            Names of the columns, in the order of the file.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it does not hold these columns.
+        If the file does not have these columns.
+
+    See Also
+    --------
+    sklearn.datasets.fetch_openml : Download a data set from OpenML.
 
     References
     ----------
@@ -52,16 +62,16 @@ def load_creditcard(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"path={str(path)!r}: no such file. creditcard.csv is published by ULB; with a network, "
-            "sklearn.datasets.fetch_openml(data_id=1597) fetches it."
+            f"path={str(path)!r} does not exist. creditcard.csv is published by ULB; with a network connection, "
+            "sklearn.datasets.fetch_openml(data_id=1597) downloads it."
         )
     try:
         X, fraud, columns = (_read_npz if path.suffix == ".npz" else _read_csv)(path)
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"path={str(path)!r} does not hold the credit-card table: {error}") from error
+        raise ValueError(f"path={str(path)!r} does not contain the credit-card table: {error}") from error
     if sorted(columns) != sorted(_COLUMNS) or X.shape != (len(fraud), len(_COLUMNS)):
         raise ValueError(
-            f"path={str(path)!r} has the columns {', '.join(columns)}; accepted are Time, V1 to V28, Amount, Class."
+            f"path={str(path)!r} has the columns {', '.join(columns)}; accepted are Time, V1 to V28, Amount and Class."
         )
     return Bunch(X=X.astype(np.float64), y=np.where(fraud, -1, 1), feature_names=columns)
 
@@ -72,7 +82,7 @@ def _read_npz(path):
 
 
 def _read_csv(path):
-    """Return X, where y is 1, and the names of the columns of X."""
+    """Return X, a boolean array that marks the frauds, and the names of the columns of X."""
     with path.open() as file:
         names = [name.strip().strip('"') for name in file.readline().split(",")]
     table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2, converters=lambda text: float(text.strip('"')))

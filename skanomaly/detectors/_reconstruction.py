@@ -1,75 +1,135 @@
-"""What detectors share that learn to give back normal samples: the door, the training, the residuals."""
+"""What detectors share that learn to reconstruct normal samples: the training, the residuals, the way back."""
 
+import copy
+from itertools import chain
 from numbers import Integral, Real
-from os import PathLike
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 
-from .._inputs.images import ImageSource, as_pair, check_images
-from .._kernels.smoothing import resize_antialiased, smooth_and_resize
+from .._inputs.images import as_pair
+from .._inputs.samples import digests
 from .._torch.device import DEVICES, resolve_device
-from .._torch.inference import padded_batches, run_padded
-from .._torch.patches import PatchSamples, average_patches, patch_corners, split_patches
-from .._torch.state import blank, from_arrays, initialized, to_arrays
-from .._torch.training import fit_loop, gradient_step, hold_out, mean_loss
+from .._torch.net import Net
 from ..base import BaseDetector, stack_if_equal
+from ..features._resolve import resolve_features
+from ..networks import DenseNetwork, StridedNetwork, Training
 
-_SCORING_LEN = {"rows": 1024, "images": 4, "patches": 1}  # samples per padded pass; an image is many patches
-_DTYPE = {"rows": torch.float64, "images": torch.float32}  # of scoring; training is float32
-_N_STEPS = {"rows": 2000, "images": 1000}  # of the optimiser, where max_epochs="auto"
-_EPOCHS = {"rows": (5, 200), "images": (2, 200)}  # fewest and most of them
-_PATCH_SIDE = 32  # where patch_size="auto"
-_BATCH_SIZES = {"rows": (32, 512), "images": (16, 16)}  # smallest and largest, where batch_size="auto"
+_EXAMPLES = {  # of what a parameter is passed as, before its own parameters can be set
+    "features": "Pixels()",
+    "network": "DenseNetwork()",
+    "training": "Training()",
+    "loss": "SSIMLoss()",
+}
+
+
+def _has_way_back(detector):
+    features = detector._features()
+    if features is not None and not hasattr(features, "inverse_transform"):
+        raise AttributeError(
+            f"this {type(detector).__name__} has no samples to show: {type(features).__name__} has no "
+            "inverse_transform, which would lead back to them."
+        )
+    return True
+
+
+with_way_back = available_if(_has_way_back)
 
 
 class ReconstructionDetector(BaseDetector):
-    """Detectors that score a sample by what a network, trained on normal ones, fails to give back.
+    """Detectors that score a sample by how badly a network trained on normal samples reconstructs it.
 
-    Rows are standardised here, by the statistics of the training rows, and scored in float64; images are resized to
-    `image_size`. The result as a tensor is called x: rows (n, d), images (n, C, H, W) in [0, 1].
+    The features make samples Z, arrays (n, d) or (n, h, w, d). The view of the network (`_torch.views`) makes of these
+    tensors x, and of x what the network sees: rows, images, patches of images, or the cells of a grid of features. Rows
+    are scored in float64, everything else in float32.
 
-    A subclass takes the parameters below and writes, for what the network sees (x, or patches of it),
+    A subclass takes the parameters below and writes, for what the network sees (N, ...),
 
-    - ``_build()``: the untrained `EncoderDecoder` for inputs of shape ``network_shape_``;
-    - ``_training_loss(x, generator)``: what is minimised, a scalar;
-    - ``_restore(x)``: the reconstruction, of the shape of x;
-    - ``_compare(x, restored)``: the reconstruction loss L_r of every sample (n,);
-    - ``_evidence(x)``: scores (n,) of rows, residual maps (n, H, W) of images.
+    - ``_training_loss(module, x, generator)``: the scalar that is minimised;
+    - ``_restore(module, x)``: the reconstruction, of the shape of x;
+    - ``_compare(x, restored, view)``: the reconstruction loss L_r of every sample (n,);
+    - ``_evidence(module, x)``: anomaly scores (N,) of vectors, residual maps (N, H, W) of images;
 
-    ``self._module()`` is the network. Once the detector is fitted, `_reconstruct`, `_losses` and `_residuals` are the
-    last three for whole samples (`_losses_and_restored` the first two at once), differentiable with respect to x, with
-    all parameters frozen; ``_embed(samples)``,
-    ``_to_tensor`` and ``_to_samples`` lead to x and back.
+    and where it needs to, ``_fit_loss(samples)``, ``_after_training(module, data, generator)`` and
+    ``_learn_residuals(train, held_out)``.
     """
 
     _parameter_constraints = {
         **BaseDetector._parameter_constraints,
-        "image_size": [Interval(Integral, 8, None, closed="left"), tuple],
-        "gray": ["boolean"],
-        "patch_size": [Interval(Integral, 8, None, closed="left"), StrOptions({"auto"}), None],
-        "stride": [Interval(Integral, 1, None, closed="left"), None],
+        "features": [HasMethods(["fit_samples", "transform"]), None],
+        "network": [HasMethods(["build", "view", "check"]), None],
         "sigma": [Interval(Real, 0, None, closed="left")],
         "image_score": [StrOptions({"max", "mean"})],
         "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "validation_share": [Interval(Real, 0, 1, closed="left")],
-        "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "training": [HasMethods(["hold_out", "run"]), None],
         "warm_start": ["boolean"],
         "device": [StrOptions(set(DEVICES))],
-        "data_range": [Interval(Real, 0, None, closed="neither"), None],
-        "max_pixels": [Interval(Integral, 1, None, closed="left")],
+        "calibration": [StrOptions({"split", "cv"})],
     }
+    _derived = ("_net",)
+    _n_codes_per_unit = 1
 
     # ----------------------------------------------------------------------------------------- public
 
+    def default_features(self, X):
+        """Return the features that ``features=None`` stands for.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples that the detector is to be fitted on.
+
+        Returns
+        -------
+        Columns or Pixels
+            Unfitted: `Columns` for rows, `Pixels` for images.
+        """
+        return resolve_features(X)
+
+    def default_network(self, features):
+        """Return the network that ``network=None`` stands for.
+
+        Parameters
+        ----------
+        features : estimator
+            Features, fitted or not.
+
+        Returns
+        -------
+        DenseNetwork or StridedNetwork
+            `StridedNetwork` for images, `DenseNetwork` for rows and for the cells of feature grids.
+        """
+        return StridedNetwork() if _are_images(features) else DenseNetwork()
+
+    def set_params(self, **params):
+        """Set parameters of this estimator, and of the objects that were passed to it.
+
+        Parameters
+        ----------
+        **params : dict
+            Estimator parameters; those of a passed object as in ``network__hidden``.
+
+        Returns
+        -------
+        self
+        """
+        for name, value in params.items():
+            head, nested, _ = name.partition("__")
+            owner = params.get(head, getattr(self, head, self))
+            if nested and (owner is None or isinstance(owner, str)):
+                raise ValueError(
+                    f"{name}={value!r} sets a parameter of {head}, which is {owner!r}; pass the object first: "
+                    f"{type(self).__name__}({head}={_EXAMPLES.get(head, '...')})."
+                )
+        return super().set_params(**params)
+
+    @with_way_back
     def reconstruct(self, X):
-        """Return what the network makes of samples.
+        """Return the network's reconstruction of samples.
 
         Parameters
         ----------
@@ -81,273 +141,263 @@ class ReconstructionDetector(BaseDetector):
         ndarray of shape (n, d), float64, or of shape (n, H, W[, 3]), float32
             Rows in the units of `X`; images in [0, 1] and of their own sizes (a list where these differ).
         """
-        restored = [self._to_samples(self._run(self._reconstruct, Z), sizes) for Z, sizes in self._embedded_batches(X)]
-        if self.kind_ == "rows":
-            return np.concatenate(restored)
-        return stack_if_equal([image for batch in restored for image in batch])
+        model = self.reconstructor()
+        return join_samples(
+            self.features_.inverse_transform(model.run(lambda x: model.arrange_back(model.restore(x)), Z), batch)
+            for batch, Z in self._batches(X)
+        )
 
-    # ----------------------------------------------------------------------------------------- the door
+    def reconstructor(self):
+        """Return the fitted network as functions of tensors that can be differentiated.
 
-    @property
-    def _makes_maps(self):
-        return getattr(self, "kind_", "images") == "images"
+        Returns
+        -------
+        Reconstructor
+        """
+        view, net = self._view(), self._derived_state("_net", self._frozen_net)
+        return Reconstructor(
+            net,
+            view,
+            lambda x: self._restore(net.module, x),
+            lambda x, restored: self._compare(x, restored, view),
+            loss_unit=self._loss_unit(view),
+            lowest_loss=getattr(self, "lowest_loss_", None),
+            limits=(0, 1) if _are_images(self.features_) else None,
+            digests=getattr(self, "_fitted_digests", None),
+        )
 
-    @property
-    def _batch_len(self):
-        return None if self.kind_ == "rows" else 64
+    # ----------------------------------------------------------------------------------------- fitting
 
-    def _check_samples(self, X, reset):
-        kind = kind_of(X)
-        if not reset and kind != self.kind_ and not (self.kind_ == "images" and isinstance(X, np.ndarray)):
-            raise ValueError(
-                f"X holds {kind}{_shown_shape(X)}, but this {type(self).__name__} was fitted on {self.kind_}."
-            )
-        if reset:
-            self.kind_ = kind
-        if self.kind_ == "rows":
-            return validate_data(self, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=1 + reset)
-        source = check_images(X, data_range=self.data_range, max_pixels=self.max_pixels)
-        if reset:
-            self._check_geometry()
-            vars(self).pop("n_features_in_", None)  # of an earlier fit on rows
-            self.n_channels_ = 1 if self.gray else source.read(0).shape[2]
-        return source
+    def _open(self, X):
+        if self._continues():
+            self._keep_settings()
+            samples = self.features_.check_samples(X)
+        else:
+            samples = super()._open(X)
+            self.network_ = self.default_network(self.features_) if self.network is None else clone(self.network)
+            self.input_statistics_ = {}
+        self.training_ = Training() if self.training is None else clone(self.training)
+        self.training_.check()
+        return samples
 
-    def _check_geometry(self):
-        size = as_pair(self.image_size)
-        if len(size) != 2 or not all(isinstance(n, Integral) and n >= 8 for n in size):
-            raise ValueError(
-                f"image_size={self.image_size!r}; accepted is one side or (height, width), in pixels, from 8 on."
-            )
-        side = self._patch_side()
-        if side is not None and side > min(size):
-            raise ValueError(f"patch_size={self.patch_size} is larger than image_size={self.image_size}.")
-        if side is not None and (self.stride or 0) > side:
-            raise ValueError(f"stride={self.stride} leaves gaps between patches of patch_size={side}.")
+    def _continues(self):
+        """Return whether this fit goes on where the last one ended."""
+        return self.warm_start and hasattr(self, "network_state_")
+
+    def _calibrate(self, samples, groups):
+        if self._continues():  # the network may have seen these samples before
+            return self._learn(samples, groups=groups)
+        return super()._calibrate(samples, groups)
+
+    def _digests(self, samples):
+        fresh, earlier = digests(samples), getattr(self, "_fitted_digests", None)
+        if not self.warm_start or fresh is None or earlier is None:
+            return fresh
+        return np.union1d(earlier, fresh)
+
+    def _prepare(self):
+        grid_shape = self.features_.grid_shape_ if self.features_.makes_maps else ()
+        self.sample_shape_ = (*grid_shape, self.features_.n_features_out_)
+        self.network_.check(self.sample_shape_)
 
     def _embed(self, samples):
-        if self.kind_ == "rows":
-            return samples
-        return np.stack([self._read(samples, i) for i in range(len(samples))])
+        return self.features_.transform(samples).astype(self._dtype, copy=False)
 
-    def _read(self, source, i):
-        """Return image i, resized, (C, H, W) in [0, 1]."""
-        pixels, size = source.read(i), as_pair(self.image_size)
-        if self.n_channels_ == 1 and pixels.shape[2] == 3:
-            pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)  # equal channels: exact
-        if pixels.shape[:2] != size:
-            pixels = resize_antialiased(pixels, size)
-        return np.ascontiguousarray(np.broadcast_to(pixels, (*size, self.n_channels_)).transpose(2, 0, 1))
+    @property
+    def _dtype(self):
+        """That of samples in scoring."""
+        return np.float32 if self.features_.makes_maps else np.float64
 
-    def _to_tensor(self, Z):
-        """Return embedded samples as x, in the dtype and on the device of scoring."""
-        if self.kind_ == "rows":
-            Z = (Z - self.mean_) / self.scale_
-        return torch.from_numpy(Z).to(self._device())
-
-    def _to_samples(self, x, sizes):
-        """Return x, as an array, in the form and the units of the samples: rows (n, d), or a list of images."""
-        if self.kind_ == "rows":
-            return x * self.scale_ + self.mean_
-        images = np.clip(x, 0, 1).transpose(0, 2, 3, 1)
-        images = [resize_antialiased(image, size) for image, size in zip(images, sizes, strict=True)]
-        return [image[..., 0] if self.n_channels_ == 1 else image for image in images]
-
-    def _device(self):
-        device = resolve_device(self.device)
-        return torch.device("cpu") if device.type == "mps" and self.kind_ == "rows" else device  # it has no float64
-
-    # ----------------------------------------------------------------------------------------- training
-
-    def _fit(self, Z):
+    def _learn(self, samples, Z=None, groups=None):
+        """Learn from samples; those that early stopping holds out are not learnt from by the features either."""
+        warm = self._continues()
+        self._forget_derived()
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31)))
-        train, valid = (part.numpy() for part in hold_out(len(Z), self.validation_share, generator))
-        warm = self._continues(Z)
-        self.network_shape_ = self._network_shape(Z)
-        if self.kind_ == "rows" and not warm:
-            self.mean_, scale = Z[train].mean(axis=0), Z[train].std(axis=0)
-            self.scale_ = np.where(scale > 10 * np.finfo(float).eps * np.abs(self.mean_), scale, 1.0)
-        self._network = self._first_network(Z[train], warm, generator)
-        history = self._train(self._learnable(Z[train]), self._learnable(Z[valid]), generator)
-        old = self.history_ if warm else {}
-        self.history_ = {name: np.concatenate([old.get(name, ()), values]) for name, values in history.items()}
-        self.network_state_ = to_arrays(self._network)
-        del self._network
-        self._module()
-        self._learn_residuals(Z[train], Z[valid])
+        train, held_out = self.training_.hold_out(len(samples), generator, groups)
+        if Z is None:
+            if not warm:
+                self.features_ = copy.copy(self.features_).fit_samples(samples[train])
+            self._prepare()
+            Z = self._embed(samples)
+        self._fit_loss(samples[train])
+        self._train(Z[train], Z[held_out], warm, generator)
+        self._learn_residuals(Z[train], Z[held_out])
 
-    def _continues(self, Z):
-        """Return whether this fit goes on where the last one ended."""
-        if not (self.warm_start and hasattr(self, "network_state_")):
-            return False
-        if self.calibration == "cv" and self.false_alarm_rate is not None:
-            raise ValueError(
-                "warm_start=True: the network has seen the folds that calibration='cv' holds out; use 'split'."
-            )
-        if self._network_shape(Z) != self.network_shape_:
-            raise ValueError(
-                f"warm_start=True continues a network for inputs of shape {self.network_shape_}, not "
-                f"{self._network_shape(Z)}."
-            )
-        return True
-
-    def _network_shape(self, Z):
-        """Return the shape (d,) or (C, H, W) of what the network sees of embedded samples."""
-        side = self._patch_side()
-        return Z.shape[1:] if side is None else (Z.shape[1], side, side)
-
-    def _first_network(self, Z, warm, generator):
-        """Return the network that training starts from, on its device."""
-        if warm:
-            module = from_arrays(blank(self._build), self.network_state_)
-        else:
-            module = initialized(self._build, generator)
-            if self.kind_ == "images":
-                module.standardize_by(Z)
-        return module.to(self._device())
-
-    def _learnable(self, Z):
-        """Return training or validation samples in the form that `fit_loop` takes batches of."""
-        x = self._to_tensor(Z).float()
-        corners = self._corners()
-        return x if corners is None else PatchSamples(x, corners, self._patch_side())
-
-    def _train(self, data, held_out, generator):
-        batch_size = self.batch_size
-        if batch_size == "auto":
-            batch_size = int(np.clip(len(data) // 100, *_BATCH_SIZES[self.kind_]))
-        max_epochs = self.max_epochs
-        if max_epochs == "auto":
-            max_epochs = int(np.clip(-(-_N_STEPS[self.kind_] * batch_size // len(data)), *_EPOCHS[self.kind_]))
-        seed = int(torch.randint(2**31, (), generator=generator))
-
-        def validate():  # the same noise after every epoch
-            noise = torch.Generator().manual_seed(seed)
-            return mean_loss(lambda x: self._training_loss(x, noise), held_out, batch_size)
-
-        return fit_loop(
-            self._network,
+    def _train(self, Z, held_out, warm, generator):
+        if not warm:
+            self.input_statistics_ = self._view().fit(Z)
+        view, net = self._view(), self._first_net(Z, warm, generator)
+        module, data, validation = net.module, *(_to_learn_from(view, net, part) for part in (Z, held_out))
+        history = self.training_.run(
+            module,
+            lambda x, noise: self._training_loss(module, x, noise),
             data,
-            gradient_step(
-                self._network,
-                lambda x: self._training_loss(x, generator),
-                lr=self.lr,
-                weight_decay=self.weight_decay,
-            ),
-            validate if len(held_out) else None,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            patience=self.patience,
+            validation,
+            self.network_,
+            max_epochs=self.max_epochs,
             generator=generator,
             verbose=self.verbose,
         )
+        self._after_training(module, data, generator)
+        old = self.history_ if warm else {}
+        self.history_ = {name: np.concatenate([old.get(name, ()), values]) for name, values in history.items()}
+        self.network_state_ = net.state()
+
+    def _first_net(self, Z, warm, generator):
+        """Return the net that training starts from."""
+        device = resolve_device(self.device, self._dtype)
+        if warm:
+            return Net.from_state(self._build, self.network_state_, device)
+        net = Net.untrained(self._build, generator, device)
+        net.module.standardize_by(self._view().arrange(Z))
+        return net
+
+    def _build(self):
+        return self.network_.build(self._view().shape, self._n_codes_per_unit)
+
+    def _view(self):
+        """Return what the network sees of samples."""
+        return self.network_.view(self.sample_shape_, cells=not _are_images(self.features_), **self.input_statistics_)
+
+    def _fit_loss(self, samples):
+        """Learn what the loss needs from training samples."""
+
+    def _after_training(self, module, data, generator):
+        """Learn what the trained module, in the dtype of training, has to say about the training samples."""
 
     def _learn_residuals(self, train, held_out):
         """Learn from embedded samples, after training, what scores need beside the network."""
-        self.lowest_loss_ = float(self._run(self._losses, train).min())
+        model = self.reconstructor()
+        self.lowest_loss_ = float(model.run(model.losses, train).min())
 
     # ----------------------------------------------------------------------------------------- scoring
 
-    def _reconstruct(self, x):
-        return self._average(self._restore(self._split(x)))
+    def _frozen_net(self):
+        device = resolve_device(self.device, self._dtype)
+        return Net.from_state(self._build, self.network_state_, device, self._dtype).freeze()
 
-    def _losses(self, x):
-        return self._losses_and_restored(x)[0]
-
-    def _losses_and_restored(self, x):
-        """Return L_r (n,) of samples, and their reconstructions, which one pass gives together."""
-        patches = self._split(x)
-        restored = self._restore(patches)
-        losses = self._compare(patches, restored)
-        return losses.view(len(x), -1).mean(dim=1), self._average(restored)
-
-    @property
-    def _loss_unit(self):
-        """What L_r is divided by to be of the scale of a mean squared residual, as it is here."""
+    def _loss_unit(self, view):
+        """Return what L_r is divided by to be of the scale of a mean squared residual, as it is here."""
         return 1.0
 
-    def _residuals(self, x):
-        return self._average(self._evidence(self._split(x)))
+    def _score(self, Z, maps=True):
+        model = self.reconstructor()
+        evidence = model.run(lambda x: model.per_part(lambda part: self._evidence(model.module, part), x), Z)
+        if not self.features_.makes_maps:
+            return evidence, None
+        return self._image_scores(evidence), evidence if maps else None
 
-    def _split(self, x):
-        corners = self._corners()
-        return x if corners is None else split_patches(x, corners, self._patch_side())
-
-    def _average(self, values):
-        corners = self._corners()
-        return values if corners is None else average_patches(values, corners, as_pair(self.image_size))
-
-    def _corners(self):
-        """Return the corners of the patches that the network sees, None where it sees whole samples."""
-        side = self._patch_side()
-        return None if side is None else patch_corners(as_pair(self.image_size), side, self.stride or side // 2)
-
-    def _patch_side(self):
-        """Return the side of the patches that the network sees, None where it sees whole samples."""
-        if self.kind_ == "rows":
-            return None
-        if self.patch_size == "auto":
-            return _PATCH_SIDE if min(as_pair(self.image_size)) >= 2 * _PATCH_SIDE else None
-        return self.patch_size
-
-    def _module(self):
-        """Return the fitted network: frozen, in evaluation mode, in the dtype of scoring."""
-        if not hasattr(self, "_network"):
-            module = from_arrays(blank(self._build), self.network_state_)
-            self._network = module.to(self._device(), _DTYPE[self.kind_]).eval().requires_grad_(False)
-        return self._network
-
-    def __getstate__(self):
-        return {name: value for name, value in super().__getstate__().items() if name != "_network"}
-
-    def _run(self, function, Z):
-        """Return `function` of embedded samples as an array; no sample's bits depend on the others."""
-        self._module()  # not within inference mode, whose tensors have no gradients for good
-        length = self._scoring_len
-        parts = [
-            run_padded(function, self._to_tensor(Z[start:stop]), length).cpu().numpy()
-            for start, stop in padded_batches(len(Z), length)
-        ]
-        return np.concatenate(parts)
-
-    @property
-    def _scoring_len(self):
-        return _SCORING_LEN[self.kind_ if self._patch_side() is None else "patches"]
-
-    def _score(self, Z):
-        residuals = self._run(self._residuals, Z)
-        if self.kind_ == "rows":
-            return residuals, None
+    def _image_scores(self, grids):
         if self.image_score == "mean":
-            return residuals.reshape(len(Z), -1).mean(axis=1, dtype=np.float64), residuals
-        peaks = [self._render(grid, grid.shape).max() for grid in residuals]
-        return np.array(peaks, np.float64), residuals
-
-    def _render(self, grid, size):
-        return smooth_and_resize(grid, size, self.sigma)
+            return grids.reshape(len(grids), -1).mean(axis=1, dtype=np.float64)
+        return highest_levels(self, grids)
 
 
-def kind_of(X):
-    """Return "rows" or "images": what `X` holds.
+class Reconstructor:
+    """A fitted network as functions of tensors x: samples with the axes and in the units that the network knows.
 
-    Rows are tables: 2-D arrays, data frames, sparse matrices, lists of lists or of 1-D arrays of numbers. Images are
-    paths, globs, and arrays of one image each or of more than 2 axes. A 2-D array of uint8, uint16 or bool is taken
-    for one image without its batch axis, which `check_images` refuses.
+    All of them can be differentiated with respect to x; the parameters are frozen.
+
+    Parameters
+    ----------
+    net : Net
+    view : Rows or another view
+    restore, compare : callable
+        What the network sees to its reconstruction; both to the loss of every sample.
+    loss_unit : float
+        Losses divided by it are of the scale of a mean squared residual.
+    lowest_loss : float
+        The smallest loss of a training sample.
+    limits : tuple of float or None
+        Smallest and largest value of x.
+    digests : ndarray of uint64 or None
+        Hashes of the samples that the model was fitted on.
+
+    Attributes
+    ----------
+    batch_len : int
+        Number of samples that are passed through the network at a time.
     """
-    if isinstance(X, ImageSource) or _is_path(X):
-        return "images"
-    if hasattr(X, "dtype") and hasattr(X, "ndim"):
-        if X.ndim == 1:
-            return "images" if len(X) and _is_path(next(iter(X))) else "rows"
-        return "images" if X.ndim > 2 or X.dtype in (np.uint8, np.uint16, bool) else "rows"
-    if isinstance(X, (list, tuple)):
-        return "images" if not X or _is_path(X[0]) or getattr(X[0], "ndim", 0) > 1 else "rows"
-    return "rows"
+
+    def __init__(self, net, view, restore, compare, *, loss_unit, lowest_loss, limits, digests):
+        self.module, self.batch_len = net.module, view.batch_len
+        self.loss_unit, self.lowest_loss, self.limits, self.digests = loss_unit, lowest_loss, limits, digests
+        self._net, self._view, self._restore, self._compare = net, view, restore, compare
+
+    def to_tensor(self, Z):
+        """Return samples, an array that features made, as x."""
+        return self._net.to_tensor(self._view.arrange(self._view.standardize(Z)))
+
+    def arrange_back(self, x):
+        """Return x, or a tensor of its shape, with the axes of samples, (n, d) or (n, h, w, d)."""
+        return self._view.arrange_back(x)
+
+    def restore(self, x):
+        """Return the reconstruction of x."""
+        return self.per_part(self._restore, x)
+
+    def losses(self, x):
+        """Return the reconstruction losses (n,) of x."""
+        return self.losses_and_restored(x)[0]
+
+    def losses_and_restored(self, x):
+        """Return the reconstruction losses (n,) and the reconstruction of x, which one pass gives together."""
+        parts = self._view.split(x)
+        restored = self._restore(parts)
+        return self._compare(parts, restored), self._view.join(restored)
+
+    def per_part(self, function, x):
+        """Return `function` of what the network sees of x, put together again."""
+        return self._view.join(function(self._view.split(x)))
+
+    def per_sample(self, function, x):
+        """Return the mean (n,) of `function`, one value for each part that the network sees of x."""
+        return self._view.per_sample(function(self._view.split(x)))
+
+    def run(self, function, Z, *others, length=None, gradients=False):
+        """Return `function` of x as an array; no sample's bits depend on the others.
+
+        Parameters
+        ----------
+        function : callable
+            Takes x, and a tensor for each of the others, to a tensor (n, ...).
+        Z : ndarray of shape (n, d) or (n, h, w, d)
+            Samples.
+        *others : ndarray of shape (n, ...)
+            Further arrays with the axes of samples.
+        length : int, optional
+            Number of samples in a pass; by default `batch_len`.
+        gradients : bool, default=False
+            If True, the function may ask torch for gradients.
+
+        Returns
+        -------
+        ndarray of shape (n, ...)
+        """
+        arrays = [self._view.arrange(array) for array in (self._view.standardize(Z), *others)]
+        return self._net.run(function, *arrays, length=length or self.batch_len, gradients=gradients)
 
 
-def _is_path(item):
-    return isinstance(item, (str, PathLike))
+def highest_levels(detector, grids):
+    """Return the highest level (n,) of the smoothed maps of grids, at the size that the features look at."""
+    size, features = as_pair(detector.features_.image_size), detector.features_
+    levels = [np.nanmax(features.map_to_image(grid, None, detector.sigma_, size=size)) for grid in grids]
+    return np.array(levels, np.float64)
 
 
-def _shown_shape(X):
-    return f" of shape {X.shape}" if hasattr(X, "shape") else ""
+def join_samples(batches):
+    """Return batches of rows as one array, batches of images as one array or a list where sizes differ."""
+    batches = list(batches)
+    if isinstance(batches[0], np.ndarray):
+        return np.concatenate(batches)
+    return stack_if_equal(list(chain.from_iterable(batches)))
+
+
+def _are_images(features):
+    """Return whether features make images: grids that lead back to what the user passed."""
+    return features.makes_maps and hasattr(features, "inverse_transform")
+
+
+def _to_learn_from(view, net, Z):
+    """Return embedded samples in the form that `fit_loop` takes batches of, in float32."""
+    return view.to_learn_from(net.to_tensor(view.arrange(view.standardize(Z))).float())

@@ -8,7 +8,7 @@ from .._inputs.images import as_pair, check_images
 from ..base import all_or_nothing
 
 
-class BaseFeatures(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class BaseFeatures(TransformerMixin, BaseEstimator):
     """Everything that all features share.
 
     A subclass writes
@@ -166,3 +166,29 @@ def check_image_size(size):
     if len(pair) != 2 or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in pair):
         raise ValueError(f"image_size={size!r}; accepted is one side or (height, width), in pixels.")
     return pair
+
+
+def check_masks(masks, shapes):
+    """Return masks as a list of bool arrays.
+
+    Parameters
+    ----------
+    masks : sequence of array-like, bool
+        One for each sample.
+    shapes : list of tuple of int
+        Shape of every sample.
+
+    Raises
+    ------
+    ValueError
+        For another number of masks, another shape, or another dtype.
+    """
+    if len(masks) != len(shapes):
+        raise ValueError(f"mask has length {len(masks)}, X has {len(shapes)} samples; accepted is one mask for each.")
+    masks = [np.asarray(mask) for mask in masks]
+    for i, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):
+        if mask.shape != tuple(shape) or mask.dtype != bool:
+            raise ValueError(
+                f"mask[{i}] is {mask.dtype} of shape {mask.shape}; accepted is bool of shape {tuple(shape)}, as in X."
+            )
+    return masks

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -12,26 +14,41 @@ import numpy as np
 
 from ..exceptions import CacheWarning
 
-_SUFFIX = ".grid"
+_MARKER = "skanomaly-feature-cache.txt"
+_MARKER_TEXT = (
+    "This folder is a feature cache of skanomaly. When it outgrows its limit, the entries used longest ago are deleted "
+    "(??/*.grid). It can be deleted as a whole at any time.\n"
+)
+_SUFFIX, _TEMPORARY_PREFIX = ".grid", "skanomaly-temporary-"
+_SHARD = re.compile("[0-9a-f]{2}")
+_ENTRY = re.compile(rf"[0-9a-f]{{64}}\{_SUFFIX}")
+_TEMPORARY = re.compile(rf"{_TEMPORARY_PREFIX}\w+")
+_ABANDONED = 3600  # seconds after which nobody can still be writing a temporary file
 
 
 class FeatureCache:
     """Arrays by key, safe under several processes and sudden death.
 
     An entry is written to a temporary file and then renamed, so it is there whole or not at all; a checksum tells a
-    damaged one. The entries used longest ago are deleted when the folder outgrows its limit.
+    damaged one. The entries used longest ago are deleted when the folder outgrows its limit; no other file ever is.
 
     Parameters
     ----------
     folder : path
-        Made if needed.
+        A folder that carries the marker of a cache; a missing one, an empty one, or one that holds entries alone is
+        given it.
     max_bytes : int
         Largest size of all entries together.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds anything else.
     """
 
     def __init__(self, folder, max_bytes):
         self.folder, self.max_bytes = Path(folder), max_bytes
-        self.folder.mkdir(parents=True, exist_ok=True)
+        _claim(self.folder)
 
     def get(self, key):
         """Return the array stored under a key, or None."""
@@ -54,7 +71,7 @@ class FeatureCache:
         """Store an array under a key."""
         path = self._path(key)
         path.parent.mkdir(exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY_PREFIX)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(_encode(array))
@@ -66,13 +83,16 @@ class FeatureCache:
     def trim(self):
         """Delete the entries used longest ago until the rest fits, and what killed processes left behind."""
         entries, total = [], 0
-        for path in self.folder.glob("??/*"):
+        for file in _files(self.folder):
             try:
-                status = path.stat()
+                status = file.stat(follow_symlinks=False)
             except FileNotFoundError:  # another process was faster
                 continue
-            entries.append((status.st_mtime, status.st_size, path))
-            total += status.st_size
+            if _is_entry(file):
+                entries.append((status.st_mtime, status.st_size, Path(file)))
+                total += status.st_size
+            elif _is_temporary(file) and status.st_mtime < time.time() - _ABANDONED:
+                Path(file).unlink(missing_ok=True)
         for _, size, path in sorted(entries):
             if total <= self.max_bytes:
                 break
@@ -81,6 +101,55 @@ class FeatureCache:
 
     def _path(self, key):
         return self.folder / key[:2] / (key + _SUFFIX)
+
+
+def _claim(folder):
+    """Make a cache of a folder, unless it is one or holds what a cache does not."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"memory={str(folder)!r} is a file; accepted is a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = folder / _MARKER
+    if marker.is_file():
+        return
+    foreign = next(_foreign_paths(folder), None)
+    if foreign is not None and not marker.is_file():  # which another process may have written by now
+        raise ValueError(
+            f"memory={str(folder)!r} is not a feature cache: it holds {str(foreign.relative_to(folder))!r}. A cache "
+            f"deletes files: pass a folder of its own, new or empty, such as {str(folder / 'skanomaly-cache')!r}."
+        )
+    marker.write_text(_MARKER_TEXT)
+
+
+def _foreign_paths(folder):
+    """Yield what no cache has written into a folder."""
+    yield from (path for path in folder.iterdir() if not _is_shard(path))
+    for file in _files(folder):
+        if not (_is_entry(file) or _is_temporary(file)):
+            yield Path(file)
+
+
+def _files(folder):
+    """Yield a `DirEntry` for all that lies in the subfolders of entries."""
+    for shard in filter(_is_shard, folder.iterdir()):
+        with os.scandir(shard) as files:
+            yield from files
+
+
+def _is_shard(path):
+    return _SHARD.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
+
+
+def _is_entry(file):
+    shard = os.path.basename(os.path.dirname(file.path))
+    return _is_own(file, _ENTRY) and file.name.startswith(shard)
+
+
+def _is_temporary(file):
+    return _is_own(file, _TEMPORARY)
+
+
+def _is_own(file, pattern):
+    return pattern.fullmatch(file.name) is not None and file.is_file(follow_symlinks=False)
 
 
 def cache_key(source, i, settings):

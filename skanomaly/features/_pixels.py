@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.images import MAX_PIXELS
 from .._kernels.smoothing import resize_antialiased, smooth_and_resize
-from ._base import ImageFeatures, check_image_size
+from ._base import ImageFeatures, check_image_size, check_masks
 
 
 class Pixels(ImageFeatures):
@@ -138,6 +138,44 @@ class Pixels(ImageFeatures):
         images = [resize_antialiased(image, size) for image, size in zip(np.clip(Z, 0, 1), sizes, strict=True)]
         return [image[..., 0] if self.n_channels_ == 1 else image for image in images]
 
+    def transform_masks(self, masks, samples):
+        """Return where masks of images lie in resized images: wherever a resized pixel holds a masked one.
+
+        Parameters
+        ----------
+        masks : sequence of array-like of shape (H, W), bool
+            Masks of the images.
+        samples : ImageSource
+            The images.
+
+        Returns
+        -------
+        ndarray of shape (n, h, w, 1), bool
+        """
+        masks = check_masks(masks, samples.sizes)
+        return np.stack(
+            [resize_antialiased(mask[..., None].astype(np.float32), self.grid_shape_) > 0 for mask in masks]
+        )
+
+    def fill(self, Z, samples, masks):
+        """Return images whose masked pixels are taken from resized images, the others as they are.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, h, w, C)
+            Resized images.
+        samples : ImageSource
+            The images, whose sizes and channels (without alpha) the result takes.
+        masks : sequence of array-like of shape (H, W), bool
+            True for pixels that are replaced.
+
+        Returns
+        -------
+        list of ndarray of shape (H, W) or (H, W, 3), float32
+        """
+        restored = self.inverse_transform(Z, samples)
+        return [_compose(samples.read(i), restored[i], np.asarray(mask)) for i, mask in enumerate(masks)]
+
     def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
         """Return a grid of scores as a smooth map of the image it came from.
 
@@ -171,3 +209,12 @@ class Pixels(ImageFeatures):
             # in float64, the mean of three equal values is that value
             pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
         return pixels if pixels.shape[:2] == self.grid_shape_ else resize_antialiased(pixels, self.grid_shape_)
+
+
+def _compose(pixels, filled, mask):
+    """Return an image (H, W, C) with its masked pixels taken from another, which may have other channels."""
+    filled = filled.reshape(*mask.shape, -1)
+    if pixels.shape[2] < filled.shape[2]:
+        filled = filled.mean(axis=2, keepdims=True)
+    image = np.where(mask[..., None], filled, pixels)
+    return image[..., 0] if image.shape[2] == 1 else image

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from .._inputs.images import MAX_PIXELS, as_pair
 from .._kernels.smoothing import SIGMA_SIDE, map_operator, render
+from .._networks.backbones import withheld
 from .._networks.pretrained import PretrainedNetwork
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
@@ -48,7 +49,9 @@ class PretrainedPatchFeatures(ImageFeatures):
         the input's side, or the name of a module, whose output is taken before anything else works on it.
     weights : str, path or None, default=None
         A state dict (.safetensors or .pth, read without executing code). None takes an installed weights package,
-        else timm's cache or download. "random" is an untrained network, for controls.
+        else timm's cache or download. "random" is an untrained network, for controls. A path is not kept in model
+        files: after `skanomaly.load` it reads "withheld: <name of the file>", and has to be set again before the
+        network is needed.
     image_size : int or (int, int), default=224
         Height and width that images are resized to, in pixels.
     crop : int, (int, int) or None, default=None
@@ -69,9 +72,10 @@ class PretrainedPatchFeatures(ImageFeatures):
         Largest accepted number of pixels of one image.
     memory : path or None, default=None
         Folder of a feature cache: patch grids are stored by the content of the image and every setting that matters, so
-        that a search or a second run passes each image through the network once. Safe for several processes.
+        that a search or a second run passes each image through the network once. Safe for several processes. A new
+        or an empty folder; one that holds anything else is refused. Not kept in model files.
     memory_limit : int, default=21_474_836_480
-        Largest size of that folder, in bytes; grids used longest ago are deleted.
+        Largest size of that folder, in bytes; grids used longest ago are deleted. Not kept in model files.
     random_state : int, RandomState instance or None, default=None
         Seed of the first weights; only used by ``weights="random"``.
     verbose : int, default=0
@@ -327,6 +331,23 @@ class PretrainedPatchFeatures(ImageFeatures):
         )
         return render(rows, grid, columns)
 
+    def set_params(self, **params):
+        """Set parameters of these features; `weights` and `device` act on a fitted network at once.
+
+        Parameters
+        ----------
+        **params : dict
+            Estimator parameters.
+
+        Returns
+        -------
+        self
+        """
+        super().set_params(**params)
+        if "network_" in vars(self):
+            self.network_.weights, self.network_.device = self.weights, self.device
+        return self
+
     @property
     def input_shape(self):
         """Height and width of what the network sees, in pixels."""
@@ -361,6 +382,10 @@ class PretrainedPatchFeatures(ImageFeatures):
             As returned by `network_state`; checked against ``weights_sha256_`` when the network is next needed.
         """
         self.network_.use_state(state)
+
+    def withhold_weights(self):
+        """Replace a path in `weights` by the bare name of the file, which is never opened."""
+        self.set_params(weights=withheld(self.weights))
 
     def _check_geometry(self):
         for kept, resized in zip(self.input_shape, check_image_size(self.image_size), strict=True):

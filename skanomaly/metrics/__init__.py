@@ -1,7 +1,7 @@
-"""Metrics of detection and localisation, and their scorers.
+"""Metrics for the detection and localisation of anomalies, and scorers made from them.
 
-Labels are +1 (normal) and -1 (anomaly), or booleans (True = anomaly); anomaly scores and maps are higher for
-anomalies.
+Labels are +1 for normal samples and -1 for anomalies, or booleans (True for anomalies). Anomaly scores and anomaly
+maps are higher for anomalies.
 """
 
 from ._detection import f1_max, image_auroc, tnr_tpr

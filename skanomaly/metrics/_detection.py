@@ -1,4 +1,4 @@
-"""One score per sample."""
+"""Metrics of one anomaly score per sample."""
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_auc_score
@@ -12,28 +12,39 @@ def _checked(y_true, values, name):
     values = check_array(values, ensure_2d=False, input_name=name)
     check_consistent_length(truth, values)
     if truth.all() or not truth.any():
-        raise ValueError(f"y_true has {truth.sum()} anomalies among {len(truth)} samples; both kinds are needed.")
+        raise ValueError(f"y_true has {truth.sum()} anomalies among {len(truth)} samples; both classes are needed.")
     return truth, values
 
 
 def image_auroc(y_true, anomaly_score):
-    """Return the area under the ROC curve: how often an anomaly scores above a normal sample.
+    """Compute the area under the ROC curve of one score per sample.
+
+    This is the probability that a random anomaly scores higher than a random normal sample, with ties counted as one
+    half.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        +1 and -1, or booleans (True = anomaly).
+        True labels: +1 for normal samples and -1 for anomalies, or booleans (True for anomalies).
     anomaly_score : array-like of shape (n_samples,)
-        Higher for anomalies: ``-detector.score_samples(X)``.
+        Anomaly scores, higher for anomalies: ``-detector.score_samples(X)``.
 
     Returns
     -------
     float
+        Area under the ROC curve, in [0, 1].
 
     Raises
     ------
     ValueError
-        For other labels (0/1 in particular, for which there are two opposite conventions), or one kind only.
+        If the labels have any other values (0 and 1 are refused because two opposite conventions exist) or only one
+        class is present.
+
+    See Also
+    --------
+    f1_max : Largest F1 score over all thresholds.
+    image_auroc_scorer : The same metric as a scorer for model selection.
+    pixel_auroc : Area under the ROC curve of all pixels.
 
     Examples
     --------
@@ -45,20 +56,34 @@ def image_auroc(y_true, anomaly_score):
 
 
 def f1_max(y_true, anomaly_score):
-    """Return the largest F1 of the anomalies over all thresholds.
+    """Compute the largest F1 score of the anomaly class over all thresholds.
 
-    The threshold is chosen on the test labels, hence optimistic: for comparing scores, not for what to expect.
+    The threshold is chosen on the test labels, so the value is optimistic: use it to compare anomaly scores, not to
+    predict the performance on new data.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        +1 and -1, or booleans (True = anomaly).
+        True labels: +1 for normal samples and -1 for anomalies, or booleans (True for anomalies).
     anomaly_score : array-like of shape (n_samples,)
-        Higher for anomalies.
+        Anomaly scores, higher for anomalies: ``-detector.score_samples(X)``.
 
     Returns
     -------
     float
+        Largest F1 score, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the labels have any other values (0 and 1 are refused because two opposite conventions exist) or only one
+        class is present.
+
+    See Also
+    --------
+    f1_max_scorer : The same metric as a scorer for model selection.
+    image_auroc : Area under the ROC curve, which needs no threshold.
+    tnr_tpr : Rates at the threshold of a detector.
 
     Examples
     --------
@@ -72,16 +97,35 @@ def f1_max(y_true, anomaly_score):
 
 
 def tnr_tpr(y_true, y_pred):
-    """Return the share of normal samples called normal, and of anomalies called anomalies.
+    """Compute the true-negative and the true-positive rate of predicted labels.
+
+    Anomalies are the positive class.
 
     Parameters
     ----------
-    y_true, y_pred : array-like of shape (n_samples,)
-        +1 and -1, or booleans (True = anomaly).
+    y_true : array-like of shape (n_samples,)
+        True labels: +1 for normal samples and -1 for anomalies, or booleans (True for anomalies).
+    y_pred : array-like of shape (n_samples,)
+        Predicted labels, in the same form as `y_true`.
 
     Returns
     -------
-    tnr, tpr : float
+    tnr : float
+        Share of the normal samples that are predicted to be normal.
+    tpr : float
+        Share of the anomalies that are predicted to be anomalies.
+
+    Raises
+    ------
+    ValueError
+        If the labels have any other values (0 and 1 are refused because two opposite conventions exist) or only one
+        class is present.
+
+    See Also
+    --------
+    f1_max : Largest F1 score over all thresholds.
+    tnr_scorer : The true-negative rate as a scorer for model selection.
+    tpr_scorer : The true-positive rate as a scorer for model selection.
 
     Examples
     --------

@@ -1,22 +1,34 @@
-"""One score per pixel."""
+"""Metrics of one anomaly score per pixel."""
 
 from .._kernels.localization import flatten_pixels, pro_curve
 from .._kernels.ranking import area_under, weighted_curve
 
 
 def pixel_auroc(masks, anomaly_maps):
-    """Return the area under the ROC curve over all pixels of all images.
+    """Compute the area under the ROC curve of all pixels of all images.
 
     Parameters
     ----------
-    masks : array-like of shape (n, H, W), or sequence of array-like (H, W)
-        True (or non-zero) on defects; those of normal images are empty.
-    anomaly_maps : array-like of shape (n, H, W), or sequence of array-like (H, W)
-        Higher for anomalies; NaN pixels are left out.
+    masks : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+        Defect masks: True (or non-zero) on defects, empty for normal images.
+    anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+        Anomaly maps, higher for anomalies. NaN pixels are ignored.
 
     Returns
     -------
     float
+        Area under the ROC curve, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the sizes of masks and maps differ, or there are no defective or no normal pixels.
+
+    See Also
+    --------
+    aupro : Area under the per-region-overlap curve, in which every defect counts the same.
+    image_auroc : Area under the ROC curve of one score per image.
+    pixel_auroc_scorer : The same metric as a scorer for model selection.
 
     Examples
     --------
@@ -32,10 +44,10 @@ def pixel_auroc(masks, anomaly_maps):
 
 
 def aupro(masks, anomaly_maps, *, max_fpr=0.3):
-    r"""Return the area under the per-region-overlap curve, exactly.
+    r"""Compute the exact area under the per-region-overlap (PRO) curve.
 
-    With P the pixels above a threshold, :math:`C_1 \dots C_K` the connected defect regions (8 neighbours) and N the
-    normal pixels of all images, over all thresholds:
+    Let P be the pixels above a threshold, :math:`C_1 \dots C_K` the connected defect regions (8-connectivity) and N
+    the normal pixels of all images. As the threshold varies,
 
     .. math::
 
@@ -43,23 +55,35 @@ def aupro(masks, anomaly_maps, *, max_fpr=0.3):
         \mathrm{PRO} = \frac{1}{K} \sum_k \frac{|P \cap C_k|}{|C_k|}, \qquad
         \mathrm{FPR} = \frac{|P \cap N|}{|N|}
 
-    Every region counts the same, whatever its size. The curve is interpolated linearly at f. A map that knows nothing
+    Every region counts the same, whatever its size. The curve is interpolated linearly at f. An uninformative map
     scores f / 2.
 
     Parameters
     ----------
-    masks : array-like of shape (n, H, W), or sequence of array-like (H, W)
-        True (or non-zero) on defects; those of normal images are empty.
-    anomaly_maps : array-like of shape (n, H, W), or sequence of array-like (H, W)
-        Higher for anomalies. NaN pixels are left out: a region that a centre crop cuts counts with the rest of its
-        pixels, one that lies outside does not count.
+    masks : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+        Defect masks: True (or non-zero) on defects, empty for normal images.
+    anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+        Anomaly maps, higher for anomalies. NaN pixels are ignored: a region that is cut by a centre crop counts with
+        its remaining pixels, and a region outside the crop does not count.
     max_fpr : float, default=0.3
-        The limit f, in (0, 1].
+        Upper limit f of the false-positive rate, in (0, 1].
 
     Returns
     -------
     float
-        In [0, 1].
+        Area under the curve up to `max_fpr`, divided by `max_fpr`; in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the sizes of masks and maps differ, or there are no defective or no normal pixels, or `max_fpr` is not in
+        (0, 1].
+
+    See Also
+    --------
+    aupro_scorer : The same metric as a scorer for model selection.
+    pixel_auroc : Area under the ROC curve of all pixels.
+    skanomaly.plotting.PROCurveDisplay : Plot of the curve.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Pictures of scores and maps: arrays in, matplotlib axes out."""
+"""Displays of scores, maps and training, drawn with matplotlib from arrays or from fitted estimators."""
 
 from ._losses import LossCurveDisplay
 from ._maps import AnomalyMapDisplay, plot_overlay_sheet

@@ -1,4 +1,4 @@
-"""How the losses fell in training."""
+"""Loss curves of training."""
 
 import numpy as np
 
@@ -6,23 +6,30 @@ from ._axes import given_or_new
 
 
 class LossCurveDisplay:
-    """Losses over the epochs of training, with the epoch whose network was kept.
+    """Plot of the losses over the epochs of training, marking the epoch whose network was kept.
 
-    Make one with `from_estimator` or `from_history`.
+    Create one with `from_estimator` or `from_history`.
 
     Parameters
     ----------
     history : dict of str to ndarray of shape (n_epochs,)
-        Losses by name.
+        Losses of every epoch, by name.
 
     Attributes
     ----------
-    ax_, figure_ : matplotlib Axes and Figure
-        Of the last `plot`.
+    ax_ : matplotlib Axes
+        Axes of the last call of `plot`.
+    figure_ : matplotlib Figure
+        Figure of `ax_`.
     lines_ : dict of str to matplotlib Line2D
-        The curve of each loss.
+        Curve of each loss.
     kept_line_ : matplotlib Line2D or None
-        At the epoch with the smallest validation loss; None without one.
+        Vertical line at the epoch with the smallest validation loss; None if there is no validation loss.
+
+    See Also
+    --------
+    ReconstructionDisplay : Plot of images next to their reconstructions.
+    ScoreDisplay : Histogram of anomaly scores.
 
     Examples
     --------
@@ -39,76 +46,89 @@ class LossCurveDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None, **plot_options):
-        """Make and draw a display of the training of a fitted estimator.
+        """Plot the losses recorded while an estimator was fitted.
 
         Parameters
         ----------
-        estimator : fitted estimator with `history_`
-            For `GradientProjection`, pass its `model_`.
-        ax : matplotlib Axes, optional
+        estimator : estimator
+            Fitted estimator with `history_`. For `GradientProjection`, pass its `model_`.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         **plot_options
-            Passed on to `plot`.
+            Keyword arguments passed to `plot`.
 
         Returns
         -------
         LossCurveDisplay
+            The display, drawn.
 
         Raises
         ------
         TypeError
             If the estimator has no `history_`.
         ValueError
-            As in `from_history`.
+            If the losses have different lengths, or there is no epoch.
+
+        See Also
+        --------
+        from_history : Plot losses given as arrays.
         """
         if not hasattr(estimator, "history_"):
             raise TypeError(
-                f"estimator is a {type(estimator).__name__} without history_; accepted is a fitted detector that "
+                f"estimator is a {type(estimator).__name__} without history_; it must be a fitted detector that "
                 "trains a network."
             )
         return cls.from_history(estimator.history_, ax=ax, **plot_options)
 
     @classmethod
     def from_history(cls, history, *, ax=None, **plot_options):
-        """Make and draw a display from losses.
+        """Plot losses given as arrays.
 
         Parameters
         ----------
         history : dict of str to array-like of shape (n_epochs,)
-            "valid_loss", if there, decides which epoch was kept.
-        ax : matplotlib Axes, optional
+            Losses of every epoch, by name. The smallest "valid_loss", if present, marks the epoch that was kept.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         **plot_options
-            Passed on to `plot`.
+            Keyword arguments passed to `plot`.
 
         Returns
         -------
         LossCurveDisplay
+            The display, drawn.
 
         Raises
         ------
         ValueError
-            For losses of different length, or of no epoch.
+            If the losses have different lengths, or there is no epoch.
+
+        See Also
+        --------
+        from_estimator : Plot the losses recorded while an estimator was fitted.
         """
         history = {name: np.asarray(losses, np.float64) for name, losses in history.items()}
         shapes = {losses.shape for losses in history.values()}
         if len(shapes) != 1 or len(min(shapes)) != 1 or min(shapes) == (0,):
             raise ValueError(
-                f"history has losses of shapes {sorted(shapes)}; accepted is one value per epoch, as many of each."
+                f"history has losses of shapes {sorted(shapes)}; every loss must have one value per epoch."
             )
         return cls(history).plot(ax=ax, **plot_options)
 
     def plot(self, *, ax=None, log=False):
-        """Draw one curve for each loss, and the epoch that was kept.
+        """Draw one curve per loss, and a vertical line at the epoch that was kept.
 
         Parameters
         ----------
-        ax : matplotlib Axes, optional
-            By default, that of a new pyplot figure.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         log : bool, default=False
-            Draw losses on a logarithmic axis (those of a `VAE` may be negative).
+            If True, the axis of the losses is logarithmic. The losses of a `VAE` may be negative.
 
         Returns
         -------
         self
+            The display.
         """
         ax = given_or_new(ax)
         self.lines_, self.kept_line_ = {}, None

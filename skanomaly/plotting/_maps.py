@@ -1,4 +1,4 @@
-"""Images with their anomaly maps."""
+"""Plots of images with their anomaly maps."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,26 +8,35 @@ from ._axes import given_or_new
 
 
 class AnomalyMapDisplay:
-    """An image under its anomaly map.
+    """Plot of an image overlaid with its anomaly map.
 
-    Make one with `from_estimator` or `from_predictions`.
+    Create one with `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
-    image : ndarray of shape (H, W, C), float in [0, 1]
+    image : ndarray of shape (H, W, C)
+        Image, float in [0, 1].
     anomaly_map : ndarray of shape (H, W)
-        Higher is more anomalous; NaN pixels are left blank.
-    mask : ndarray of shape (H, W), bool, optional
-        True defects, drawn as an outline.
-    level : float, optional
-        Level of the map above which pixels are called anomalous, drawn as a dashed outline.
+        Anomaly map, higher for anomalies. NaN pixels are left blank.
+    mask : ndarray of shape (H, W), bool, default=None
+        Mask of the true defects, drawn as a blue outline.
+    level : float, default=None
+        Threshold above which pixels of the map are called anomalous, drawn as a dashed white outline.
 
     Attributes
     ----------
-    ax_, figure_ : matplotlib Axes and Figure
-        Of the last `plot`.
+    ax_ : matplotlib Axes
+        Axes of the last call of `plot`.
+    figure_ : matplotlib Figure
+        Figure of `ax_`.
     im_ : matplotlib AxesImage
-        The map.
+        Image of the map.
+
+    See Also
+    --------
+    PROCurveDisplay : Plot of the per-region-overlap curve of anomaly maps.
+    ReconstructionDisplay : Plot of images next to their reconstructions.
+    plot_overlay_sheet : Plot of many images with their maps on one colour scale.
 
     Examples
     --------
@@ -45,20 +54,29 @@ class AnomalyMapDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, image, *, mask=None, ax=None, **plot_options):
-        """Make and draw a display from a fitted detector.
+        """Plot an image with the anomaly map of a fitted detector.
 
         Parameters
         ----------
-        estimator : detector with `anomaly_map`
-        image : path or array of shape (H, W[, C])
-        mask : array-like of shape (H, W), optional
-        ax : matplotlib Axes, optional
+        estimator : estimator
+            Fitted detector with `anomaly_map`. Its `pixel_threshold_`, if it has one, is outlined.
+        image : str, path-like or array of shape (H, W[, C])
+            Image, or the path of one.
+        mask : array-like of shape (H, W), default=None
+            Mask of the true defects, drawn as a blue outline.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         **plot_options
-            Passed on to `plot`.
+            Keyword arguments passed to `plot`.
 
         Returns
         -------
         AnomalyMapDisplay
+            The display, drawn.
+
+        See Also
+        --------
+        from_predictions : Plot an image with a given map.
         """
         score_map = estimator.anomaly_map([image])[0]
         level = getattr(estimator, "pixel_threshold_", None)
@@ -66,47 +84,67 @@ class AnomalyMapDisplay:
 
     @classmethod
     def from_predictions(cls, image, anomaly_map, *, mask=None, level=None, ax=None, **plot_options):
-        """Make and draw a display from an image and its map.
+        """Plot an image with a given map.
 
         Parameters
         ----------
-        image : path or array of shape (H, W[, C])
+        image : str, path-like or array of shape (H, W[, C])
+            Image, or the path of one.
         anomaly_map : array-like of shape (H, W)
-        mask : array-like of shape (H, W), optional
-        level : float, optional
-        ax : matplotlib Axes, optional
+            Anomaly map, higher for anomalies. NaN pixels are left blank.
+        mask : array-like of shape (H, W), default=None
+            Mask of the true defects, drawn as a blue outline.
+        level : float, default=None
+            Threshold above which pixels of the map are called anomalous, drawn as a dashed white outline.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         **plot_options
-            Passed on to `plot`.
+            Keyword arguments passed to `plot`.
 
         Returns
         -------
         AnomalyMapDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the sizes of the image, the map and the mask differ.
+
+        See Also
+        --------
+        from_estimator : Plot an image with the anomaly map of a fitted detector.
         """
         pixels = check_images([image]).read(0)
         score_map = np.asarray(anomaly_map)
         if score_map.shape != pixels.shape[:2]:
-            raise ValueError(f"anomaly_map has shape {score_map.shape}, the image {pixels.shape[:2]}.")
+            raise ValueError(f"anomaly_map has shape {score_map.shape}, but the image has shape {pixels.shape[:2]}.")
         mask = None if mask is None else np.asarray(mask, bool)
         if mask is not None and mask.shape != score_map.shape:
-            raise ValueError(f"mask has shape {mask.shape}, the image {score_map.shape}.")
+            raise ValueError(f"mask has shape {mask.shape}, but the image has shape {score_map.shape}.")
         return cls(pixels, score_map, mask=mask, level=level).plot(ax=ax, **plot_options)
 
     def plot(self, *, ax=None, cmap="inferno", vmin=None, vmax=None, alpha=0.55):
-        """Draw the image, the map over it, and outlines of mask and level.
+        """Draw the image, the map over it, and the outlines of the mask and the threshold.
 
         Parameters
         ----------
-        ax : matplotlib Axes, optional
-            By default, that of a new pyplot figure.
-        cmap : str or Colormap, default="inferno"
-        vmin, vmax : float, optional
-            Range of the colours; give the same to displays that are to be compared.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
+        cmap : str or matplotlib Colormap, default="inferno"
+            Colour map of the anomaly map.
+        vmin : float, default=None
+            Value at the lower end of the colour map; None is the smallest value of the map. Pass the same range to
+            displays that are to be compared.
+        vmax : float, default=None
+            Value at the upper end of the colour map; None is the largest value of the map.
         alpha : float, default=0.55
-            Opacity of the map.
+            Opacity of the map, in [0, 1].
 
         Returns
         -------
         self
+            The display.
         """
         ax = given_or_new(ax)
         gray = self.image.shape[2] == 1
@@ -122,22 +160,31 @@ class AnomalyMapDisplay:
 
 
 def plot_overlay_sheet(images, anomaly_maps, *, masks=None, titles=None, level=None, n_columns=8):
-    """Draw a sheet of images, each above its anomaly map, with one colour range for all.
+    """Plot a sheet of images, each above its anomaly map, with one colour scale for all maps.
 
     Parameters
     ----------
-    images : array or sequence of images or paths, length n
-    anomaly_maps : sequence of array-like of shape (H, W), length n
-    masks : sequence of array-like of shape (H, W), optional
-        True defects, outlined in blue.
-    titles : sequence of str, optional
-    level : float, optional
-        Outlined in white where the map exceeds it.
+    images : array of shape (n, H, W[, C]), or sequence of images or paths, length n
+        Images.
+    anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W), length n
+        Anomaly maps, higher for anomalies. NaN pixels are left blank.
+    masks : array-like of shape (n, H, W), or sequence of array-like of shape (H, W), default=None
+        Masks of the true defects, drawn as blue outlines.
+    titles : sequence of str, default=None
+        Titles of the images.
+    level : float, default=None
+        Threshold above which pixels of the maps are called anomalous, drawn as dashed white outlines.
     n_columns : int, default=8
+        Largest number of images side by side.
 
     Returns
     -------
     matplotlib Figure
+        Figure that belongs to no window; write it to a file with its `savefig`.
+
+    See Also
+    --------
+    AnomalyMapDisplay : Plot of one image overlaid with its anomaly map.
     """
     n = len(images)
     n_columns = min(n_columns, n)

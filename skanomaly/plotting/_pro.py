@@ -1,4 +1,4 @@
-"""Per-region-overlap curves."""
+"""Plots of per-region-overlap curves."""
 
 from .._kernels.localization import pro_curve
 from .._kernels.ranking import area_under
@@ -7,28 +7,37 @@ from ._axes import given_or_new
 
 
 class PROCurveDisplay:
-    """Per-region overlap against the false-positive rate, up to a limit of the latter.
+    """Plot of the per-region overlap against the false-positive rate.
 
-    The mean share of a defect region that lies above a threshold, against the share of normal pixels above it, over
-    all thresholds; its mean height is the AU-PRO of `skanomaly.metrics.aupro`. Make one with `from_estimator` or
-    `from_predictions`.
+    The curve shows, over all thresholds, the mean share of a defect region above the threshold against the share of
+    the normal pixels above it. Its mean height is the AU-PRO of `skanomaly.metrics.aupro`. Create one with
+    `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
     fpr : ndarray of shape (n_points,)
-        From 0 to the limit.
+        False-positive rates, from 0 to the upper limit.
     pro : ndarray of shape (n_points,)
-    aupro : float, optional
+        Per-region overlaps, in [0, 1].
+    aupro : float, default=None
         Mean height of the curve, shown in the legend.
-    name : str, optional
-        Of the curve, in the legend.
+    name : str, default=None
+        Name of the curve, shown in the legend.
 
     Attributes
     ----------
-    ax_, figure_ : matplotlib Axes and Figure
-        Of the last `plot`.
+    ax_ : matplotlib Axes
+        Axes of the last call of `plot`.
+    figure_ : matplotlib Figure
+        Figure of `ax_`.
     line_ : matplotlib Line2D
         The curve.
+
+    See Also
+    --------
+    AnomalyMapDisplay : Plot of an image overlaid with its anomaly map.
+    ScoreDisplay : Histogram of anomaly scores.
+    skanomaly.metrics.aupro : Area under the curve.
 
     Examples
     --------
@@ -46,33 +55,41 @@ class PROCurveDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, masks, *, max_fpr=0.3, name=None, ax=None, **plot_options):
-        """Make and draw a display of the maps that a fitted detector or pipeline gives.
+        """Plot the curve of the anomaly maps of a fitted detector or pipeline.
 
         Parameters
         ----------
         estimator : estimator
-            With maps, as `skanomaly.anomaly_map` accepts it.
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-        masks : array-like of shape (n, H, W), or sequence of array-like (H, W)
-            True (or non-zero) on defects; those of normal images are empty.
+            Fitted detector or pipeline with anomaly maps, as accepted by `skanomaly.anomaly_map`.
+        X : array of shape (n, H, W[, C]), sequence of images or paths, or str
+            Test images; a str is the path of a folder, or a glob pattern.
+        masks : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+            Defect masks: True (or non-zero) on defects, empty for normal images.
         max_fpr : float, default=0.3
-            Where the curve ends, in (0, 1].
-        name : str, optional
-            By default, that of the estimator's class.
-        ax : matplotlib Axes, optional
+            Upper limit of the false-positive rate, in (0, 1].
+        name : str, default=None
+            Name of the curve, shown in the legend; None is the name of the class of the estimator.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         **plot_options
-            Passed on to `plot`.
+            Keyword arguments passed to `plot`.
 
         Returns
         -------
         PROCurveDisplay
+            The display, drawn.
 
         Raises
         ------
         TypeError
             If the estimator has no maps.
         ValueError
-            As in `from_predictions`.
+            If the sizes of masks and maps differ, there are no defective or no normal pixels, or `max_fpr` is not in
+            (0, 1].
+
+        See Also
+        --------
+        from_predictions : Plot the curve of given anomaly maps.
         """
         name = type(estimator).__name__ if name is None else name
         maps = anomaly_map(estimator, X)
@@ -80,29 +97,37 @@ class PROCurveDisplay:
 
     @classmethod
     def from_predictions(cls, masks, anomaly_maps, *, max_fpr=0.3, name=None, ax=None, **plot_options):
-        """Make and draw a display from masks and maps.
+        """Plot the curve of given anomaly maps.
 
         Parameters
         ----------
-        masks : array-like of shape (n, H, W), or sequence of array-like (H, W)
-            True (or non-zero) on defects; those of normal images are empty.
-        anomaly_maps : array-like of shape (n, H, W), or sequence of array-like (H, W)
-            Higher for anomalies; NaN pixels are left out.
+        masks : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+            Defect masks: True (or non-zero) on defects, empty for normal images.
+        anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+            Anomaly maps, higher for anomalies. NaN pixels are ignored.
         max_fpr : float, default=0.3
-            Where the curve ends, in (0, 1].
-        name : str, optional
-        ax : matplotlib Axes, optional
+            Upper limit of the false-positive rate, in (0, 1].
+        name : str, default=None
+            Name of the curve, shown in the legend.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         **plot_options
-            Passed on to `plot`.
+            Keyword arguments passed to `plot`.
 
         Returns
         -------
         PROCurveDisplay
+            The display, drawn.
 
         Raises
         ------
         ValueError
-            For sizes that differ, masks without defects or without normal pixels, or another `max_fpr`.
+            If the sizes of masks and maps differ, there are no defective or no normal pixels, or `max_fpr` is not in
+            (0, 1].
+
+        See Also
+        --------
+        from_estimator : Plot the curve of the anomaly maps of a fitted detector or pipeline.
         """
         fpr, pro = pro_curve(masks, anomaly_maps, max_fpr)
         display = cls(fpr, pro, aupro=area_under(fpr, pro, max_fpr), name=name)
@@ -113,14 +138,15 @@ class PROCurveDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, optional
-            By default, that of a new pyplot figure.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         **line_options
-            Passed on to matplotlib's `plot`, such as ``color`` or ``linestyle``.
+            Keyword arguments passed to matplotlib's `plot`, such as ``color`` or ``linestyle``.
 
         Returns
         -------
         self
+            The display.
         """
         ax = given_or_new(ax)
         (self.line_,) = ax.plot(self.fpr, self.pro, **{"label": self._label(), **line_options})

@@ -1,4 +1,4 @@
-"""Images next to what a model makes of them."""
+"""Plots of images next to their reconstructions."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,24 +9,32 @@ _TITLES = ("original", "reconstruction", "residual", "anomaly map")
 
 
 class ReconstructionDisplay:
-    """Images, what a model gives back of them, the residual, and the anomaly map, side by side.
+    """Plot of images, their reconstructions, the residuals and the anomaly maps, side by side.
 
-    Make one with `from_estimator` or `from_predictions`.
+    Create one with `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
-    images : list of ndarray of shape (H, W, C), float in [0, 1]
-    reconstructions : list of ndarray of shape (H, W) or (H, W, C), float in [0, 1]
+    images : list of ndarray of shape (H, W, C)
+        Images, float in [0, 1].
+    reconstructions : list of ndarray of shape (H, W) or (H, W, C)
+        Reconstructions of the images, float in [0, 1].
     anomaly_maps : list of ndarray of shape (H, W)
-        Higher is more anomalous; NaN pixels are left blank.
+        Anomaly maps, higher for anomalies. NaN pixels are left blank.
 
     Attributes
     ----------
     residuals : list of ndarray of shape (H, W)
-        |image - reconstruction|, mean of channels.
-    axes_ : ndarray of matplotlib Axes of shape (n_images, 4)
-        Of the last `plot`.
+        Mean over the channels of the absolute difference between image and reconstruction.
+    axes_ : ndarray of shape (n_images, 4) of matplotlib Axes
+        Axes of the last call of `plot`.
     figure_ : matplotlib Figure
+        Figure of `axes_`.
+
+    See Also
+    --------
+    AnomalyMapDisplay : Plot of an image overlaid with its anomaly map.
+    LossCurveDisplay : Plot of the losses over the epochs of training.
 
     Examples
     --------
@@ -46,24 +54,36 @@ class ReconstructionDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, **plot_options):
-        """Make and draw a display from a fitted detector.
+        """Plot the reconstructions, or projections, of a fitted detector.
 
         Parameters
         ----------
-        estimator : detector with `anomaly_map`, and with `project` or `reconstruct`
-            Projections are shown where it has both.
-        X : array or sequence of images or paths
+        estimator : estimator
+            Fitted detector with `anomaly_map`, and with `project` or `reconstruct`. If it has both, projections are
+            shown.
+        X : array of shape (n, H, W[, C]), or sequence of images or paths, length n
+            Images.
         **plot_options
-            Passed on to `plot`.
+            Keyword arguments passed to `plot`.
 
         Returns
         -------
         ReconstructionDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If the estimator has neither `project` nor `reconstruct`.
+
+        See Also
+        --------
+        from_predictions : Plot given reconstructions and anomaly maps.
         """
         projects = hasattr(estimator, "project")
         if not (projects or hasattr(estimator, "reconstruct")):
             raise TypeError(
-                f"estimator is a {type(estimator).__name__}; accepted is a detector with `project` or `reconstruct`."
+                f"estimator is a {type(estimator).__name__}; it must be a detector with `project` or `reconstruct`."
             )
         restored = (estimator.project if projects else estimator.reconstruct)(X)
         options = {"restored": "projection" if projects else "reconstruction", **plot_options}
@@ -71,20 +91,33 @@ class ReconstructionDisplay:
 
     @classmethod
     def from_predictions(cls, images, reconstructions, anomaly_maps, **plot_options):
-        """Make and draw a display from images and what was made of them.
+        """Plot given reconstructions and anomaly maps.
 
         Parameters
         ----------
-        images : array or sequence of images or paths, length n
+        images : array of shape (n, H, W[, C]), or sequence of images or paths, length n
+            Images.
         reconstructions : sequence of array-like of shape (H, W) or (H, W, C), length n
-            In [0, 1]. Images in colour may have gray ones, and the reverse.
-        anomaly_maps : sequence of array-like of shape (H, W), length n
+            Reconstructions of the images, in [0, 1]. The reconstruction of a colour image may be gray, and the other
+            way round.
+        anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W), length n
+            Anomaly maps, higher for anomalies. NaN pixels are left blank.
         **plot_options
-            Passed on to `plot`.
+            Keyword arguments passed to `plot`.
 
         Returns
         -------
         ReconstructionDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the sizes of images, reconstructions and maps differ.
+
+        See Also
+        --------
+        from_estimator : Plot the reconstructions, or projections, of a fitted detector.
         """
         source = check_images(images, min_samples=1)
         pixels = [source.read(i) for i in range(len(source))]
@@ -93,33 +126,36 @@ class ReconstructionDisplay:
         for name, arrays in (("reconstructions", restored), ("anomaly_maps", score_maps)):
             shapes, wanted = [array.shape[:2] for array in arrays], [image.shape[:2] for image in pixels]
             if shapes != wanted:
-                raise ValueError(f"{name} have shapes {shapes}, the images {wanted}.")
+                raise ValueError(f"{name} have shapes {shapes}, but the images have shapes {wanted}.")
         return cls(pixels, restored, score_maps).plot(**plot_options)
 
     def plot(self, *, axes=None, restored="reconstruction", cmap="inferno", vmin=None, vmax=None):
-        """Draw one row per image: original, reconstruction, residual, map.
+        """Draw one row per image: the original, the reconstruction, the residual and the anomaly map.
 
         Parameters
         ----------
-        axes : array of matplotlib Axes of shape (n_images, 4), optional
-            By default, those of a new figure.
+        axes : array of shape (n_images, 4) of matplotlib Axes, default=None
+            Axes to draw on; None creates a new figure.
         restored : str, default="reconstruction"
             Title of the second column.
-        cmap : str or Colormap, default="inferno"
-            Of residuals and maps.
-        vmin, vmax : float, optional
-            Range of the colours of maps; by default, that of all maps. Residuals begin at 0.
+        cmap : str or matplotlib Colormap, default="inferno"
+            Colour map of the residuals and the anomaly maps. The scale of the residuals begins at 0.
+        vmin : float, default=None
+            Value at the lower end of the colour map of the anomaly maps; None is their smallest value.
+        vmax : float, default=None
+            Value at the upper end of the colour map of the anomaly maps; None is their largest value.
 
         Returns
         -------
         self
+            The display.
         """
         n = len(self.images)
         if axes is None:
             axes = Figure(figsize=(7.2, 1.9 * n), layout="constrained").subplots(n, 4, squeeze=False)
         axes = np.asarray(axes)
         if axes.shape != (n, 4):
-            raise ValueError(f"axes has shape {axes.shape}; accepted is {(n, 4)}, a row for each image.")
+            raise ValueError(f"axes has shape {axes.shape}; it must have shape {(n, 4)}, one row per image.")
         levels = {
             "vmin": min(map(np.nanmin, self.anomaly_maps)) if vmin is None else vmin,
             "vmax": max(map(np.nanmax, self.anomaly_maps)) if vmax is None else vmax,

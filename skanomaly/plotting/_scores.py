@@ -1,4 +1,4 @@
-"""Anomaly scores of normal and anomalous samples."""
+"""Plots of the anomaly scores of normal and anomalous samples."""
 
 import numpy as np
 from sklearn.utils.validation import check_array, check_consistent_length
@@ -10,24 +10,33 @@ from ._axes import given_or_new
 class ScoreDisplay:
     """Histogram of anomaly scores, with the threshold as a vertical line.
 
-    Make one with `from_estimator` or `from_predictions`.
+    Create one with `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
-    anomaly_score : ndarray of shape (n_samples,), float
-        Higher is more anomalous.
-    anomalous : ndarray of shape (n_samples,), bool, optional
-        True for anomalies; None draws one histogram of all samples.
-    threshold : float, optional
-        Score above which a sample is called an anomaly.
+    anomaly_score : ndarray of shape (n_samples,)
+        Anomaly scores, higher for anomalies.
+    anomalous : ndarray of shape (n_samples,), bool, default=None
+        True labels, True for anomalies. If None, one histogram of all samples is drawn.
+    threshold : float, default=None
+        Score above which a sample is called an anomaly, drawn as a vertical line.
 
     Attributes
     ----------
-    ax_, figure_ : matplotlib Axes and Figure
-        Of the last `plot`.
+    ax_ : matplotlib Axes
+        Axes of the last call of `plot`.
+    figure_ : matplotlib Figure
+        Figure of `ax_`.
     bars_ : dict of str to matplotlib BarContainer
-        The histogram of each kind present: "normal" and "anomaly", or "all samples".
+        Histogram of each class present: "normal" and "anomaly", or "all samples".
     threshold_line_ : matplotlib Line2D or None
+        Vertical line at the threshold; None if there is no threshold.
+
+    See Also
+    --------
+    AnomalyMapDisplay : Plot of an image overlaid with its anomaly map.
+    LossCurveDisplay : Plot of the losses over the epochs of training.
+    PROCurveDisplay : Plot of the per-region-overlap curve of anomaly maps.
 
     Examples
     --------
@@ -44,59 +53,75 @@ class ScoreDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, y=None, *, ax=None, **plot_options):
-        """Make and draw a display of the scores that a fitted estimator gives.
+        """Plot the anomaly scores that a fitted estimator assigns to samples.
 
-        The threshold is ``-estimator.offset_`` if the estimator has one. A `Pipeline` has none.
+        The threshold is ``-estimator.offset_``, if the estimator has one; a `Pipeline` has none.
 
         Parameters
         ----------
-        estimator : estimator with `score_samples`
-            One of ours or of scikit-learn's outlier detectors.
-        X : samples, as the estimator accepts them
-        y : array-like of shape (n_samples,), optional
-            +1 and -1, or booleans (True = anomaly).
-        ax : matplotlib Axes, optional
+        estimator : estimator
+            Fitted outlier detector with `score_samples`, of skanomaly or scikit-learn.
+        X : array-like of shape (n_samples, n_features), images or paths
+            Samples, in a form that the estimator accepts.
+        y : array-like of shape (n_samples,), default=None
+            True labels: +1 for normal samples and -1 for anomalies, or booleans (True for anomalies). If None, one
+            histogram of all samples is drawn.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         **plot_options
-            Passed on to `plot`.
+            Keyword arguments passed to `plot`.
 
         Returns
         -------
         ScoreDisplay
+            The display, drawn.
 
         Raises
         ------
         ValueError
-            As in `from_predictions`.
+            If the labels have any other values, or their number is not that of the samples.
+
+        See Also
+        --------
+        from_predictions : Plot given anomaly scores.
         """
         offset = getattr(estimator, "offset_", None)
-        threshold = None if offset is None else -np.asarray(offset).item()  # OneClassSVM has an array of one
+        threshold = None if offset is None else -np.asarray(offset).item()  # OneClassSVM has an array of length 1
         anomaly_score = -np.asarray(estimator.score_samples(X))
         return cls.from_predictions(anomaly_score, y, threshold=threshold, ax=ax, **plot_options)
 
     @classmethod
     def from_predictions(cls, anomaly_score, y_true=None, *, threshold=None, ax=None, **plot_options):
-        """Make and draw a display from scores.
+        """Plot given anomaly scores.
 
         Parameters
         ----------
         anomaly_score : array-like of shape (n_samples,)
-            Higher is more anomalous.
-        y_true : array-like of shape (n_samples,), optional
-            +1 and -1, or booleans (True = anomaly).
-        threshold : float, optional
-            Score above which a sample is called an anomaly.
-        ax : matplotlib Axes, optional
+            Anomaly scores, higher for anomalies.
+        y_true : array-like of shape (n_samples,), default=None
+            True labels: +1 for normal samples and -1 for anomalies, or booleans (True for anomalies). If None, one
+            histogram of all samples is drawn.
+        threshold : float, default=None
+            Score above which a sample is called an anomaly, drawn as a vertical line.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         **plot_options
-            Passed on to `plot`.
+            Keyword arguments passed to `plot`.
 
         Returns
         -------
         ScoreDisplay
+            The display, drawn.
 
         Raises
         ------
         ValueError
-            For scores that are not finite or not 1-dimensional, other labels, or another number of them.
+            If the scores are not finite or not 1-dimensional, the labels have any other values, or their number is
+            not that of the scores.
+
+        See Also
+        --------
+        from_estimator : Plot the anomaly scores that a fitted estimator assigns to samples.
         """
         scores = check_array(anomaly_score, ensure_2d=False, dtype=np.float64, input_name="anomaly_score")
         if scores.ndim != 1:
@@ -106,20 +131,21 @@ class ScoreDisplay:
         return cls(scores, anomalous=truth, threshold=threshold).plot(ax=ax, **plot_options)
 
     def plot(self, *, ax=None, bins=30, density=False):
-        """Draw the histograms over shared bins, and the threshold.
+        """Draw the histograms over common bins, and the threshold.
 
         Parameters
         ----------
-        ax : matplotlib Axes, optional
-            By default, that of a new pyplot figure.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None creates a new pyplot figure.
         bins : int, sequence of float or str, default=30
-            Number of bins over the range of all scores, their edges, or a rule of `numpy.histogram_bin_edges`.
+            Number of bins over the range of all scores, edges of the bins, or a rule of `numpy.histogram_bin_edges`.
         density : bool, default=False
-            Give every histogram the area 1, for kinds of very different number.
+            If True, every histogram has area 1, which helps to compare classes of very different size.
 
         Returns
         -------
         self
+            The display.
         """
         ax = given_or_new(ax)
         edges = np.histogram_bin_edges(self.anomaly_score, bins)
@@ -136,7 +162,7 @@ class ScoreDisplay:
         return self
 
     def _kinds(self):
-        """Return scores and colour of each kind present."""
+        """Return the scores and the colour of each class present."""
         if self.anomalous is None:
             return {"all samples": (self.anomaly_score, "gray")}
         kinds = {

@@ -1,4 +1,4 @@
-"""Patch grids to thinner grids or banks."""
+"""Transformers that reduce patch grids: fewer patches, fewer features or sparse codes."""
 
 from ._coreset import GreedyCoreset
 from ._projection import RandomProjection

@@ -17,45 +17,55 @@ from ..base import all_or_nothing
 
 
 class GreedyCoreset(TransformerMixin, BaseEstimator):
-    r"""Keep the patches that cover all others best.
+    r"""Select a coreset: the patches that cover all others best.
 
-    Starting from a random patch, the patch farthest from those kept is added again and again:
+    Starting from a random patch, the patch farthest from those already kept is added repeatedly:
 
     .. math:: p^* = \arg\max_{p \in P} \min_{m \in M} \lVert \psi(p) - \psi(m) \rVert_2
 
-    The selection is exact; most distances are skipped by the triangle inequality. Its coverage radius is at most twice
-    the smallest possible one for that number of patches.
+    The selection is exact; the triangle inequality makes most distances unnecessary. Its coverage radius is at most
+    twice the smallest possible radius for that number of patches.
 
     Parameters
     ----------
     ratio : float, default=0.1
         Share of the patches to keep, in (0, 1]; at least one is kept. Ignored if `n_samples` is given.
-    n_samples : int or None, default=None
+    n_samples : int, default=None
         Number of patches to keep.
-    projection : int, transformer or None, default=None
-        The map psi: an int n is a Gaussian random projection to n dimensions (the authors use 128), a transformer is
-        fitted on the rows, None selects in the full space. Kept patches are always the unprojected ones.
+    projection : int or transformer, default=None
+        Projection psi under which distances are computed. An int n stands for a Gaussian random projection to n
+        dimensions (the authors use 128); a transformer is fitted on the rows; None uses all features. The patches that
+        are kept are never projected.
     random_state : int, RandomState instance or None, default=None
-        Of the first patch and the projection.
+        Seed of the first patch and the projection. Pass an int for reproducible results.
     verbose : int, default=0
-        1 shows a progress bar.
+        Verbosity level: 0 is silent, 1 shows a progress bar.
 
     Attributes
     ----------
     indices_ : ndarray of shape (m,), int64
-        Kept rows, counting patches image by image and row by row, in order of selection
-        (of position, where all are kept).
+        Indices of the patches kept, in order of selection (in ascending order if all are kept). Patches are numbered
+        image by image and row by row.
     labels_ : ndarray of shape (n,), int32
-        The kept patch that each patch is nearest to, as a position in `indices_`.
+        Position in `indices_` of the kept patch nearest to each patch.
     coverage_radius_ : float
-        Largest distance of any patch to its nearest kept one, after the projection.
+        Largest distance, under the projection, of any patch to the nearest patch kept.
     n_features_in_ : int
-        Number of features d.
+        Number of features seen during `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
+
+    See Also
+    --------
+    KNNScorer : Score patches by their distance to the nearest patches kept.
+    PatchCore : Detector that combines pretrained features, a coreset and nearest neighbours.
+    RandomProjection : Reduce the number of features instead of the number of patches.
 
     Notes
     -----
-    `fit_transform` returns the kept patches; `transform` returns its input, because only training is thinned. This
-    departs from scikit-learn's rule that both agree, and is what lets the coreset stand in a `Pipeline`.
+    `fit_transform` returns the patches kept, whereas `transform` returns its input, because only training patches are
+    to be thinned out. This departs from scikit-learn's rule that both agree, but makes the coreset usable in a
+    `Pipeline`.
 
     References
     ----------
@@ -96,11 +106,18 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
         ----------
         X : array-like of shape (n, d) or (n, h, w, d)
             Rows or patch grids.
-        y : ignored
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         self
+            Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If `X` contains NaN or infinity or has another rank, or `n_samples` exceeds the number of patches.
         """
         with all_or_nothing(self):
             self._select(check_patches(self, X, reset=True))
@@ -112,11 +129,14 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, d) or (n, h, w, d)
-        y : ignored
+            Rows or patch grids.
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         ndarray of shape (m, d) or (m, 1, 1, d)
+            Patches kept, as rows or as grids of one patch.
         """
         with all_or_nothing(self):
             grid = check_patches(self, X, reset=True)
@@ -125,15 +145,17 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
         return kept[:, None, None, :] if getattr(X, "ndim", 2) == 4 else kept
 
     def transform(self, X):
-        """Return `X`, checked but unchanged.
+        """Return the input unchanged, after checking it.
 
         Parameters
         ----------
         X : array-like of shape (n, d) or (n, h, w, d)
+            Rows or patch grids; the rank may differ from that in `fit`.
 
         Returns
         -------
-        ndarray of the same shape
+        ndarray of shape (n, d) or (n, h, w, d)
+            The input.
         """
         check_is_fitted(self)
         grid = check_patches(self, X, reset=False)
@@ -143,7 +165,7 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
         rows = grid.reshape(-1, grid.shape[-1])
         n_kept = max(1, round(self.ratio * len(rows))) if self.n_samples is None else self.n_samples
         if n_kept > len(rows):
-            raise ValueError(f"n_samples={n_kept} patches cannot be kept of {len(rows)}.")
+            raise ValueError(f"n_samples={n_kept} is larger than the number of patches, {len(rows)}.")
         if n_kept == len(rows):
             self.indices_ = np.arange(n_kept)
             self.labels_, self.coverage_radius_ = self.indices_.astype(np.int32), 0.0

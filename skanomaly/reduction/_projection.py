@@ -1,4 +1,4 @@
-"""Random projections."""
+"""Random projection."""
 
 from numbers import Integral, Real
 
@@ -12,39 +12,50 @@ from sklearn.utils.validation import check_is_fitted
 from .._inputs.arrays import check_patches
 from ..base import all_or_nothing
 
-_BLOCK_LEN = 1024  # rows of one product: a row's bits must not depend on how many it is projected with
+_BLOCK_LEN = 1024  # rows per product: fixed, so that the bits of a row do not depend on the number of rows
 
 _KINDS = {"gaussian": GaussianRandomProjection, "sparse": SparseRandomProjection}
 
 
 class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    r"""Project rows or patches to fewer features, at random.
+    r"""Project rows or patches onto fewer features at random.
 
     .. math:: z = R x, \qquad R \in \mathbb{R}^{k \times d}, \quad \mathrm{E} \lVert R x \rVert^2 = \lVert x \rVert^2
 
-    With :math:`k \ge 4 \log n / (\epsilon^2 / 2 - \epsilon^3 / 3)` all squared distances between n rows keep their
-    value up to a factor in (1 - eps, 1 + eps), with good probability (Johnson-Lindenstrauss). In practice much smaller
-    k serve nearest neighbours: PatchCore's authors take 128.
+    With :math:`k \ge 4 \log n / (\epsilon^2 / 2 - \epsilon^3 / 3)`, all squared distances between n rows are preserved
+    up to a factor in (1 - eps, 1 + eps), with high probability (Johnson-Lindenstrauss lemma). In practice, a much
+    smaller k is enough for nearest neighbours: the authors of PatchCore use 128.
 
     Parameters
     ----------
     n_components : int or "auto", default="auto"
-        Number of features k to keep. "auto" is the bound above for the rows (patches) of fit. The bound often exceeds
-        d: 10,000 rows and eps=0.1 ask for 7,894. Then all d features are kept and `components_` is the identity.
+        Number k of features of the output. "auto" is the bound above for the number of rows (patches) in `fit`. The
+        bound often exceeds d (10,000 rows and eps=0.1 give 7,894); all d features are then kept and `components_` is
+        the identity.
     kind : {"gaussian", "sparse"}, default="gaussian"
-        Entries drawn from a normal distribution, or all but a share 1 / sqrt(d) zero and the others of equal size.
+        Kind of random matrix. "gaussian" draws all entries from a normal distribution; "sparse" makes a share
+        1 / sqrt(d) of them non-zero, with equal magnitudes and random signs.
     eps : float, default=0.1
-        Relative error of squared distances that "auto" allows, in (0, 1).
+        Relative error of squared distances permitted by "auto", in (0, 1).
     random_state : int, RandomState instance or None, default=None
+        Seed of the random matrix. Pass an int for reproducible results.
 
     Attributes
     ----------
     n_components_ : int
-        Number of features k of the output.
+        Number k of features of the output.
     components_ : ndarray of shape (k, d)
-        The matrix R, dense for either kind, in the dtype of the data of fit.
+        Matrix R, dense for both kinds, with the dtype of the data in `fit`.
     n_features_in_ : int
-        Number of features d.
+        Number of features seen during `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
+
+    See Also
+    --------
+    GreedyCoreset : Reduce the number of patches instead of the number of features.
+    SparseCoding : Code rows or patches as combinations of few atoms.
+    sklearn.random_projection.GaussianRandomProjection : The same projection for rows only.
 
     References
     ----------
@@ -75,27 +86,29 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.random_state = random_state
 
     def fit(self, X, y=None):
-        """Draw the projection; only the shape of `X` counts.
+        """Draw the projection, which depends on the shape and the dtype of `X` only.
 
         Parameters
         ----------
         X : array-like of shape (n, d) or (n, h, w, d)
             Rows or patch grids.
-        y : ignored
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         self
+            Fitted estimator.
 
         Raises
         ------
         ValueError
-            For NaN or infinity, or another rank.
+            If `X` contains NaN or infinity, or has another rank.
 
         Warns
         -----
         DataDimensionalityWarning
-            If `n_components` is a number above d.
+            If `n_components` is a number larger than d.
         """
         with all_or_nothing(self):
             grid = check_patches(self, X, reset=True)
@@ -104,17 +117,17 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return self
 
     def transform(self, X):
-        """Return the projected rows or patch grids.
+        """Project rows or patch grids.
 
         Parameters
         ----------
         X : array-like of shape (n, d) or (n, h, w, d)
-            The rank may differ from fit.
+            Rows or patch grids; the rank may differ from that in `fit`.
 
         Returns
         -------
         ndarray of shape (n, k) or (n, h, w, k)
-            float32 stays float32, all else becomes float64.
+            Projected rows or patch grids. float32 input stays float32; any other dtype becomes float64.
         """
         check_is_fitted(self)
         grid = check_patches(self, X, reset=False)
@@ -132,7 +145,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return self.n_components_
 
     def _draw(self, rows):
-        """Return R (k, d) for rows (n, d)."""
+        """Return the matrix R (k, d) for rows (n, d)."""
         n, d = rows.shape
         n_components = self.n_components
         if n_components == "auto":
@@ -144,7 +157,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
 
 def _project(rows, components):
-    """Return rows (n, d) times components (k, d), transposed: (n, k)."""
+    """Return the product (n, k) of rows (n, d) and the transpose of components (k, d)."""
     block = np.zeros((_BLOCK_LEN, rows.shape[1]), rows.dtype)
     projected = np.empty((len(rows), len(components)), rows.dtype)
     for start in range(0, len(rows), _BLOCK_LEN):

@@ -1,4 +1,4 @@
-"""Sparse codes over a learned dictionary."""
+"""Sparse coding with a learned dictionary."""
 
 from numbers import Integral, Real
 
@@ -14,10 +14,10 @@ from ..base import all_or_nothing
 
 
 class SparseCoding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    r"""Code rows or patches by few atoms of a learned dictionary.
+    r"""Code rows or patches as combinations of few atoms of a learned dictionary.
 
-    The dictionary D of k atoms is learned online under an l1 penalty; rows are then coded by orthogonal matching
-    pursuit, with at most `n_nonzero_coefs` atoms each:
+    The dictionary D of k atoms is learned online with an l1 penalty; rows are then coded by orthogonal matching
+    pursuit with at most s atoms each:
 
     .. math::
 
@@ -25,33 +25,42 @@ class SparseCoding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         \lVert d_j \rVert \le 1, \qquad
         a(x) \approx \arg\min_{\lVert a \rVert_0 \le s} \lVert x - D a \rVert^2
 
-    Nothing is centred or scaled: do that before, and choose `alpha` for values of that scale.
+    The data are neither centred nor scaled: do so beforehand, and choose `alpha` for the scale of the values.
 
     Parameters
     ----------
     n_components : int, default=5
-        Number of atoms k; the default is MLF-SC's.
+        Number of atoms k; the default is that of MLF-SC.
     n_nonzero_coefs : int, default=3
-        Most atoms s of a code; the default is MLF-SC's.
+        Largest number of atoms s in a code; the default is that of MLF-SC.
     alpha : float, default=1
-        Weight of the l1 norm while learning, at least 0.
+        Weight of the l1 norm during learning, non-negative.
     max_iter : int, default=20
-        Most passes over the rows (patches) of fit.
+        Largest number of passes over the rows (patches).
     batch_size : int, default=256
-        Rows between two updates of the dictionary.
+        Number of rows between two updates of the dictionary.
     tol : float, default=1e-3
-        Learning ends when a pass lowers the objective by less than this share.
+        Tolerance of the stopping rule: learning ends when a pass lowers the objective by less than this share of it.
     random_state : int, RandomState instance or None, default=None
-        Of the order of the rows and the first atoms.
+        Seed of the order of the rows and the first atoms. Pass an int for reproducible results.
 
     Attributes
     ----------
     components_ : ndarray of shape (k, d), float64
-        The atoms.
+        Atoms of the dictionary.
     n_iter_ : int
-        Passes made.
+        Number of passes over the rows.
     n_features_in_ : int
-        Number of features d.
+        Number of features seen during `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
+
+    See Also
+    --------
+    MLFSC : Detector that codes the patches of every feature channel.
+    RandomProjection : Project rows or patches onto fewer features.
+    SparseCodingScorer : Score rows or patches by how badly a dictionary reconstructs them.
+    sklearn.decomposition.MiniBatchDictionaryLearning : Dictionary learning for rows only.
 
     References
     ----------
@@ -100,22 +109,24 @@ class SparseCoding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.random_state = random_state
 
     def fit(self, X, y=None):
-        """Learn the dictionary.
+        """Learn the dictionary from all rows, or all patches of all grids.
 
         Parameters
         ----------
         X : array-like of shape (n, d) or (n, h, w, d)
-            Rows or patch grids; all cells of grids count alike.
-        y : ignored
+            Rows or patch grids.
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         self
+            Fitted estimator.
 
         Raises
         ------
         ValueError
-            For NaN or infinity, or another rank.
+            If `X` contains NaN or infinity, or has another rank.
         """
         with all_or_nothing(self):
             grid = check_patches(self, X, reset=True)
@@ -132,17 +143,17 @@ class SparseCoding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self
 
     def transform(self, X):
-        """Return the codes of rows or patches.
+        """Code rows or patches.
 
         Parameters
         ----------
         X : array-like of shape (n, d) or (n, h, w, d)
-            The rank may differ from fit.
+            Rows or patch grids; the rank may differ from that in `fit`.
 
         Returns
         -------
         ndarray of shape (n, k) or (n, h, w, k)
-            float32 stays float32, all else becomes float64.
+            Codes. float32 input stays float32; any other dtype becomes float64.
         """
         check_is_fitted(self)
         grid = check_patches(self, X, reset=False)
@@ -152,7 +163,7 @@ class SparseCoding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return codes.reshape(shape).astype(grid.dtype, copy=False)
 
     def inverse_transform(self, X):
-        """Return the rows or patches that codes stand for.
+        """Reconstruct rows or patches from their codes.
 
         Parameters
         ----------
@@ -162,14 +173,14 @@ class SparseCoding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Returns
         -------
         ndarray of shape (n, d) or (n, h, w, d)
-            float32 stays float32, all else becomes float64.
+            Reconstructions. float32 input stays float32; any other dtype becomes float64.
         """
         check_is_fitted(self)
         codes = check_array(X, allow_nd=True, dtype=[np.float64, np.float32], input_name="X", estimator=self)
         if codes.ndim not in (2, 4) or codes.shape[-1] != len(self.components_):
             raise ValueError(
-                f"X must be codes of shape (n, {len(self.components_)}) or (n, h, w, {len(self.components_)}), "
-                f"got shape {codes.shape}."
+                f"X must be an array of codes of shape (n, {len(self.components_)}) or "
+                f"(n, h, w, {len(self.components_)}), got shape {codes.shape}."
             )
         patches = decode(codes.reshape(-1, codes.shape[-1]), self.components_)
         return patches.reshape(*codes.shape[:-1], -1).astype(codes.dtype, copy=False)

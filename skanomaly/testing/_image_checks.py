@@ -1,7 +1,7 @@
-"""What every image detector must keep to, one small function per promise.
+"""The promises that every image detector has to keep, checked by one small function each.
 
-A check takes an unfitted detector, which it clones, and normal gray images (n, H, W) uint8; the last third of them is
-not fitted on. It raises an AssertionError that says what to fix.
+A check takes an unfitted detector, which it clones, and normal gray images of shape (n, H, W), uint8, and fits on all
+but the last third of them. It raises an AssertionError that says what to fix.
 """
 
 import functools
@@ -28,7 +28,16 @@ from ..persistence import save
 _CHECKS = []
 _MAP_CHECKS = []
 _METHODS = ("score_samples", "decision_function", "predict")
-_OPTIONAL_METHODS = ("p_values", "calibrate", "anomaly_map", "anomaly_mask", "iter_anomaly_maps")
+_OPTIONAL_METHODS = (
+    "p_values",
+    "select",
+    "calibrate",
+    "iter_verdicts",
+    "anomaly_map",
+    "anomaly_mask",
+    "iter_anomaly_maps",
+    "iter_scores_and_maps",
+)
 _SCORE_FILES = """
 import pickle, sys
 import joblib, numpy as np
@@ -48,35 +57,36 @@ if int(n_threads):
 """
 
 
-# --------------------------------------------------------------------------------------------- what users call
+# --------------------------------------------------------------------------------------------- public functions
 
 
 def check_image_detector(detector, *, size=32, n_images=24, expected_failed_checks=None):
-    """Check that a detector keeps the promises that all image detectors of skanomaly make.
+    """Check that a detector keeps the promises made by all image detectors of skanomaly.
 
-    The detector is cloned and fitted some 30 times, each time on two thirds of the images: choose its parameters so
-    that a fit is quick.
+    The detector is cloned and fitted about 30 times, so choose parameters for which fitting is fast.
 
     Parameters
     ----------
     detector : estimator
-        An unfitted detector that takes images. One without an `anomaly_map` method is not asked for maps and masks.
-        Parameters called `random_state` that are None are set to 0 in the clones.
+        Unfitted detector of images. Without an `anomaly_map` method, the checks of maps and masks are skipped.
+        Parameters called `random_state` are set to 0 in the clones if they are None.
     size : int, default=32
         Side of the images, in pixels.
     n_images : int, default=24
-        Number of images.
-    expected_failed_checks : dict of str to str, optional
-        Names of checks that are left out, each with the reason why.
+        Number of images, of which two thirds are used to fit.
+    expected_failed_checks : dict of str to str, default=None
+        Names of checks to skip, each with the reason.
 
     Raises
     ------
     AssertionError
-        By the first check that fails; the message has the name of the check and what to fix.
+        If a check fails; the message names the check and says what to fix.
 
     See Also
     --------
-    parametrize_with_image_checks : Make one pytest test of each check.
+    image_detector_checks : Iterate over the checks.
+    parametrize_with_image_checks : Turn each check into a pytest test.
+    sklearn.utils.estimator_checks.check_estimator : Checks for estimators of rows.
     """
     for candidate, check in image_detector_checks(detector, size=size, n_images=n_images):
         if check.func.__name__ not in (expected_failed_checks or {}):
@@ -84,23 +94,29 @@ def check_image_detector(detector, *, size=32, n_images=24, expected_failed_chec
 
 
 def image_detector_checks(detector, *, size=32, n_images=24):
-    """Yield a detector with each of its checks, to be called as ``check(detector)``.
+    """Iterate over the checks of a detector, each to be called as ``check(detector)``.
 
     Parameters
     ----------
     detector : estimator
-        As in `check_image_detector`.
+        Unfitted detector of images. Without an `anomaly_map` method, the checks of maps and masks are skipped.
+        Parameters called `random_state` are set to 0 in the clones if they are None.
     size : int, default=32
         Side of the images, in pixels.
     n_images : int, default=24
-        Number of images.
+        Number of images, of which two thirds are used to fit.
 
     Yields
     ------
     detector : estimator
-        The one that was passed.
+        The detector passed in.
     check : functools.partial
-        ``check.func.__name__`` is its name.
+        Check, whose name is ``check.func.__name__``.
+
+    See Also
+    --------
+    check_image_detector : Run all checks.
+    parametrize_with_image_checks : Turn each check into a pytest test.
 
     Examples
     --------
@@ -116,23 +132,31 @@ def image_detector_checks(detector, *, size=32, n_images=24):
 
 
 def parametrize_with_image_checks(detectors, *, size=32, n_images=24, expected_failed_checks=None):
-    """Return a pytest decorator that runs a test with every detector and check.
+    """Create a pytest decorator that runs a test for every detector and check.
 
     Parameters
     ----------
     detectors : sequence of estimators
-        As in `check_image_detector`.
+        Unfitted detectors of images. Without an `anomaly_map` method, the checks of maps and masks are skipped.
+        Parameters called `random_state` are set to 0 in the clones if they are None.
     size : int, default=32
         Side of the images, in pixels.
     n_images : int, default=24
-        Number of images.
-    expected_failed_checks : callable, optional
-        Given a detector, it returns a dict of the names of checks that must fail to the reasons why.
+        Number of images, of which two thirds are used to fit.
+    expected_failed_checks : callable, default=None
+        Function of a detector that returns a dict of the names of checks that are expected to fail, each with the
+        reason.
 
     Returns
     -------
-    decorator
-        For a function of `detector` and `check` that calls ``check(detector)``.
+    pytest.MarkDecorator
+        Decorator for a test function of `detector` and `check` that calls ``check(detector)``.
+
+    See Also
+    --------
+    check_image_detector : Run all checks.
+    image_detector_checks : Iterate over the checks.
+    sklearn.utils.estimator_checks.parametrize_with_checks : The same for estimators of rows.
     """
     import pytest
 
@@ -148,18 +172,18 @@ def parametrize_with_image_checks(detectors, *, size=32, n_images=24, expected_f
     )
 
 
-# --------------------------------------------------------------------------------------------- what checks share
+# --------------------------------------------------------------------------------------------- helpers of the checks
 
 
 def _register(checks):
-    """Return a decorator that lists a check, and makes what it raises an AssertionError with its name."""
+    """Return a decorator that adds a check to a list and turns its errors into AssertionErrors with its name."""
 
     def decorate(check):
         @functools.wraps(check)
         def named(detector, images):
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", CalibrationWarning)  # so few images are meant to be too few
+                    warnings.simplefilter("ignore", CalibrationWarning)  # the checks deliberately use few images
                     check(detector, images)
             except Exception as error:
                 said = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
@@ -172,7 +196,7 @@ def _register(checks):
 
 
 def _make_images(n_images, size):
-    """Return normal images (n, size, size) uint8: gray waves of low contrast, a little shifted, with noise."""
+    """Return normal images (n, size, size), uint8: gray waves of low contrast, slightly shifted, with noise."""
     rng = np.random.default_rng(0)
     y, x = np.indices((size, size)) / size
     shift = rng.uniform(-0.3, 0.3, (2, n_images, 1, 1))
@@ -181,13 +205,13 @@ def _make_images(n_images, size):
 
 
 def _split(images):
-    """Return the images to fit on, and those that are not."""
+    """Split the images into those to fit on and those to test on."""
     n_train = 2 * len(images) // 3
     return images[:n_train], images[n_train:]
 
 
 def _fresh(detector):
-    """Return an unfitted clone, seeded wherever it takes a seed."""
+    """Return an unfitted clone in which every `random_state` is set."""
     detector = clone(detector)
     unset = [name for name, value in detector.get_params().items() if _last(name) == "random_state" and value is None]
     return detector.set_params(**dict.fromkeys(unset, 0))
@@ -198,12 +222,12 @@ def _last(name):
 
 
 def _tint(images):
-    """Return gray images as colour images (n, H, W, 3) with three different channels."""
+    """Turn gray images into colour images (n, H, W, 3) with three different channels."""
     return np.stack([images, images // 2, 255 - images], axis=-1)
 
 
 def _paste_square(images):
-    """Return the images with a large black and white square, and where it is (H, W) bool."""
+    """Return the images with a large square of black and white stripes, and its mask (H, W), bool."""
     height, width = images.shape[1:]
     rows, columns = slice(height // 4, height // 4 + height // 3), slice(width // 3, width // 3 + width // 3)
     where = np.zeros((height, width), bool)
@@ -215,7 +239,7 @@ def _paste_square(images):
 
 @contextmanager
 def _image_files(images):
-    """Write the images as PNG files to a temporary folder; yield the folder and their paths."""
+    """Write the images to a temporary folder as PNG files; yield the folder and the paths."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{i:04d}.png" for i in range(len(images))]
         for path, image in zip(paths, images, strict=True):
@@ -228,7 +252,7 @@ def _has_threshold(detector):
 
 
 def _call(detector, method, X):
-    """Return what a method returns, generators as lists."""
+    """Return the result of a method, a generator as a list."""
     result = getattr(detector, method)(X)
     return list(result) if method.startswith("iter_") else result
 
@@ -239,8 +263,8 @@ def _require(condition, message):
 
 
 def _require_equal(actual, expected, message):
-    """Require that arrays, or lists of arrays, are equal to the bit (NaN equals NaN)."""
-    _require(len(actual) == len(expected), f"{message} (there are {len(actual)} and {len(expected)})")
+    """Require that arrays, or lists of arrays, are equal bit for bit (NaN equals NaN)."""
+    _require(len(actual) == len(expected), f"{message} (lengths {len(actual)} and {len(expected)})")
     for a, b in zip(actual, expected, strict=True):
         a, b = np.asarray(a), np.asarray(b)
         same_shape = a.shape == b.shape
@@ -259,8 +283,8 @@ def _require_shape(array, shape, dtype, what):
 
 
 def _require_refusal(call, X, wrong, words):
-    """Require that ``call(X)`` raises a ValueError or TypeError that says what is wrong."""
-    accepted = "raise a ValueError or TypeError that says what came and what is accepted"
+    """Require that ``call(X)`` raises a ValueError or TypeError that explains the problem."""
+    accepted = "raise a ValueError or TypeError that says what was passed and what is accepted"
     try:
         call(X)
     except (ValueError, TypeError) as error:
@@ -271,11 +295,11 @@ def _require_refusal(call, X, wrong, words):
     else:
         raise AssertionError(f"{call.__name__} accepts {wrong}; {accepted}.")
     missing = [word for word in words if word.lower() not in message.lower()]
-    _require(not missing, f"{call.__name__} refuses {wrong}, but the message lacks {missing}: {message}")
+    _require(not missing, f"{call.__name__} rejects {wrong}, but the message does not mention {missing}: {message}")
 
 
 def _require_intact_after(detector, images, bad_inputs):
-    """Require that each bad input is refused, and leaves fitted and unfitted detectors as they were."""
+    """Require that every bad input is rejected, and leaves fitted and unfitted detectors unchanged."""
     train, test = _split(images)
     unfitted, fitted = _fresh(detector), _fresh(detector).fit(train)
     methods = ["fit", *(m for m in _available(fitted) if m in ("score_samples", "calibrate", "anomaly_map"))]
@@ -287,7 +311,7 @@ def _require_intact_after(detector, images, bad_inputs):
         _require_equal(
             judge(test[:2]),
             before,
-            f"{', '.join(methods)} with {wrong} change a fitted detector; change nothing before an error.",
+            f"{', '.join(methods)} change a fitted detector when given {wrong}; raise before any change.",
         )
         _require_refusal(unfitted.fit, X, wrong, words)
         _require_not_fitted(unfitted, "score_samples", test, f"after fit with {wrong}")
@@ -310,38 +334,38 @@ def _require_not_fitted(detector, method, X, when):
 
 @_register(_CHECKS)
 def check_parameters(detector, images):
-    """Clone, get_params and set_params agree; fit returns self, ignores y and leaves the parameters alone."""
+    """Check that clone, get_params and set_params agree, and that fit returns self and ignores y."""
     train, test = _split(images)
     twin = clone(detector)
     own = detector.get_params(deep=False)
     _require(
         joblib.hash(twin.get_params()) == joblib.hash(clone(twin).get_params()),
-        "a clone has other parameters; __init__ must assign its parameters and do nothing else.",
+        "a clone has different parameters; __init__ must assign its parameters and do nothing else.",
     )
     twin.set_params(**own)
     changed = [name for name, value in twin.get_params(deep=False).items() if value is not own[name]]
-    _require(not changed, f"get_params does not return what set_params set for {changed}; assign parameters as given.")
+    _require(not changed, f"get_params does not return the values set for {changed}; assign parameters as given.")
     fitted = _fresh(detector)
     before = joblib.hash(fitted.get_params())
     _require(fitted.fit(train) is fitted, "fit does not return self.")
     _require(
         joblib.hash(fitted.get_params()) == before,
-        "fit changes parameters; write to attributes that end in an underscore, and fit clones of nested estimators.",
+        "fit changes parameters; write to attributes with a trailing underscore, and fit clones of nested estimators.",
     )
     labels = np.where(np.arange(len(train)) % 2, 1, -1)
     _require_equal(
         _fresh(detector).fit(train, labels).score_samples(test),
         fitted.score_samples(test),
-        "fit(X, y) learns from y; ignore it, FitOnNormal is for labelled data.",
+        "fit(X, y) learns from y; ignore y, and use FitOnNormal for labelled data.",
     )
 
 
 @_register(_CHECKS)
 def check_unfitted(detector, images):
-    """Every method of an unfitted detector raises NotFittedError."""
+    """Check that every method of an unfitted detector raises NotFittedError."""
     unfitted = _fresh(detector)
     for method in _METHODS:
-        _require(hasattr(unfitted, method), f"there is no method {method}.")
+        _require(hasattr(unfitted, method), f"the method {method} is missing.")
     for method in (*_METHODS, *_OPTIONAL_METHODS):
         if hasattr(unfitted, method):
             _require_not_fitted(unfitted, method, images, "before fit")
@@ -349,19 +373,19 @@ def check_unfitted(detector, images):
 
 @_register(_CHECKS)
 def check_refit(detector, images):
-    """Fit starts from scratch."""
+    """Check that fit starts from scratch."""
     train, test = _split(images)
     refitted = _fresh(detector).fit(train[::-1] // 2).fit(train)
     _require_equal(
         refitted.score_samples(test),
         _fresh(detector).fit(train).score_samples(test),
-        "a second fit depends on the first; start from scratch in fit.",
+        "a second fit depends on the first; fit must start from scratch.",
     )
 
 
 @_register(_CHECKS)
 def check_random_state(detector, images):
-    """The same random_state gives the same scores, and no global generator is used or seeded."""
+    """Check that equal random states give equal scores, and that no global generator is used or seeded."""
     train, test = _split(images)
     states = _global_states()
     first = _fresh(detector).fit(train).score_samples(test)
@@ -369,7 +393,7 @@ def check_random_state(detector, images):
         _global_states() == states,
         "fit or score_samples uses or seeds a global random generator; use check_random_state(self.random_state).",
     )
-    _require_equal(_fresh(detector).fit(train).score_samples(test), first, "the same random_state gives other scores.")
+    _require_equal(_fresh(detector).fit(train).score_samples(test), first, "scores differ for the same random_state.")
 
 
 def _global_states():
@@ -381,7 +405,7 @@ def _global_states():
 
 @_register(_CHECKS)
 def check_dtypes(detector, images):
-    """Images of uint8, of uint16 and of floats that stand for the same values are the same; so are bool and 0, 255."""
+    """Check that images of the same values score the same as uint8, uint16, float or, for 0 and 255, bool."""
     train, test = _split(images)
     fitted = _fresh(detector).fit(train)
     expected = fitted.score_samples(test)
@@ -390,48 +414,48 @@ def check_dtypes(detector, images):
         ("float32 images of value / 255", test.astype(np.float32) / np.float32(255)),
         ("uint16 images of value * 257", test.astype(np.uint16) * np.uint16(257)),
     ):
-        _require_equal(fitted.score_samples(same), expected, f"{name} score otherwise than uint8 images.")
+        _require_equal(fitted.score_samples(same), expected, f"{name} score differently from uint8 images.")
     binary = test > 128
     _require_equal(
         fitted.score_samples(binary),
         fitted.score_samples(binary * np.uint8(255)),
-        "bool images score otherwise than uint8 images of 0 and 255.",
+        "bool images score differently from uint8 images of 0 and 255.",
     )
     _require_equal(
         _fresh(detector).fit(train / 255).score_samples(test),
         expected,
-        "a fit on images of value / 255 is another than on uint8 images.",
+        "fit on images of value / 255 learns differently from fit on uint8 images.",
     )
 
 
 @_register(_CHECKS)
 def check_channels(detector, images):
-    """Gray equals repeated gray, alpha is dropped, and colour images are taken.
+    """Check that gray equals repeated gray, that alpha is dropped, and that colour images are accepted.
 
-    A detector may be blind to colours, but then to all of them: where BGR scores as RGB does, GBR must too.
+    A detector may be blind to colour, but then to any order of the channels: if BGR scores like RGB, so must GBR.
     """
     train, test = _split(images)
     fitted = _fresh(detector).fit(train)
     expected = fitted.score_samples(test)
     gray = test[..., None]
-    _require_equal(fitted.score_samples(gray), expected, "(n, H, W, 1) scores otherwise than (n, H, W).")
+    _require_equal(fitted.score_samples(gray), expected, "(n, H, W, 1) and (n, H, W) score differently.")
     _require_equal(
-        fitted.score_samples(np.repeat(gray, 3, axis=3)), expected, "gray repeated to 3 channels scores otherwise."
+        fitted.score_samples(np.repeat(gray, 3, axis=3)), expected, "gray repeated to 3 channels scores differently."
     )
     colors = _fresh(detector).fit(_tint(train))
     X = _tint(test)
     expected = colors.score_samples(X)
     _require_shape(expected, (len(test),), np.float64, "score_samples of colour images")
-    _require(np.isfinite(expected).all(), "scores of colour images are not finite.")
+    _require(np.isfinite(expected).all(), "score_samples of colour images returns non-finite values.")
     with_alpha = np.concatenate([X, 255 - X[..., :1]], axis=3)
-    _require_equal(colors.score_samples(with_alpha), expected, "alpha changes the scores; drop it.")
+    _require_equal(colors.score_samples(with_alpha), expected, "the alpha channel changes the scores; drop it.")
     blind = [np.array_equal(colors.score_samples(X[..., order]), expected) for order in ([2, 1, 0], [1, 2, 0])]
-    _require(blind[0] == blind[1], "some orders of the channels matter and others do not; is one channel ignored?")
+    _require(blind[0] == blind[1], "some orders of the channels matter, others do not; is one channel ignored?")
 
 
 @_register(_CHECKS)
 def check_paths(detector, images):
-    """Paths and a glob equal arrays, in colour too."""
+    """Check that paths and globs equal arrays, for gray and for colour images."""
     for pictures in (images, _tint(images)):
         train, test = _split(pictures)
         fitted = _fresh(detector).fit(train)
@@ -440,7 +464,7 @@ def check_paths(detector, images):
             _require_equal(
                 _fresh(detector).fit(f"{folder}/*.png").score_samples(test),
                 expected,
-                "a fit on a glob string is another than on arrays.",
+                "fit on a glob string learns differently from fit on arrays.",
             )
         with _image_files(test) as (folder, paths):
             for form, X in (
@@ -448,19 +472,19 @@ def check_paths(detector, images):
                 ("a list of str", [str(path) for path in paths]),
                 ("a glob string", f"{folder}/*.png"),
             ):
-                _require_equal(fitted.score_samples(X), expected, f"{form} scores otherwise than arrays.")
+                _require_equal(fitted.score_samples(X), expected, f"{form} scores differently from arrays.")
 
 
 @_register(_CHECKS)
 def check_batches(detector, images):
-    """Scores do not depend on the images they came with, nor on their order; one image is enough."""
+    """Check that the scores of an image depend neither on the other images nor on their order."""
     train, test = _split(images)
     test = np.concatenate([test[:3], _paste_square(test[:2])[0]])
     fitted = _fresh(detector).fit(train)
-    fix = "use no statistic of the batch, and score in padded batches of a fixed size."
+    fix = "do not use statistics of the batch, and score in padded batches of a fixed size."
     for method in ("score_samples", *(["anomaly_map"] if hasattr(fitted, "anomaly_map") else [])):
         together = _call(fitted, method, test)
-        _require_equal(_call(fitted, method, test), together, f"{method} returns other values when called again.")
+        _require_equal(_call(fitted, method, test), together, f"{method} returns different values when called again.")
         alone = [_call(fitted, method, image[None])[0] for image in test]
         _require_equal(alone, together, f"{method} depends on the other images; {fix}")
         backwards = _call(fitted, method, test[::-1])
@@ -470,7 +494,7 @@ def check_batches(detector, images):
 
 @_register(_CHECKS)
 def check_input_untouched(detector, images):
-    """No method writes to the images, so that read-only ones are accepted."""
+    """Check that no method writes to the images, so that read-only arrays are accepted."""
     for pictures in (images, (images / 255).astype(np.float32)):
         train, test = (part.copy() for part in _split(pictures))
         test = test[:2]
@@ -481,24 +505,24 @@ def check_input_untouched(detector, images):
             _call(fitted, method, test)
             _require_equal(test, kept[1], f"{method} writes to images of {test.dtype}; copy before writing.")
     train.flags.writeable = test.flags.writeable = False
-    _fresh(detector).fit(train).score_samples(test)  # raises where something writes after all
+    _fresh(detector).fit(train).score_samples(test)  # raises if a method writes to them
 
 
 def _available(fitted):
-    """Return the names of the methods that work on a fitted detector."""
+    """Return the names of the methods that a fitted detector supports."""
     methods = [name for name in (*_METHODS, *_OPTIONAL_METHODS) if hasattr(fitted, name)]
     return methods if _has_threshold(fitted) else [m for m in methods if m in ("score_samples", "anomaly_map")]
 
 
 @_register(_CHECKS)
 def check_labels(detector, images):
-    """decision_function is score_samples - offset_, predict is its sign, and without a threshold both raise."""
+    """Check the relation of scores, offset, decisions and labels; without a threshold, deciding must raise."""
     train, test = _split(images)
     test = np.concatenate([test, _paste_square(test)[0]])
     fitted = _fresh(detector).fit(train)
     scores = fitted.score_samples(test)
     _require_shape(scores, (len(test),), np.float64, "score_samples")
-    _require(np.isfinite(scores).all(), "score_samples returns values that are not finite.")
+    _require(np.isfinite(scores).all(), "score_samples returns non-finite values.")
     if "false_alarm_rate" in fitted.get_params():
         without = _fresh(detector).set_params(false_alarm_rate=None).fit(train)
         without.score_samples(test)
@@ -508,8 +532,8 @@ def check_labels(detector, images):
         return
     decision, labels = fitted.decision_function(test), fitted.predict(test)
     _require_equal(decision, scores - fitted.offset_, "decision_function is not score_samples - offset_.")
-    _require(labels.dtype.kind == "i", f"predict returns {labels.dtype}; return integers, +1 normal and -1 anomaly.")
-    _require_equal(labels, np.where(decision < 0, -1, 1), "predict is not -1 where decision_function < 0, else +1.")
+    _require(labels.dtype.kind == "i", f"predict returns {labels.dtype}; return integers: +1 normal, -1 anomaly.")
+    _require_equal(labels, np.where(decision < 0, -1, 1), "predict disagrees with the sign of decision_function.")
 
 
 def _require_no_threshold(detector, method, X):
@@ -522,7 +546,7 @@ def _require_no_threshold(detector, method, X):
 
 @_register(_CHECKS)
 def check_calibration(detector, images):
-    """p-values lie in (0, 1] and rise with the scores; calibrate sets the threshold and nothing else."""
+    """Check that p-values are in (0, 1] and increase with the scores, and that calibrate only sets thresholds."""
     train, test = _split(images)
     fitted = _fresh(detector).fit(train)
     if not _has_threshold(fitted):
@@ -532,34 +556,73 @@ def check_calibration(detector, images):
     if hasattr(fitted, "p_values"):
         p = fitted.p_values(X)
         _require_shape(p, (len(X),), np.float64, "p_values")
-        _require(((p > 0) & (p <= 1)).all(), f"p_values lie in [{p.min():g}, {p.max():g}]; they must in (0, 1].")
-        _require((np.diff(p[np.argsort(scores)]) >= 0).all(), "p_values do not rise with score_samples.")
+        _require(((p > 0) & (p <= 1)).all(), f"p_values are in [{p.min():g}, {p.max():g}]; they must be in (0, 1].")
+        _require((np.diff(p[np.argsort(scores)]) >= 0).all(), "p_values do not increase with score_samples.")
     if hasattr(fitted, "calibrate"):
         _require(fitted.calibrate(test) is fitted, "calibrate does not return self.")
-        _require_equal(fitted.score_samples(X), scores, "calibrate changes scores; it may only set thresholds.")
-        _require_equal(fitted.decision_function(X), scores - fitted.offset_, "calibrate sets offset_ otherwise.")
+        _require_equal(fitted.score_samples(X), scores, "calibrate changes the scores; it may only set thresholds.")
+        _require_equal(fitted.decision_function(X), scores - fitted.offset_, "calibrate sets a wrong offset_.")
         _require(
             (fitted.predict(test) == 1).mean() >= 0.5,
-            "most images are anomalies right after calibrate was told they are normal; does it keep the sign?",
+            "predict calls most of the images passed to calibrate anomalies; does calibrate keep the sign?",
         )
 
 
 @_register(_CHECKS)
+def check_verdicts(detector, images):
+    """iter_verdicts says what the other methods say, and another false_alarm_rate acts at once."""
+    train, test = _split(images)
+    fitted = _fresh(detector).fit(train)
+    if not (hasattr(fitted, "iter_verdicts") and _has_threshold(fitted)):
+        return
+    X = np.concatenate([test, _paste_square(test)[0]])
+    verdicts = list(fitted.iter_verdicts(X))
+    for part, method in (("score", "score_samples"), ("label", "predict"), ("p_value", "p_values")):
+        said = [getattr(verdict, part) for verdict in verdicts]
+        _require_equal(said, getattr(fitted, method)(X), f"{part} of iter_verdicts is not what {method} returns.")
+    has_maps = hasattr(fitted, "anomaly_map")
+    for part, method in (("anomaly_map", "anomaly_map"), ("mask", "anomaly_mask")) if has_maps else ():
+        said = [getattr(verdict, part) for verdict in verdicts]
+        _require_equal(said, getattr(fitted, method)(X), f"{part} of iter_verdicts is not what {method} returns.")
+    if "false_alarm_rate" in fitted.get_params():
+        offset = fitted.offset_
+        fitted.set_params(false_alarm_rate=0.9)
+        _require(fitted.offset_ > offset, "offset_ stays where it was when false_alarm_rate is raised after fit.")
+
+
+@_register(_CHECKS)
+def check_copies(detector, images):
+    """Images that are all there twice are flagged no more often when fresh than the rate promises, by far."""
+    train, test = _split(images)
+    fitted = _fresh(detector)
+    names = [name for name in fitted.get_params() if _last(name) == "false_alarm_rate"]
+    if len(names) != 1 or fitted.get_params()[names[0]] is None:
+        return
+    fitted.set_params(**{names[0]: 1 / (len(train) // 5 + 1)}).fit(np.repeat(train, 2, axis=0))
+    flagged = (fitted.predict(test) == -1).mean()
+    _require(
+        flagged <= 0.75,
+        f"{flagged:.0%} of fresh normal images are flagged when every training image was given twice; keep copies "
+        "together when learning and calibrating (groups).",
+    )
+
+
+@_register(_CHECKS)
 def check_sign(detector, images):
-    """An image with a large black and white square scores lower than normal ones do on average."""
+    """Check that an image with an obvious defect scores lower than the average normal image."""
     train, test = _split(images)
     fitted = _fresh(detector).fit(train)
     normal, defective = fitted.score_samples(test).mean(), fitted.score_samples(_paste_square(test)[0])
     _require(
         (defective < normal).all(),
-        f"images with an obvious defect score up to {defective.max():.4g}, normal ones {normal:.4g} on average; "
-        "score_samples must be higher for normal images, and tell these apart.",
+        f"images with an obvious defect score up to {defective.max():.4g}, normal images {normal:.4g} on average; "
+        "score_samples must be higher for normal images, and tell the two apart.",
     )
 
 
 @_register(_CHECKS)
 def check_new_process(detector, images):
-    """Pickle, joblib and skanomaly.save give a new process, with as many threads, a detector with the same scores."""
+    """Check that pickle, joblib and skanomaly.save preserve the scores in a new process with as many threads."""
     train, test = _split(images)
     fitted = _fresh(detector).fit(train)
     n_threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 0
@@ -577,23 +640,23 @@ def check_new_process(detector, images):
         )
         _require(
             child.returncode == 0,
-            "a new process cannot read or use the detector; define its class in a module that can be imported, and "
-            f"keep in fitted attributes only what can be stored (numpy arrays). It says:\n{child.stderr[-2000:]}",
+            "a new process cannot load or use the detector; define its class in an importable module, and keep only "
+            f"what can be stored, such as numpy arrays, in fitted attributes. Its error is:\n{child.stderr[-2000:]}",
         )
         if n_threads:
             n_after = int(child.stdout.split()[-1])
             _require(
                 n_after == n_threads,
-                f"torch had {n_threads} threads in a new process, and has {n_after} once score_samples was called; "
-                "this number decides the last bits of scores: leave it alone, or restore it.",
+                f"torch had {n_threads} threads in a new process, but {n_after} after score_samples was called; this "
+                "number determines the last bits of the scores, so do not change it, or restore it.",
             )
         with np.load(f"{folder}/scores.npz") as restored:
             for way, scores in restored.items():
-                _require_equal(scores, fitted.score_samples(test), f"{way} and a new process give other scores.")
+                _require_equal(scores, fitted.score_samples(test), f"scores differ after {way} in a new process.")
 
 
 def _foreign_types(detector, folder):
-    """Return the types of a model file that must be trusted: none for our own detectors."""
+    """Return the types in a model file that have to be trusted: none for the detectors of skanomaly."""
     if type(detector).__module__.startswith("skanomaly."):
         return []
     return skops.io.get_untrusted_types(file=f"{folder}/model.skops")
@@ -601,7 +664,7 @@ def _foreign_types(detector, folder):
 
 @_register(_CHECKS)
 def check_bad_arrays(detector, images):
-    """Arrays that are no images are refused, and nothing changes."""
+    """Check that arrays that are not images are rejected and leave the detector unchanged."""
     unit = images / 255
     broken = {value: unit.copy() for value in (np.nan, np.inf)}
     for value, X in broken.items():
@@ -626,9 +689,9 @@ def check_bad_arrays(detector, images):
 
 @_register(_CHECKS)
 def check_bad_files(detector, images):
-    """Files that are missing or no images are refused, all named at once, and nothing changes."""
+    """Check that missing files and files that are not images are rejected, all of them named in one error."""
     with _image_files(images) as (folder, paths):
-        (folder / "text.png").write_text("This is no image.")
+        (folder / "text.png").write_text("This is not an image.")
         complete = paths[0].read_bytes()
         (folder / "cut.png").write_bytes(complete[: len(complete) // 2])
         _require_intact_after(
@@ -648,7 +711,7 @@ def check_bad_files(detector, images):
 
 @_register(_CHECKS)
 def check_max_pixels(detector, images):
-    """Where the detector or a part of it has max_pixels, larger images are refused, as arrays and as files."""
+    """Check that images larger than `max_pixels`, where there is such a parameter, are rejected."""
     names = [name for name in detector.get_params() if _last(name) == "max_pixels"]
     if not names:
         return
@@ -663,7 +726,7 @@ def check_max_pixels(detector, images):
 
 @_register(_MAP_CHECKS)
 def check_maps(detector, images):
-    """Maps are (n, H, W) float32, of any size asked for, and higher at a defect."""
+    """Check that maps are float32, have the requested size, and are higher at a defect."""
     train, test = _split(images)
     n, height, width = test.shape
     fitted = _fresh(detector).fit(train)
@@ -673,11 +736,11 @@ def check_maps(detector, images):
     _require_finite_somewhere(maps)
     _require(
         np.nanmean(maps[:, where]) > np.nanmean(maps[:, ~where]),
-        "maps are lower at an obvious defect than around it; anomaly_map must be higher where it is more anomalous.",
+        "maps are lower at an obvious defect than around it; anomaly_map must be higher for anomalies.",
     )
     _require_shape(fitted.anomaly_map(test, size=(10, 12)), (n, 10, 12), np.float32, "anomaly_map with size=(10, 12)")
     if hasattr(fitted, "iter_anomaly_maps"):
-        _require_equal(list(fitted.iter_anomaly_maps(defective)), maps, "iter_anomaly_maps yields other maps.")
+        _require_equal(list(fitted.iter_anomaly_maps(defective)), maps, "iter_anomaly_maps yields different maps.")
     uneven = [test[0][: height - 8], test[1][:, : width - 5]]
     shapes = [image.shape for image in uneven]
     _require_shapes(fitted.anomaly_map(uneven), shapes, np.float32, "anomaly_map of images of two sizes")
@@ -689,7 +752,7 @@ def check_maps(detector, images):
 
 @_register(_MAP_CHECKS)
 def check_masks(detector, images):
-    """Masks are (n, H, W) bool, and hold none but the pixels of the map above a level."""
+    """Check that masks are bool, and True only where the map is above the threshold."""
     train, test = _split(images)
     fitted = _fresh(detector).fit(train)
     if not (hasattr(fitted, "anomaly_mask") and _has_threshold(fitted)):
@@ -699,10 +762,10 @@ def check_masks(detector, images):
     masks, maps = fitted.anomaly_mask(X), fitted.anomaly_map(X)
     _require_shape(masks, X.shape, bool, "anomaly_mask")
     if hasattr(fitted, "pixel_threshold_"):
-        above = maps > fitted.pixel_threshold_  # not where the map is NaN
-        _require(not (masks & ~above).any(), "masks hold pixels where the map is not above pixel_threshold_.")
+        above = maps > fitted.pixel_threshold_  # False where the map is NaN
+        _require(not (masks & ~above).any(), "masks are True where the map is not above pixel_threshold_.")
         if fitted.get_params().get("min_defect_area", 1) == 1:
-            _require_equal(masks, above, "masks are not the pixels where the map is above pixel_threshold_.")
+            _require_equal(masks, above, "masks are not exactly the pixels where the map is above pixel_threshold_.")
     uneven = [defective[0][:-8], defective[1][:, :-5]]
     _require_shapes(
         fitted.anomaly_mask(uneven), [image.shape for image in uneven], bool, "anomaly_mask of images of two sizes"
@@ -711,12 +774,12 @@ def check_masks(detector, images):
 
 def _require_shapes(arrays, shapes, dtype, what):
     _require(isinstance(arrays, list), f"{what} is {type(arrays).__name__}; return a list where sizes differ.")
-    _require(len(arrays) == len(shapes), f"{what} holds {len(arrays)} arrays; return {len(shapes)}.")
+    _require(len(arrays) == len(shapes), f"{what} contains {len(arrays)} arrays; return {len(shapes)}.")
     for array, shape in zip(arrays, shapes, strict=True):
         _require_shape(array, shape, dtype, f"an item of {what}")
 
 
 def _require_finite_somewhere(maps):
     finite = np.isfinite(maps)
-    _require((finite | np.isnan(maps)).all(), "maps hold infinite values.")
+    _require((finite | np.isnan(maps)).all(), "maps contain infinite values.")
     _require(finite.any(axis=(1, 2)).all(), "some maps are NaN everywhere.")

@@ -1,0 +1,25 @@
+"""Descriptions of networks, losses and training: what detectors that train a network are given."""
+
+from importlib import import_module
+
+_HOME = {
+    "DenseNetwork": "_dense",
+    "StridedNetwork": "_convolutional",
+    "PooledNetwork": "_convolutional",
+    "SSIMLoss": "_losses",
+    "FeatureLoss": "_losses",
+    "Training": "_training",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name):
+    """Import a description when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])
