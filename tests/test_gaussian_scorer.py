@@ -94,6 +94,17 @@ def test_errors_half_way_change_nothing(rng, monkeypatch, half_way):
     assert pickle.dumps(scorer) == before
 
 
+@pytest.mark.parametrize("pooled", [False, True])
+def test_rows_give_no_threshold_for_grids(rng, pooled):
+    scorer, grids = GaussianScorer(pooled=pooled).fit(rng.normal(size=(40, 3))), rng.normal(size=(30, 4, 4, 3))
+    assert scorer.predict(grids[:, 0, 0]).shape == (30,)
+    if pooled:
+        assert scorer.anomaly_map(grids).shape == (30, 4, 4)
+    for method in (scorer.predict, scorer.p_values, scorer.anomaly_mask):
+        with pytest.raises(ValueError, match="4x4"):
+            method(grids)
+
+
 def test_merge_takes_the_same_class_and_the_same_grid(rng):
     scorer = plain(ridge=0.01).fit(rng.normal(size=(9, 2, 3, 4)))
     with pytest.raises(ValueError, match=r"\(3, 2, 4\), this GaussianScorer \(2, 3, 4\): the two cannot be merged"):

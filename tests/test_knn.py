@@ -89,6 +89,40 @@ def test_bank_of_single_patches_has_no_image_threshold(rng):
     assert scorer.predict(grids[:, :1, :1]).shape == (2,)
 
 
+def test_thresholds_hold_for_grids_like_those_they_are_taken_from(rng):
+    """Rows decide about rows, 2x2 grids about 2x2 grids and smaller ones, and calibrate moves on to larger ones."""
+    scorer, grids = KNNScorer(false_alarm_rate=0.2).fit(rng.normal(size=(40, 2, 2, 3))), rng.normal(size=(200, 3, 3, 3))
+    assert scorer.predict(grids[:, :2, :1]).shape == scorer.predict(grids[:, 0, 0]).shape == (200,)
+    with pytest.raises(ValueError, match="grids of 4 cells and do not hold for grids of 3x3"):
+        scorer.predict(grids)
+    assert (scorer.calibrate(grids[:100]).predict(grids[100:]) == -1).mean() == pytest.approx(0.2, abs=0.15)
+    scorer.calibrate(grids[:, 0, 0])
+    with pytest.raises(ValueError, match="ConformalDetector"):
+        scorer.anomaly_mask(grids)
+
+
+def test_leave_one_out_leaves_the_group_out(rng):
+    grids, groups = rng.normal(size=(9, 2, 2, 3)), np.array([1, 0, 0, 2, 1, 0, 3, 4, 5])
+    with pytest.warns(CalibrationWarning):
+        scorer = KNNScorer(2, reweight=3).fit(grids, groups=groups)
+    for group in range(6):
+        others = KNNScorer(2, reweight=3, false_alarm_rate=None).fit(grids[groups != group])
+        expected = -others.score_samples(grids[groups == group])
+        np.testing.assert_allclose(scorer.calibration_scores_[groups == group], expected, rtol=1e-12)
+
+
+def test_reweighting_is_the_same_for_scores_and_thresholds():
+    """With a bank of a few rows, leaving some out must not leave fewer to re-weight with than there are afterwards."""
+    rng, rates = np.random.default_rng(0), []
+    for _ in range(60):
+        X = rng.normal(size=(130, 2, 2, 3))
+        scorer = KNNScorer(reweight=100, false_alarm_rate=0.2).fit(X[:20])
+        assert scorer.reweight_ == 76
+        rates.append((scorer.predict(X[20:]) == -1).mean())
+    expected = 1 - np.ceil(21 * 0.8) / 21
+    assert abs(np.mean(rates) - expected) < 4 * np.sqrt(0.16 / 22 + 0.16 / 110) / np.sqrt(60)
+
+
 def test_p_values_and_calibrate(rng):
     X = rng.normal(size=(100, 2))
     scorer = KNNScorer().fit(X)

@@ -9,7 +9,15 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 
-from skanomaly import FitOnNormal, GreedyCoreset, KNNScorer, PatchCore, PretrainedPatchFeatures, anomaly_map
+from skanomaly import (
+    FitOnNormal,
+    GreedyCoreset,
+    KNNScorer,
+    PatchCore,
+    PatchFeatures,
+    PretrainedPatchFeatures,
+    anomaly_map,
+)
 from skanomaly.datasets import load_mvtec, make_surfaces
 from skanomaly.metrics import aupro, image_auroc, image_auroc_scorer, pixel_auroc, pixel_auroc_scorer
 
@@ -48,6 +56,27 @@ def test_leave_one_out_at_ratio_one_is_refitting(small_features, cloth):
         for i in range(len(cloth.X_train))
     ]
     np.testing.assert_allclose(detector.calibration_scores_, refitted, rtol=1e-9)
+
+
+def test_leaving_groups_out_at_ratio_one_is_refitting(small_features, cloth):
+    X, groups = cloth.X_train, np.array([1, 0, 0, 2, 1, 0, 3, 4, 5, 5, 6, 7])
+    detector = PatchCore(small_features, coreset_ratio=1.0).fit(X, groups=groups)
+    for group in range(8):
+        refitted = PatchCore(small_features, coreset_ratio=1.0, false_alarm_rate=None).fit(X[groups != group])
+        expected = -refitted.score_samples(X[groups == group])
+        np.testing.assert_allclose(detector.calibration_scores_[groups == group], expected, rtol=1e-9)
+
+
+def test_a_tiny_bank_is_weighted_alike_in_scores_and_thresholds():
+    """Of a bank of 8 rows, fewer than the 9 of the re-weighting; the tolerance is 4 standard errors."""
+    rng, rates, features = np.random.default_rng(0), [], PatchFeatures(4, 4, image_size=8, normalization=None)
+    for seed in range(40):
+        X = rng.random((120, 8, 8))
+        detector = PatchCore(features, coreset_ratio=0.1, false_alarm_rate=0.2, random_state=seed).fit(X[:20])
+        assert detector.scorer_.reweight_ < len(detector.scorer_.bank_) == 8
+        rates.append((detector.predict(X[20:]) == -1).mean())
+    expected = 1 - np.ceil(21 * 0.8) / 21
+    assert np.mean(rates) < expected + 4 * np.sqrt(0.16 / 22 + 0.16 / 100) / np.sqrt(40)
 
 
 def test_leave_one_out_mends_its_holes(fitted, small_features, cloth):

@@ -107,6 +107,37 @@ def test_leave_one_out_is_refitting(features, cloth, n_neighbors, score):
     np.testing.assert_allclose(detector.calibration_peaks_, peaks, rtol=1e-5)
 
 
+@pytest.mark.parametrize("score", ["image", "map"])
+@pytest.mark.parametrize("combine", ["averaged", "concatenated"])
+def test_leaving_groups_out_is_refitting(features, cloth, score, combine):
+    X, groups = cloth.X_train[:7], np.array([1, 0, 0, 2, 1, 0, 3])
+    options = {"n_neighbors": 5, "image_score": score, "combine": combine}
+    detector = SPADE(features, **options).fit(X, groups=groups)
+    for group in range(4):
+        refitted = SPADE(features, false_alarm_rate=None, **options).fit(X[groups != group])
+        own = groups == group
+        scores, maps = refitted.score_samples(X[own]), refitted.anomaly_map(X[own])
+        np.testing.assert_allclose(detector.calibration_scores_[own], -scores, rtol=1e-6)
+        np.testing.assert_allclose(detector.calibration_peaks_[own], maps.max(axis=(1, 2)), rtol=1e-5)
+
+
+def test_scores_of_images_pay_for_no_map(features, cloth, monkeypatch):
+    detector = SPADE(features, n_neighbors=4, false_alarm_rate=None).fit(cloth.X_train)
+    by_map = SPADE(features, n_neighbors=4, image_score="map", false_alarm_rate=None).fit(cloth.X_train)
+    expected = [score for score, _ in detector.iter_scores_and_maps(cloth.X_test)]
+
+    def refuse(*arguments):
+        raise AssertionError("a gallery was built or searched")
+
+    for name in ("build_galleries", "search_gallery"):
+        monkeypatch.setattr(f"skanomaly.detectors._spade.{name}", refuse)
+    fresh = SPADE(features, n_neighbors=4, false_alarm_rate=None).fit(cloth.X_train)
+    np.testing.assert_array_equal(fresh.score_samples(cloth.X_test), expected)
+    for act in (lambda: fresh.anomaly_map(cloth.X_test), lambda: by_map.score_samples(cloth.X_test)):
+        with pytest.raises(AssertionError, match="gallery"):
+            act()
+
+
 def test_with_all_neighbors_the_map_is_patchcores(cloth):
     """One pixel stage and a gallery of everything: the grid of a full memory bank."""
     options = {"weights": "random", "neighborhood": 1, "image_size": 64, "random_state": 0}
