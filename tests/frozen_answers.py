@@ -30,6 +30,7 @@ from skanomaly import (
     PaDiM,
     PatchCore,
     PatchFeatures,
+    Pixels,
     PretrainedPatchFeatures,
     RandomProjection,
     SparseCodingScorer,
@@ -37,6 +38,7 @@ from skanomaly import (
 )
 from skanomaly.datasets import make_surfaces
 from skanomaly.exceptions import CalibrationWarning
+from skanomaly.networks import DenseNetwork, FeatureLoss, PooledNetwork, SSIMLoss, StridedNetwork
 
 FILE = Path(__file__).with_suffix(".npz")
 SIZE = (24, 24)  # of the maps that are kept
@@ -80,35 +82,38 @@ IMAGE_DETECTORS = {
     "FeatureDictionary crops": lambda: FeatureDictionary(
         CropFeatures(network(("/16",), image_size=32), stride=8, image_size=48), random_state=0
     ),
-    "Autoencoder images": lambda: Autoencoder(image_size=48, max_epochs=2, code_size=8, random_state=0),
+    "Autoencoder images": lambda: Autoencoder(Pixels(48), StridedNetwork(8), max_epochs=2, random_state=0),
     "Autoencoder patches": lambda: Autoencoder(
-        image_size=64, gray=True, max_epochs=2, code_size=8, image_score="mean", calibration="cv", random_state=0
+        Pixels(64, gray=True), StridedNetwork(8), max_epochs=2, image_score="mean", calibration="cv", random_state=0
     ),
     "Autoencoder ssim": lambda: Autoencoder(
-        image_size=48, patch_size=24, loss="ssim", ssim_window=7, max_epochs=2, code_size=8, random_state=0
+        Pixels(48), StridedNetwork(8, patch_size=24), loss=SSIMLoss(7), max_epochs=2, random_state=0
     ),
     "Autoencoder feature": lambda: Autoencoder(
-        image_size=48, loss="feature", features=network((0, 1)), max_epochs=2, code_size=8, random_state=0
+        Pixels(48), StridedNetwork(8), loss=FeatureLoss(network((0, 1))), max_epochs=2, random_state=0
     ),
-    "Autoencoder pooled": lambda: Autoencoder(
-        image_size=40, architecture="pooled", noise=0.1, max_epochs=2, random_state=0
-    ),
-    "VAE images": lambda: VAE(image_size=64, max_epochs=2, code_size=8, anomaly_score="elbo", random_state=0),
+    "Autoencoder pooled": lambda: Autoencoder(Pixels(40), PooledNetwork(), noise=0.1, max_epochs=2, random_state=0),
+    "VAE images": lambda: VAE(Pixels(64), StridedNetwork(8), max_epochs=2, anomaly_score="elbo", random_state=0),
     "VAE gamma": lambda: VAE(
-        image_size=48, max_epochs=2, code_size=8, decoder_variance=0.1, anomaly_score="unregularized", random_state=0
+        Pixels(48),
+        StridedNetwork(8),
+        max_epochs=2,
+        decoder_variance=0.1,
+        anomaly_score="unregularized",
+        random_state=0,
     ),
     "GradientProjection images": lambda: GradientProjection(
-        Autoencoder(image_size=48, patch_size=None, max_epochs=2, code_size=8), n_steps=5, random_state=0
+        Autoencoder(Pixels(48), StridedNetwork(8, patch_size=None), max_epochs=2), n_steps=5, random_state=0
     ),
     "GradientProjection patches": lambda: GradientProjection(
-        VAE(image_size=64, max_epochs=2, code_size=8), n_steps=3, evidence="residual", masked=False, random_state=0
+        VAE(Pixels(64), StridedNetwork(8), max_epochs=2), n_steps=3, evidence="residual", masked=False, random_state=0
     ),
     "ConformalDetector PatchCore": lambda: ConformalDetector(PatchCore(network(), random_state=0), random_state=0),
     "ConformalDetector pipeline": lambda: ConformalDetector(
         make_pipeline(network(), GreedyCoreset(0.1, random_state=0), KNNScorer()), calibration="cv", random_state=0
     ),
     "ConformalDetector Autoencoder": lambda: ConformalDetector(
-        Autoencoder(image_size=48, max_epochs=2, code_size=8, random_state=0), random_state=0
+        Autoencoder(Pixels(48), StridedNetwork(8), max_epochs=2, random_state=0), random_state=0
     ),
 }
 ROW_DETECTORS = {
@@ -116,30 +121,34 @@ ROW_DETECTORS = {
     "KNNScorer cv": lambda: KNNScorer(2, calibration="cv", reweight=4, random_state=0),
     "GaussianScorer rows": lambda: GaussianScorer(),
     "SparseCodingScorer rows": lambda: SparseCodingScorer(random_state=0),
-    "Autoencoder rows": lambda: Autoencoder((6, 3), max_epochs=4, random_state=0),
+    "Autoencoder rows": lambda: Autoencoder(network=DenseNetwork((6, 3)), max_epochs=4, random_state=0),
     "Autoencoder standardized": lambda: Autoencoder(
-        (6, 3), decoder_hidden=(4,), residual="standardized", calibration="cv", max_epochs=2, random_state=0
+        network=DenseNetwork((6, 3), decoder=(4,)),
+        residual="standardized",
+        calibration="cv",
+        max_epochs=2,
+        random_state=0,
     ),
     "Autoencoder mahalanobis": lambda: Autoencoder(
-        (6, 3),
-        activation="tanh",
-        activity_penalty=1e-3,
+        network=DenseNetwork((6, 3), activation="tanh", activity_penalty=1e-3),
         noise=0.0,
         residual="mahalanobis",
         max_epochs=2,
         random_state=0,
     ),
-    "VAE rows": lambda: VAE((6, 3), max_epochs=4, random_state=0),
-    "VAE elbo": lambda: VAE((6, 3), anomaly_score="elbo", beta=0.5, max_epochs=2, random_state=0),
-    "GradientProjection rows": lambda: GradientProjection(Autoencoder((6, 3), max_epochs=4), n_steps=5, random_state=0),
+    "VAE rows": lambda: VAE(network=DenseNetwork((6, 3)), max_epochs=4, random_state=0),
+    "VAE elbo": lambda: VAE(network=DenseNetwork((6, 3)), anomaly_score="elbo", beta=0.5, max_epochs=2, random_state=0),
+    "GradientProjection rows": lambda: GradientProjection(
+        Autoencoder(network=DenseNetwork((6, 3)), max_epochs=4), n_steps=5, random_state=0
+    ),
     "GradientProjection fixed": lambda: GradientProjection(
-        Autoencoder((6, 3), max_epochs=4), n_steps=5, step="fixed", random_state=0
+        Autoencoder(network=DenseNetwork((6, 3)), max_epochs=4), n_steps=5, step="fixed", random_state=0
     ),
     "ConformalDetector IsolationForest": lambda: ConformalDetector(
         IsolationForest(n_estimators=10, random_state=0), random_state=0
     ),
     "ConformalDetector rows": lambda: ConformalDetector(
-        Autoencoder((6, 3), max_epochs=2, random_state=0), random_state=0
+        Autoencoder(network=DenseNetwork((6, 3)), max_epochs=2, random_state=0), random_state=0
     ),
 }
 FEATURES = {
