@@ -114,24 +114,31 @@ def _evaluate(name, data, options):
 
 
 def _fit(options):
-    from ._inputs.images import expand_paths
     from .persistence import save
 
-    detector = _detector(options).fit([path for pattern in options.images for path in expand_paths(pattern)])
+    detector = _detector(options).fit(_files(options.images))
     save(detector, options.output, include_weights=options.include_weights)
     threshold = f"{-detector.offset_:.4g}" if hasattr(detector, "offset_") else "none"
     print(f"{options.output}: threshold {threshold}")
 
 
 def _score(options):
-    from ._inputs.images import expand_paths
     from .batch_scoring import score_files
 
-    paths = [path for pattern in options.images for path in expand_paths(pattern)]
+    paths = _files(options.images)
     table = score_files(
         options.model, paths, options.out, overlays=options.overlays, trusted=options.trust, verbose=not options.quiet
     )
     print(f"{table}: {len(paths)} images")
+
+
+def _files(patterns):
+    from ._inputs.images import expand_paths, explain_no_match
+
+    files = [path for pattern in patterns for path in expand_paths(pattern)]
+    if not files:
+        raise ValueError(f"IMAGES: {', '.join(map(explain_no_match, patterns))}.")
+    return files
 
 
 def _detector(options):
