@@ -114,10 +114,9 @@ def _evaluate(name, data, options):
 
 
 def _fit(options):
-    from ._inputs.images import expand_paths
     from .persistence import save
 
-    paths = [path for pattern in options.images for path in expand_paths(pattern)]
+    paths = _files(options.images)
     detector = _detector(options, paths).fit(paths)
     save(detector, options.output, include_weights=options.include_weights)
     threshold = f"{-detector.offset_:.4g}" if hasattr(detector, "offset_") else "none"
@@ -125,34 +124,46 @@ def _fit(options):
 
 
 def _score(options):
-    from ._inputs.images import expand_paths
     from .evaluation import score_files
 
-    paths = [path for pattern in options.images for path in expand_paths(pattern)]
+    paths = _files(options.images)
     table = score_files(
         options.model, paths, options.out, overlays=options.overlays, trusted=options.trust, verbose=not options.quiet
     )
     print(f"{table}: {len(paths)} images")
 
 
+def _files(patterns):
+    from ._inputs.images import expand_paths, explain_no_match
+
+    files = [path for pattern in patterns for path in expand_paths(pattern)]
+    if not files:
+        raise ValueError(f"IMAGES: {', '.join(map(explain_no_match, patterns))}.")
+    return files
+
+
 def _detector(options, X):
     """Return the detector for data, with the objects that None stands for, so that --set reaches their parameters."""
     import skanomaly
+    from .networks import Training
 
     verbose = int(not options.quiet)
     detector = getattr(skanomaly, _METHODS[options.method])(random_state=options.seed, verbose=verbose)
     detector.set_params(features=detector.default_features(X))
     if hasattr(detector, "default_network"):
-        training = skanomaly.networks.Training()
-        detector.set_params(network=detector.default_network(detector.features), training=training)
+        detector.set_params(network=detector.default_network(detector.features), training=Training())
     return detector.set_params(**dict(map(_setting, options.settings)))
 
 
 def _setting(text):
-    """Return (name, value) of NAME=VALUE; the value is a Python literal, or else a string."""
+    """Return (name, value) of NAME=VALUE: a Python literal, the name of a network or loss, or else a string."""
+    from . import networks
+
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"--set {text!r}: accepted is NAME=VALUE.")
+    if value in networks.__all__:
+        return name, getattr(networks, value)()
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):

@@ -44,6 +44,10 @@ def test_evaluate_prints_metrics_and_writes_the_sheet(folder, capsys):
         (["evaluate", "FOLDER", "--set", "coreset_ratio"], "accepted is NAME=VALUE"),
         (["evaluate", "FOLDER", "--set", "coreset_ratio=3"], "'coreset_ratio' parameter"),
         (["evaluate", "FOLDER", "--set", "nonsense=3"], "Invalid parameter 'nonsense'"),
+        (
+            ["fit", "gone/*", "lot [3]", "-o", "m"],
+            "IMAGES: 'gone/*' matches no file, 'lot [3]' matches no file; in a glob",
+        ),
     ],
 )
 def test_errors_are_one_line_and_status_2(folder, capsys, arguments, message):

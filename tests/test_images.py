@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skanomaly._inputs.images import ImageSample, ImageSource, check_images
+from skanomaly._inputs.images import ImageSample, ImageSource, check_images, expand_paths
 from skanomaly.exceptions import ImageReadError
 
 
@@ -66,6 +66,49 @@ def test_modes(tmp_path, mode, rng):
     pixels = check_images([path]).read(0)
     assert pixels.dtype == np.float32
     np.testing.assert_array_equal(pixels, np.broadcast_to(gray[..., None] / 255, pixels.shape))
+
+
+STRANGE_NAMES = ["lot 3", "lot (3)", "lot [3]", "lot [3", "what?", "a*b", "[!a]", "**", "Prüfung ü 検査"]
+
+
+@pytest.fixture
+def strange_folders(tmp_path, monkeypatch):
+    """Folders whose names are globs that match each other, one image in each."""
+    for name in STRANGE_NAMES:
+        (tmp_path / name / "deep [1]").mkdir(parents=True)
+        for path in (tmp_path / name / f"in {name}.png", tmp_path / name / "deep [1]" / "below.png"):
+            Image.new("L", (8, 8)).save(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", STRANGE_NAMES)
+def test_a_folder_that_exists_is_that_folder(strange_folders, name):
+    for folder in (strange_folders / name, strange_folders.relative_to(strange_folders) / name):
+        image = folder / f"in {name}.png"
+        for pattern in (str(folder), f"{folder}/", str(image), f"{folder}/*.png", f"{folder}/in*"):
+            assert expand_paths(pattern) == [image], pattern
+        below = folder / "deep [1]" / "below.png"
+        assert expand_paths(f"{folder}/deep [[]1]/*.png") == [below]
+        assert expand_paths(f"{folder}/deep [1]/*.png") == [below]
+        assert set(expand_paths(f"{folder}/**/*.png")) == {image, below}
+    assert len(check_images(str(strange_folders / name))) == 1
+
+
+def test_other_strings_are_globs(strange_folders):
+    assert {path.parent.name for path in expand_paths("lot [[3]*/*.png")} == {"lot 3", "lot [3]", "lot [3"}
+    assert len(expand_paths("*/*.png")) == len(STRANGE_NAMES)
+    (strange_folders / "lot 4").mkdir()
+    Image.new("L", (8, 8)).save(strange_folders / "lot 4" / "0.png")
+    assert [path.parent.name for path in expand_paths("lot [45]/*")] == ["lot 4"]
+    assert expand_paths("nowhere/*.png") == expand_paths("/nowhere/*.png") == []
+
+
+def test_brackets_that_match_nothing_are_explained(strange_folders):
+    with pytest.raises(ValueError, match=r"^X holds 0 images \('lot \[7\]' matches no file; .* pass 'lot \[\[\]7\]'\)"):
+        check_images("lot [7]")
+    with pytest.raises(ValueError, match=r"'lot 7' matches no file\); at"):
+        check_images("lot 7")
 
 
 def test_paths_are_decoded_only_when_read(tmp_path):

@@ -18,7 +18,7 @@ MAX_PIXELS = 13_000**2
 
 _ACCEPTED = (
     "an array of shape (n, H, W) or (n, H, W, C) with C in {1, 3, 4}, a sequence of such images, a sequence of "
-    "paths, or one glob string"
+    "paths, or one string: a folder or a glob"
 )
 _COLORS_OF_MODE = {"1": 1, "L": 1, "LA": 1, "I": 1, "F": 1, "I;16": 1, "I;16L": 1, "I;16B": 1, "I;16N": 1}
 
@@ -135,7 +135,7 @@ def check_images(X, *, data_range=None, max_pixels=MAX_PIXELS, min_samples=1):
         return X
     items = _expand(X)
     if len(items) < min_samples:
-        shown = f" ({X!r} matches no file)" if isinstance(X, str) else ""
+        shown = f" ({explain_no_match(X)})" if isinstance(X, str) else ""
         raise ValueError(f"X holds {len(items)} images{shown}; at least {min_samples} needed.")
     if all(isinstance(item, np.ndarray) for item in items):
         shapes = _check_arrays(items, max_pixels)
@@ -157,11 +157,29 @@ def as_pair(size):
 
 
 def expand_paths(pattern):
-    """Return the files that a glob string, a folder, or the name of a file stands for, sorted."""
-    if Path(pattern).is_file():
-        return [Path(pattern)]
-    pattern = str(Path(pattern) / "*") if Path(pattern).is_dir() else pattern
-    return [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
+    """Return the files that a string stands for, sorted.
+
+    The name of an existing file is that file, the name of an existing folder its files, whatever characters the name
+    holds. Any other string is a glob; the longest part in front that is the name of an existing folder is that folder.
+    """
+    path = Path(pattern)
+    if path.is_file():
+        return [path]
+    folder = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path(path.anchor))
+    rest = "*" if folder == path else path.relative_to(folder)
+    found = glob.glob(str(Path(glob.escape(str(folder))) / rest), recursive=True)
+    return [Path(p) for p in sorted(found) if Path(p).is_file()]
+
+
+def explain_no_match(pattern):
+    """Return, as part of a message, that a string stands for no file, and what to do if its brackets are to blame."""
+    text = f"{pattern!r} matches no file"
+    if "[" not in pattern:
+        return text
+    return (
+        f"{text}; in a glob, brackets stand for one of the characters between them: if they are part of a name, pass "
+        f"{pattern.replace('[', '[[]')!r}"
+    )
 
 
 def _expand(X):

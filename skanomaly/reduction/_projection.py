@@ -157,11 +157,15 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
 
 def _project(rows, components):
-    """Return the product (n, k) of rows (n, d) and the transpose of components (k, d)."""
-    block = np.zeros((_BLOCK_LEN, rows.shape[1]), rows.dtype)
+    """Return the product (n, k) of rows (n, d) and the transpose of components (k, d).
+
+    It is computed in float64: in float32, the bits of a row depend on its place in the block on some processors.
+    """
+    block = np.zeros((_BLOCK_LEN, rows.shape[1]))
+    transposed = components.T.astype(np.float64)
     projected = np.empty((len(rows), len(components)), rows.dtype)
     for start in range(0, len(rows), _BLOCK_LEN):
         part = rows[start : start + _BLOCK_LEN]
         block[: len(part)] = part
-        projected[start : start + _BLOCK_LEN] = (block @ components.T)[: len(part)]
+        projected[start : start + _BLOCK_LEN] = (block @ transposed)[: len(part)]
     return projected
