@@ -145,6 +145,7 @@ def _files(patterns):
 def _detector(options, X):
     """Return the detector for data, with the objects that None stands for, so that --set reaches their parameters."""
     import skanomaly
+
     from .networks import Training
 
     verbose = int(not options.quiet)

@@ -52,7 +52,8 @@ class Smuggled(BaseEstimator):
 
 def forge(path, node):
     """Write a model file whose estimator is made by a node of one's own."""
-    top = container("DictNode", "dict", content={"skanomaly": constant(skanomaly.__version__), "estimator": node})
+    content = {"skanomaly": constant(skanomaly.__version__), "layout": constant(2), "estimator": node}
+    top = container("DictNode", "dict", content=content)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("schema.json", json.dumps({**with_keys(top), "protocol": 2}))
         archive.writestr("0.npy", b"")
@@ -319,6 +320,13 @@ def test_other_skops_files_are_refused(tmp_path):
             load(tmp_path / "m")
 
 
+def test_models_of_another_layout_are_refused(tmp_path):
+    """Before 0.1.0 was released, detectors had other attributes."""
+    skops.io.dump({"skanomaly": skanomaly.__version__, "estimator": KNNScorer()}, tmp_path / "m")
+    with pytest.raises(ModelFileError, match="development version of skanomaly.*fit and save the model again"):
+        load(tmp_path / "m", trusted=["skanomaly.scoring._knn.KNNScorer"])
+
+
 def holders(part):
     """Yield all estimators in which a file could hide another, as (holder, path to what it holds)."""
     pipeline = make_pipeline(part, KNNScorer())
@@ -329,9 +337,9 @@ def holders(part):
     array = np.array([[part, 1], [2, 3]], dtype=object)
     yield "an array", FunctionTransformer(kw_args={"a": array}), lambda held: held.kw_args["a"][0, 0]
     fitted = ConformalDetector(KNNScorer())
-    fitted.estimator_ = PatchCore()
-    fitted.estimator_.features_ = part
-    yield "fitted attributes", fitted, lambda held: held.estimator_.features_
+    fitted.detector_ = PatchCore()
+    fitted.detector_.features_ = part
+    yield "fitted attributes", fitted, lambda held: held.detector_.features_
     yield (
         "attributes of no estimator",
         FunctionTransformer(kw_args={"a": Bunch(b=part)}),
