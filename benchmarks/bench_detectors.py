@@ -61,7 +61,7 @@ def run(detector_name, set_name, folder):
     if isinstance(getattr(detector, "features_", None), PretrainedPatchFeatures):
         few = data.X_test[: min(n_test, 32)]
         start = time.perf_counter()
-        np.asarray(detector._embed(detector.features_.check_samples(few)))
+        detector.features_.transform(few)
         backbone = 1e3 * (time.perf_counter() - start) / len(few)
     figures = {name: (report[name], *bounds.get(name, (np.nan, np.nan))) for name in METRICS}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

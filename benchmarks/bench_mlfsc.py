@@ -25,15 +25,15 @@ def timed(function, *arguments):
 
 def fit(detector, paths):
     """Fit the detector, print the time and the peak memory of the process so far, and return it."""
-    samples = detector._check_samples(paths, reset=True)
-    _, embedding = timed(detector._embed, samples[: min(8, len(samples))])
     detector, seconds = timed(detector.fit, paths)
+    few = paths[: min(8, len(paths))]
+    _, scoring = timed(detector.score_samples, few)
     channels, peak = len(detector.dictionaries_), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"{detector.features_.backbone} ({detector.features_.weights_source_}), {channels} channels, "
         f"{len(paths)} images"
-        f", calibration={detector.calibration!r}: fit {seconds:.1f} s, of which about "
-        f"{embedding / min(8, len(samples)) * len(paths):.1f} s network; peak memory {peak:.2f} GiB",
+        f", calibration={detector.calibration!r}: fit {seconds:.1f} s, score {1000 * scoring / len(few):.0f} ms per "
+        f"image; peak memory {peak:.2f} GiB",
         flush=True,
     )
     return detector

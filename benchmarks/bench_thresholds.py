@@ -25,21 +25,13 @@ def observed_rates(paths, features, ratio, calibration, seed):
     order = np.random.default_rng(seed).permutation(len(paths))
     train, fresh = paths[order[:N_TRAIN]], paths[order[N_TRAIN : N_TRAIN + N_FRESH]]
     detector = PatchCore(features, coreset_ratio=ratio, calibration=calibration, random_state=seed).fit(train)
-    scores, peaks = zip(*(fresh_statistics(detector, batch) for batch in np.array_split(fresh, 4)), strict=True)
-    scores, peaks = np.concatenate(scores), np.concatenate(peaks)
+    scored = [(-score, np.nanmax(score_map)) for score, score_map in detector.iter_scores_and_maps(fresh)]
+    scores, peaks = np.array(scored).T
     rates = []
     for alpha in ALPHAS:
-        detector.set_params(false_alarm_rate=alpha)._set_thresholds(
-            detector.calibration_scores_, detector.calibration_levels_
-        )
+        detector.set_params(false_alarm_rate=alpha)
         rates += [(scores > -detector.offset_).mean(), (peaks > detector.pixel_threshold_).mean()]
-    return rates, len(detector.calibration_scores_)
-
-
-def fresh_statistics(detector, paths):
-    """Return scores and peaks of the maps in one pass, because two public calls would search the bank twice."""
-    samples = detector._check_samples(paths, reset=False)
-    return detector._normal_statistics(*detector._score(detector._embed(samples)), samples.sizes)
+    return rates, detector.calibration_.n
 
 
 def interval(n, alpha, n_seeds, draws=20_000):

@@ -26,45 +26,57 @@ class PatchCore(FeatureDetector):
     Parameters
     ----------
     features : transformer or None, default=None
-        Images to patch grids; None is ``PretrainedPatchFeatures()``. Pass one to choose or search its parameters
-        (``features__layers``), or a `FrozenEstimator` of a fitted one.
+        Features that turn images into patch grids; None is ``PretrainedPatchFeatures()``. Pass an object to choose or
+        search its parameters (``features__layers``), or a `FrozenEstimator` of a fitted one.
     coreset_ratio : float, default=0.1
-        Share of the patches in the bank, in (0, 1].
+        Share of the patches that is kept in the bank, in (0, 1].
     projection : int, transformer or None, default=None
         Projection in which the coreset is selected; see `GreedyCoreset`.
     n_neighbors : int, default=1
-        Bank patches whose distances are averaged.
+        Number of bank patches whose distances are averaged.
     reweight : int or False, default=9
         Number b of bank patches in the re-weighting; False for none.
     sigma : float, default=4.0
-        Of the smoothing of maps, in pixels of a 224-pixel side.
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
-        Share of normal images that may be flagged, in (0, 1); None sets no threshold.
+        Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="loo"
-        Which scores of normal images set the thresholds.
+        How thresholds are calibrated.
 
-        - "loo": each training image against a bank that does not know it: the bank without the image's patches,
-          and where that uncovers patches of other images, some of those instead.
-        - "cv": 10 folds, the bank selected anew for each.
-        - "split": a random fifth of the images, which the bank never sees. Only this one carries the guarantee of
-          split-conformal prediction.
+        - "loo" scores each training image by a bank that does not know it: the bank without the image's patches, and
+          where that leaves patches of other images uncovered, with some of these instead.
+        - "cv" uses 10-fold cross-validation and selects a bank for every fold.
+        - "split" holds out a random 20 % of the images, which the bank never sees. Only "split" carries the guarantee
+          of split-conformal prediction.
     min_defect_area : int, default=1
-        Smallest region in masks, in pixels of the image.
+        Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
-        Of the coreset, the folds and the split.
+        Seed of the coreset, the folds and the split.
     verbose : int, default=0
-        1 shows a progress bar per stage.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
-    features_, coreset_, scorer_ : estimators
-        The fitted parts; ``scorer_.bank_`` is the bank.
+    features_ : estimator
+        The fitted features.
+    coreset_ : GreedyCoreset
+        The fitted coreset.
+    scorer_ : KNNScorer
+        The fitted scorer; ``scorer_.bank_`` is the bank.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_levels_ : ndarray of shape (n,)
-        What the two were taken from, ascending.
+    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
+        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of these samples in the data of `fit` or `calibrate`.
+
+    See Also
+    --------
+    SPADE : Nearest patches of the most similar images, without a coreset.
+    PaDiM : A Gaussian for every position of the image.
+    KNNScorer : The same score for given patch grids, and for rows.
 
     Notes
     -----
