@@ -265,8 +265,8 @@ class Calibration:
         if self.n < needed:
             warnings.warn(
                 f"false_alarm_rate={false_alarm_rate:g} needs at least {needed} calibration samples, got {self.n}. The "
-                f"threshold is set to the largest calibration score; expect it to flag a share of "
-                f"{1 / (self.n + 1):.3g} of normal samples.",
+                f"threshold is set to the largest calibration score; expect it to flag {1 / (self.n + 1):.3g} of "
+                "normal samples.",
                 CalibrationWarning,
                 stacklevel=3,
             )
