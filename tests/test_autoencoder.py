@@ -466,7 +466,7 @@ def test_warm_start_of_images(stripes):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": (32, 4)}, "image_size=.32, 4.; accepted is one side"),
+        ({"image_size": (32, 4)}, "image_size=.32, 4. must be one side"),
         ({"patch_size": 64}, "patch_size=64 is larger than image_size=16"),
         ({"patch_size": 8, "stride": 9}, "stride=9 leaves gaps"),
         ({"loss": "ssim", "ssim_window": 10}, "ssim_window=10; accepted are odd"),

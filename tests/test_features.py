@@ -146,7 +146,7 @@ def test_random_weights_follow_random_state_and_leave_torch_alone(rng):
         ({"layers": ("block.3",)}, "'block.3' is not a layer .* modules by name, such as .*'blocks.3'"),
         ({"layers": ("classifier",)}, "module 'classifier' takes no part in the features"),
         ({"backbone": "vit_small_patch16_224", "layers": ("blocks.3",), "image_size": 224}, "puts out .1, 197, 384."),
-        ({"image_size": (64,)}, "image_size=.64,.; accepted is one side or .height, width."),
+        ({"image_size": (64,)}, "image_size=.64,. must be one side or .height, width."),
         ({"layers": ()}, "layers is empty"),
         ({"crop": 65}, "crop=65 is larger than image_size=64"),
         ({"neighborhood": 2}, "neighborhood=2 must be odd"),

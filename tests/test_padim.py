@@ -114,7 +114,7 @@ def test_merge_refuses_what_does_not_fit(fitted, cloth):
         fitted.merge(other)
     smoother = clone(fitted.features).set_params(neighborhood=1)  # grids of the same shape, of other values
     other = padim(smoother, false_alarm_rate=None).fit(cloth.X_train)
-    with pytest.raises(ValueError, match=r"neighborhood=1, .*this PaDiM neighborhood=3"):
+    with pytest.raises(ValueError, match=r"neighborhood=1, .*this PaDiM has neighborhood=3"):
         fitted.merge(other)
 
 
