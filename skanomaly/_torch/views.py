@@ -1,8 +1,8 @@
-"""What a network sees of samples: rows, whole images, overlapping patches of them, or the cells of a grid.
+"""Views of samples as inputs of a network: rows, whole images, overlapping patches of images, or cells of a grid.
 
-A view leads from samples Z, arrays of shape (n, d) or (n, h, w, d), to tensors x (n, ...), of which `split` makes what
-the network sees, (N, \\*shape), and back: `join` puts values of those together to values of samples. A sample's `mean`,
-or `total`, of values is the same whether they come whole or in overlapping patches.
+A view converts samples Z, arrays of shape (n, d) or (n, h, w, d), to tensors x (n, ...). From these, `split` makes the
+inputs of the network, (N, \\*shape), and `join` combines values of inputs to values of samples. The `mean` or `total`
+of the values of a sample is the same for whole images and for overlapping patches.
 """
 
 import math
@@ -21,16 +21,17 @@ def mean_values(values):
 
 
 class Rows:
-    """Rows (n, d), as they are.
+    """Rows (n, d) as they are.
 
     Parameters
     ----------
     shape : tuple of int (d,)
+        Shape of an input.
 
     Attributes
     ----------
     batch_len : int
-        Number of samples that are scored in one pass.
+        Number of samples scored at a time.
     """
 
     batch_len = _VECTORS_AT_A_TIME
@@ -39,7 +40,7 @@ class Rows:
         self.shape = tuple(shape)
 
     def fit(self, Z):
-        """Return the statistics of training samples that `standardize` needs, by name; here there are none."""
+        """Return the statistics of training samples that `standardize` needs, by name; here, there are none."""
         return {}
 
     def standardize(self, Z):
@@ -47,7 +48,7 @@ class Rows:
         return Z
 
     def arrange(self, Z):
-        """Return samples (an array) with the axes of x."""
+        """Return samples, an array, with the axes of x."""
         return Z
 
     def arrange_back(self, x):
@@ -55,27 +56,27 @@ class Rows:
         return x
 
     def split(self, x):
-        """Return what the network sees of x."""
+        """Return the inputs of the network for x."""
         return x
 
     def join(self, values):
-        """Return values of what the network sees as values of samples."""
+        """Return values of inputs as values of samples."""
         return values
 
     def to_learn_from(self, x):
-        """Return x in the form that `fit_loop` takes batches of."""
+        """Return x as training samples for `fit_loop`."""
         return self.split(x)
 
     def per_sample(self, values):
-        """Return the mean (n,) of one value for each part that the network sees."""
+        """Return the mean (n,) of values that each belong to an input."""
         return values
 
     def mean(self, values):
-        """Return the mean (n,) of values, of the shape of what the network sees."""
+        """Return the mean (n,) of values in the shape of the inputs."""
         return mean_values(self.join(values))
 
     def total(self, values):
-        """Return the sum (n,) of values, of the shape of what the network sees."""
+        """Return the sum (n,) of values in the shape of the inputs."""
         return self.join(values).flatten(1).sum(dim=1)
 
 
@@ -85,13 +86,14 @@ class Images(Rows):
     Parameters
     ----------
     shape : tuple of int (c, h, w)
+        Shape of an input.
     """
 
     batch_len = _IMAGES_AT_A_TIME
 
     def arrange(self, Z):
-        """Return samples (an array) with the axes of x."""
-        # a copy even of one channel, whose strides would have torch take convolutions that differ in the last bits
+        """Return samples, an array, with the axes of x."""
+        # copied even if there is one channel, because torch chooses convolutions by strides, and their last bits differ
         return Z.transpose(0, 3, 1, 2).copy()
 
     def arrange_back(self, x):
@@ -105,53 +107,57 @@ class Patches(Images):
     Parameters
     ----------
     shape : tuple of int (c, side, side)
-        Of the patches.
+        Shape of a patch.
     size : tuple of int (h, w)
-        Of the images.
+        Size of the images.
     stride : int
-        Largest distance of neighbouring patches.
+        Largest distance between neighbouring patches.
     """
 
-    batch_len = 1  # an image is many patches
+    batch_len = 1  # an image has many patches
 
     def __init__(self, shape, size, stride):
         super().__init__(shape)
         self.size, self.corners = size, patch_corners(size, shape[-1], stride)
 
     def split(self, x):
-        """Return the patches of all images, those of one image after another."""
+        """Return the patches of all images, image by image."""
         return split_patches(x, self.corners, self.shape[-1])
 
     def join(self, values):
-        """Return images of the values of patches, their mean where patches overlap."""
+        """Return images from the values of patches, averaged where patches overlap."""
         return average_patches(values, self.corners, self.size)
 
     def to_learn_from(self, x):
-        """Return the patches, which are cut when a batch asks for them."""
+        """Return the patches, which are cut when a batch needs them."""
         return PatchSamples(x, self.corners, self.shape[-1])
 
     def per_sample(self, values):
-        """Return the mean (n,) of one value for each patch."""
+        """Return the mean (n,) of values that each belong to a patch."""
         return values.unflatten(0, (-1, len(self.corners))).mean(dim=1)
 
     def mean(self, values):
-        """Return the mean (n,) over patches of the mean of each."""
+        """Return the mean (n,) over patches of the mean in each patch."""
         return self.per_sample(mean_values(values))
 
     def total(self, values):
-        """Return the mean (n,) over patches of the sum of each."""
+        """Return the mean (n,) over patches of the sum in each patch."""
         return self.per_sample(values.flatten(1).sum(dim=1))
 
 
 class Cells(Rows):
-    """The cells of feature grids (n, h, w, d), each a vector, standardised feature by feature.
+    """Cells of feature grids (n, h, w, d) as vectors, standardised feature by feature.
 
     Parameters
     ----------
     shape : tuple of int (d,)
+        Shape of an input.
     grid : tuple of int (h, w)
-    location, scale : ndarray of shape (d,), optional
-        Returned by `fit`.
+        Size of the grids.
+    location : ndarray of shape (d,), default=None
+        Mean of each feature, as returned by `fit`.
+    scale : ndarray of shape (d,), default=None
+        Standard deviation of each feature, as returned by `fit`.
     """
 
     def __init__(self, shape, grid, location=None, scale=None):
@@ -160,7 +166,7 @@ class Cells(Rows):
         self.batch_len = max(1, _VECTORS_AT_A_TIME // math.prod(grid))
 
     def fit(self, Z):
-        """Return mean and standard deviation of every feature, over the cells of training samples."""
+        """Return the mean and standard deviation of each feature over the cells of training samples."""
         location, scale = Z.mean(axis=(0, 1, 2), dtype="f8"), Z.std(axis=(0, 1, 2), dtype="f8")
         scale = np.where(scale > 1e-6 * np.abs(location), scale, 1.0)
         return {"location": location.astype(Z.dtype), "scale": scale.astype(Z.dtype)}
@@ -170,13 +176,13 @@ class Cells(Rows):
         return (Z - self.location) / self.scale
 
     def split(self, x):
-        """Return the cells of all grids, those of one grid after another."""
+        """Return the cells of all grids, grid by grid."""
         return x.flatten(0, 2)
 
     def join(self, values):
-        """Return grids of the values of cells."""
+        """Return grids from the values of cells."""
         return values.unflatten(0, (-1, *self.grid))
 
     def per_sample(self, values):
-        """Return the mean (n,) of one value for each cell."""
+        """Return the mean (n,) of values that each belong to a cell."""
         return mean_values(self.join(values))

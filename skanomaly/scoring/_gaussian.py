@@ -157,8 +157,8 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         mine, its = ((*scorer.grid_shape_, scorer.n_features_in_) for scorer in (self, other))
         if mine != its:
             raise ValueError(
-                f"other has Gaussians on a grid of shape (h, w, d) = {its}, but this GaussianScorer has {mine}; the two "
-                "cannot be merged."
+                f"other has Gaussians on a grid of shape (h, w, d) = {its}, but this GaussianScorer has {mine}; the "
+                "two cannot be merged."
             )
         self._take_over(merge_moments(_moments(self).copy(), _moments(other)))
 
