@@ -253,7 +253,8 @@ def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
     if n_calibration is not None and 1 / (n_calibration + 1) > fdr / m:
         warnings.warn(
             f"the smallest possible p-value, {1 / (n_calibration + 1):.3g}, is above fdr / m = {fdr / m:.3g}: one "
-            f"anomaly among {m} samples could not be selected. Calibrate with at least {math.ceil(m / fdr - 1)} normal samples.",
+            f"anomaly among {m} samples could not be selected. Calibrate with at least {math.ceil(m / fdr - 1)} normal "
+            "samples.",
             CalibrationWarning,
             stacklevel=2,
         )

@@ -169,7 +169,9 @@ def test_crops_do_not_depend_on_the_others(rng):
 def test_map_of_crops_is_that_of_patches(rng):
     grid = rng.random((3, 3)).astype(np.float32)
     patches = PatchFeatures(8, 8, image_size=32)
-    np.testing.assert_array_equal(CROPS.map_to_image(grid, None, size=(50, 40)), patches.map_to_image(grid, None, size=(50, 40)))
+    np.testing.assert_array_equal(
+        CROPS.map_to_image(grid, None, size=(50, 40)), patches.map_to_image(grid, None, size=(50, 40))
+    )
 
 
 def test_crops_larger_than_the_image_are_refused(rng):

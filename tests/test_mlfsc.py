@@ -68,7 +68,7 @@ def obvious_scores(detector, channels):
 def test_scores_and_maps_are_those_of_the_obvious_version(fitted, cloth):
     images = cloth.X_test[[0, -1]].astype(np.float32) / 255
     images = images if images.ndim == 4 else images[..., None]
-    scores, grids = fitted._score(fitted._embed(fitted._check_samples(cloth.X_test[[0, -1]], reset=False)))
+    scores, grids = fitted._score(fitted._embed(fitted.features_.check_samples(cloth.X_test[[0, -1]])))
     for channels, score, grid in zip(obvious_maps(images), scores, grids, strict=True):
         expected_score, expected_level = obvious_scores(fitted, channels)
         np.testing.assert_allclose(score, expected_score, rtol=1e-5)
@@ -146,7 +146,7 @@ def test_constant_images_have_scores(cloth):
 
 def test_what_no_patch_reaches_has_the_nearest_value():
     detector = clone(SMALL).set_params(patch_size=3, stride=2, border=1, false_alarm_rate=None).fit(IMAGES)
-    grids = detector._score(detector._embed(detector._check_samples(IMAGES, reset=False)))[1]
+    grids = detector._score(detector._embed(detector.features_.check_samples(IMAGES)))[1]
     assert grids.shape == (6, 8, 8)  # of which the patches at 1 and 3 see 1 to 5
     for cell in (6, 7):
         np.testing.assert_array_equal(grids[:, cell], grids[:, 5])
@@ -182,9 +182,7 @@ def test_many_images_are_never_in_memory_together(cloth, monkeypatch, calibratio
 
 def test_geometry_that_does_not_fit_is_explained(cloth):
     uneven = clone(FEATURES).set_params(image_size=65)
-    with pytest.raises(
-        ValueError, match=r"9 x 9 cells for the layer of reduction 8, .*image_size .* that 8 divides"
-    ):
+    with pytest.raises(ValueError, match=r"9 x 9 cells for the layer of reduction 8, .*image_size .* that 8 divides"):
         MLFSC(uneven).fit(cloth.X_train)
     with pytest.raises(ValueError, match=r"patch_size=8 is larger than the grid of 8 x 8 .*border=2"):
         MLFSC(FEATURES).fit(cloth.X_train)

@@ -54,6 +54,14 @@ class GridScorer(BaseDetector):
         self._calibrated_cells = _n_cells(samples)
         return samples
 
+    def _calibrate(self, samples, groups):
+        if self.false_alarm_rate is not None and len(samples) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 samples to set a threshold, got n_samples = {len(samples)}; "
+                "set false_alarm_rate=None to go without."
+            )
+        return super()._calibrate(samples, groups)
+
     def _check_decides(self, X, method):
         if _n_cells(X) > self._calibrated_cells:
             name, (height, width) = type(self).__name__, X.shape[1:3]

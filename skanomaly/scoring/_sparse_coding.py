@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._inputs.samples import Grids
 from .._kernels.sparse_coding import learn_dictionaries, omp_errors
 from ._grids import GridScorer
 
@@ -144,21 +143,6 @@ class SparseCodingScorer(GridScorer):
         self.min_defect_area = min_defect_area
         self.random_state = random_state
         self.verbose = verbose
-
-    def default_features(self, X=None):
-        """Return the features that let rows and patch grids pass as they are.
-
-        Parameters
-        ----------
-        X : ignored
-            The features are the same for rows and grids.
-
-        Returns
-        -------
-        Grids
-            Unfitted.
-        """
-        return Grids(type(self).__name__, min_samples=2 if self.false_alarm_rate else 1)
 
     def _prepare(self):
         if self.n_features_in_ == 1:
