@@ -529,7 +529,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags, features = super().__sklearn_tags__(), self._features()
-        if features is not None:
+        if hasattr(features, "__sklearn_tags__"):
             tags.input_tags = get_tags(features).input_tags
         return tags
 

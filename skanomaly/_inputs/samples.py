@@ -64,8 +64,6 @@ class Grids(BaseEstimator):
     ----------
     owner : str
         Name of the estimator behind the door, for messages.
-    min_samples : int, default=1
-        Fewest rows or images that a fit takes.
     computed_in : {"float32", "float64"} or None, default=None
         Type of the computations behind the door, which decides what values are too large; None is that of the samples
         of fit.
@@ -82,9 +80,8 @@ class Grids(BaseEstimator):
 
     makes_maps, learns, batch_len = True, False, None
 
-    def __init__(self, owner, *, min_samples=1, computed_in=None):
+    def __init__(self, owner, *, computed_in=None):
         self.owner = owner
-        self.min_samples = min_samples
         self.computed_in = computed_in
 
     def check_samples(self, X, *, reset=False):
@@ -98,9 +95,8 @@ class Grids(BaseEstimator):
         """
         plate = type(self.owner, (BaseEstimator,), {})()  # scikit-learn's messages have the name of the class
         vars(plate).update(vars(self))
-        options = {"min_samples": self.min_samples} if reset else {"computed_in": self.dtype_}
-        options |= {"computed_in": self.computed_in} if self.computed_in else {}
-        grids = check_patches(plate, X, reset=reset, **options)
+        computed_in = self.computed_in or (None if reset else self.dtype_)
+        grids = check_patches(plate, X, reset=reset, computed_in=computed_in)
         if reset:
             plate.dtype_ = grids.dtype.name
             vars(self).pop("feature_names_in_", None)  # of an earlier fit

@@ -152,8 +152,8 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         mine, its = ((*scorer.grid_shape_, scorer.n_features_in_) for scorer in (self, other))
         if mine != its:
             raise ValueError(
-                f"other has Gaussians on a grid of shape (h, w, d) = {its}, this GaussianScorer {mine}: the two cannot "
-                "be merged."
+                f"other has Gaussians on a grid of shape (h, w, d) = {its}, this GaussianScorer {mine}: the two "
+                "cannot be merged."
             )
         self._take_over(merge_moments(_moments(self).copy(), _moments(other)))
 
@@ -217,8 +217,8 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         distances = leave_one_out(X / units, moments, self.ridge, groups)
         if not np.isfinite(distances).all():
             raise ValueError(
-                f"calibration='loo': without one group of the {n} samples a covariance is singular, ridge="
-                f"{self.ridge}. Fit more samples, raise ridge, or set false_alarm_rate=None."
+                f"calibration='loo': without one group of the {n} samples, a covariance is singular; "
+                f"ridge={self.ridge}. Fit more samples, raise ridge, or set false_alarm_rate=None."
             )
         return _summarize(distances, Z.shape)
 
