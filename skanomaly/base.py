@@ -718,7 +718,9 @@ def _cross_validate(detector, samples, groups):
     n_groups = groups.max() + 1
     folds = min(_N_FOLDS, n_groups)
     if folds < 2:
-        raise ValueError("calibration='cv' needs at least 2 samples, got 1; set false_alarm_rate=None to go without.")
+        raise ValueError(
+            "calibration='cv' needs at least 2 samples, got n_samples = 1; set false_alarm_rate=None to go without."
+        )
     seed = check_random_state(detector.random_state).randint(2**31)
     statistics, order = [], []
     for train, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.arange(n_groups)):
@@ -739,7 +741,8 @@ def _hold_out(detector, samples, groups):
     n_held_out = max(1, round(_HELD_OUT_SHARE * n_groups))
     if n_held_out >= n_groups:
         raise ValueError(
-            f"calibration='split' needs at least 2 samples, got {n_groups}; set false_alarm_rate=None to go without."
+            f"calibration='split' needs at least 2 samples, got n_samples = {n_groups}; set false_alarm_rate=None to go "
+            "without."
         )
     order = check_random_state(detector.random_state).permutation(n_groups)
     held_out = _members(groups, order[:n_held_out])

@@ -5,6 +5,7 @@ and `Rows` are the doors of estimators that look through no features of their ow
 """
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing, get_tags
@@ -122,8 +123,12 @@ class Rows(BaseEstimator):
     makes_maps, learns, batch_len = False, False, None
 
     def check_samples(self, X, *, reset=False):
-        """Return `X` as `Indexable`."""
-        return X if isinstance(X, Indexable) else Indexable(X)
+        """Return `X` as `Indexable`; sparse matrices as rows, what only numpy can read as an array."""
+        if isinstance(X, Indexable):
+            return X
+        if issparse(X):
+            return Indexable(X.tocsr())
+        return Indexable(X if hasattr(X, "__getitem__") or hasattr(X, "__dataframe__") else np.asarray(X))
 
     def fit_samples(self, samples):
         """Return self: nothing is learnt."""
