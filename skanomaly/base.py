@@ -741,8 +741,8 @@ def _hold_out(detector, samples, groups):
     n_held_out = max(1, round(_HELD_OUT_SHARE * n_groups))
     if n_held_out >= n_groups:
         raise ValueError(
-            f"calibration='split' needs at least 2 samples, got n_samples = {n_groups}; set false_alarm_rate=None to go "
-            "without."
+            f"calibration='split' needs at least 2 samples, got n_samples = {n_groups}; set false_alarm_rate=None to "
+            "go without."
         )
     order = check_random_state(detector.random_state).permutation(n_groups)
     held_out = _members(groups, order[:n_held_out])
