@@ -15,6 +15,7 @@ from skanomaly import (
     SparseCoding,
     SparseCodingScorer,
 )
+from skanomaly.networks import DenseNetwork
 
 # The checks fit on a dozen rows, too few for a false-alarm rate of 0.05.
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
@@ -44,7 +45,7 @@ class FitOnNormalOrAll(FitOnNormal):
         KNNScorer(),
         GaussianScorer(),
         SparseCodingScorer(),
-        Autoencoder((4, 2), max_epochs=2),
+        Autoencoder(network=DenseNetwork((4, 2)), max_epochs=2),
         GreedyCoreset(),
         SparseCoding(),
         RandomProjection(),
