@@ -50,7 +50,6 @@ def auroc(detector, normal, anomalous):
 @pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 @parametrize_with_checks(
     [
-        Autoencoder(network=DenseNetwork((4, 2)), max_epochs=2),
         Autoencoder(network=DenseNetwork((4, 2)), max_epochs=2, residual="mahalanobis"),
     ]
 )

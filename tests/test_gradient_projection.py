@@ -422,7 +422,6 @@ def test_saved_detectors_score_the_same(rng, tmp_path, oblique):
 @pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 @parametrize_with_checks(
     [
-        GradientProjection(dense(4, 2, max_epochs=2)),
         GradientProjection(dense(4, 2, max_epochs=2), evidence="residual", step="fixed", n_steps=3),
     ]
 )
