@@ -553,7 +553,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags, features = super().__sklearn_tags__(), self._features()
-        if features is not None:
+        if hasattr(features, "__sklearn_tags__"):
             tags.input_tags = get_tags(features).input_tags
         return tags
 
@@ -758,7 +758,7 @@ def _cross_validate(detector, samples, groups):
     folds = min(_N_FOLDS, n_groups)
     if folds < 2:
         raise ValueError(
-            "calibration='cv' needs at least 2 samples, got 1; set false_alarm_rate=None to fit without a threshold."
+            "calibration='cv' needs at least 2 samples, got n_samples = 1; set false_alarm_rate=None to fit without one."
         )
     seed = check_random_state(detector.random_state).randint(2**31)
     statistics, order = [], []
@@ -780,8 +780,8 @@ def _hold_out(detector, samples, groups):
     n_held_out = max(1, round(_HELD_OUT_SHARE * n_groups))
     if n_held_out >= n_groups:
         raise ValueError(
-            f"calibration='split' needs at least 2 samples, got {n_groups}; set false_alarm_rate=None to fit without a "
-            "threshold."
+            f"calibration='split' needs at least 2 samples, got n_samples = {n_groups}; set false_alarm_rate=None to "
+            "fit without a threshold."
         )
     order = check_random_state(detector.random_state).permutation(n_groups)
     held_out = _members(groups, order[:n_held_out])

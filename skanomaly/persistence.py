@@ -38,6 +38,7 @@ _STATE_CLASSES = (
     "skanomaly.networks._convolutional:StridedNetwork",
     "skanomaly.networks._dense:DenseNetwork",
     "skanomaly.networks._losses:FeatureLoss",
+    "skanomaly.networks._losses:SquaredLoss",
     "skanomaly.networks._losses:SSIMLoss",
     "skanomaly.networks._training:Training",
 )

@@ -49,3 +49,17 @@ def flower():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def stripes():
+    """Shifted stripes (n, 16, 16) uint8, and where a square of their mean is in the last 20 (n, 16, 16)."""
+    rng = np.random.default_rng(0)
+    waves = np.sin(2 * np.pi * (np.arange(16) + rng.integers(0, 8, (80, 1))) / 8)[:, None, :].repeat(16, axis=1)
+    images = (120 + 60 * waves + rng.normal(0, 4, waves.shape)).astype(np.uint8)
+    masks = np.zeros(images.shape, bool)
+    for i in range(60, 80):
+        top, left = rng.integers(1, 9, 2)
+        masks[i, top : top + 6, left : left + 6] = True
+        images[i][masks[i]] = images[i][masks[i]].mean()
+    return images, masks

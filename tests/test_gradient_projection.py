@@ -10,29 +10,37 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skanomaly import load, save
-from skanomaly.composite import GradientProjection
-from skanomaly.composite._gradient_projection import _descend
-from skanomaly.detectors import VAE, Autoencoder
+from skanomaly import VAE, Autoencoder, Columns, GradientProjection, PatchFeatures, Pixels, load, save
+from skanomaly._torch.descent import descend, with_gradient
 from skanomaly.metrics import image_auroc, pixel_auroc
+from skanomaly.networks import DenseNetwork, SSIMLoss, StridedNetwork, Training
 from skanomaly.testing import parametrize_with_image_checks
 
-SMALL = {"image_size": 16, "max_epochs": 3, "lr": 3e-3, "batch_size": 4, "random_state": 0}
+SMALL = {
+    "features": Pixels(16),
+    "training": Training(lr=3e-3, batch_size=4),
+    "max_epochs": 3,
+    "random_state": 0,
+}
 PLAIN = {"anchor": 0, "masked": False, "false_alarm_rate": None}
 
 
-def linear_model(encoder, decoder, lowest_loss=0.0):
-    """Return an auto-encoder x -> decoder encoder x of rows, its weights set by hand, that does not scale rows."""
-    k, d = encoder.shape
-    model = Autoencoder((k,), activation="linear", max_epochs=0, validation_share=0, false_alarm_rate=None)
+def dense(*hidden, **options):
+    """Return an autoencoder of rows with layers of some widths."""
+    return Autoencoder(network=DenseNetwork(hidden), **options)
+
+
+def linear_model(encoder, decoder, lowest_loss=0.0, kind=Autoencoder, **options):
+    """Return a model x -> decoder encoder x of rows, its weights set by hand, that does not scale rows."""
+    d, k = decoder.shape
+    network, training = DenseNetwork((k,), activation="linear"), Training(validation_share=0)
+    model = kind(Columns(scale=None), network, training=training, max_epochs=0, false_alarm_rate=None, **options)
     model.fit(np.random.default_rng(0).normal(size=(20, d)))
-    weights = {"weight": encoder, "bias": np.zeros(k)}, {"weight": decoder, "bias": np.zeros(d)}
-    for part, arrays in zip(("encoder", "decoder"), weights, strict=True):
-        for name, array in arrays.items():
-            model.network_state_[f"{part}.0.{name}"] = array.astype(np.float32)
-    model.mean_, model.scale_, model.lowest_loss_ = np.zeros(d), np.ones(d), lowest_loss
-    vars(model).pop("_network", None)
-    return FrozenEstimator(model)
+    for part, weight in (("encoder", encoder), ("decoder", decoder)):
+        model.network_state_[f"{part}.0.weight"] = weight.astype(np.float32)
+        model.network_state_[f"{part}.0.bias"] = np.zeros(len(weight), np.float32)
+    model.lowest_loss_ = lowest_loss
+    return FrozenEstimator(pickle.loads(pickle.dumps(model)))  # builds the network again, from these weights
 
 
 def matrix(model):
@@ -42,7 +50,7 @@ def matrix(model):
 
 @pytest.fixture
 def oblique(rng):
-    """A map onto 2 of 5 dimensions that is no orthogonal projection."""
+    """A map onto 2 of 5 dimensions that is not an orthogonal projection."""
     return linear_model(rng.normal(size=(2, 5)), 0.4 * rng.normal(size=(5, 2)))
 
 
@@ -62,8 +70,8 @@ def stripes():
 
 @pytest.fixture(scope="module")
 def striped(stripes):
-    """An auto-encoder of the stripes."""
-    options = {**SMALL, "max_epochs": 20, "batch_size": 10, "sigma": 8, "false_alarm_rate": None}
+    """An autoencoder of the stripes."""
+    options = {**SMALL, "training": Training(lr=3e-3, batch_size=10), "max_epochs": 20, "false_alarm_rate": None}
     return FrozenEstimator(Autoencoder(**options).fit(stripes[0][:50]))
 
 
@@ -141,9 +149,9 @@ def pulled_to(target, seen):
 
 def test_images_stay_within_their_range():
     start, settings = torch.full((1, 3), 0.5), {"alpha": 0.5, "anchor": 0.0, "n_steps": 50, "lowest_loss": -1.0}
-    settings |= {"weigh": torch.ones_like, "line_search": True, "padding": 0}
+    settings |= {"weigh": torch.ones_like, "line_search": True, "real": torch.tensor([True])}
     for limits, expected in ((None, [-2.0, 0.25, 3.0]), ((0, 1), [0.0, 0.25, 1.0])):
-        *_, (end, _) = _descend(start, pulled_to(torch.tensor([-2.0, 0.25, 3.0]), []), limits=limits, **settings)
+        *_, (end, _) = descend(start, pulled_to(torch.tensor([-2.0, 0.25, 3.0]), []), limits=limits, **settings)
         assert_allclose(end[0], expected, atol=1e-3)
 
 
@@ -151,7 +159,7 @@ def test_images_stay_within_their_range():
 def test_the_first_trial_moves_no_value_further_than_alpha_residuals(weigh):
     seen, target = [], torch.tensor([0.0, 0.1, 40.0])
     settings = {"alpha": 0.3, "anchor": 0.0, "n_steps": 1, "lowest_loss": 0.0, "line_search": True, "limits": None}
-    list(_descend(torch.zeros(1, 3), pulled_to(target, seen), weigh, padding=0, **settings))
+    list(descend(torch.zeros(1, 3), pulled_to(target, seen), weigh, real=torch.tensor([True]), **settings))
     assert_allclose(seen[1].abs().max(), 0.3 * 40, rtol=1e-6)
 
 
@@ -165,29 +173,39 @@ def test_samples_stop_at_the_lowest_training_loss(rng):
     assert 0.5 * 0.9**2 < loss <= 0.5  # each step leaves 0.9 of x
 
 
-def test_the_line_search_asks_for_no_scale(rng, oblique, monkeypatch):
-    X = rng.normal(size=(5, 5))
-    options = {"anchor": 0, "false_alarm_rate": None}
-    expected = GradientProjection(oblique, **options).fit(X).project(X)
-    compare = Autoencoder._compare
-    monkeypatch.setattr(Autoencoder, "_compare", lambda model, x, restored: 1024 * compare(model, x, restored))
-    assert_allclose(GradientProjection(oblique, **options).fit(X).project(X), expected, rtol=1e-9)
+def test_the_line_search_asks_for_no_scale():
+    target = torch.tensor([[0.5, 2.0, -1.0]])
+    settings = {"alpha": 0.5, "anchor": 0.0, "n_steps": 9, "lowest_loss": 0.0, "line_search": True, "limits": None}
+    ends = []
+    for scale in (1, 1024):
+
+        def losses_and_restored(x, scale=scale):
+            return scale * (x - target).square().mean(dim=1), target
+
+        evaluate = with_gradient(losses_and_restored)
+        path = list(descend(torch.zeros(1, 3), evaluate, torch.square, real=torch.tensor([True]), **settings))
+        ends.append(path[-1][0])
+    assert_allclose(*ends, rtol=1e-6)
+    assert ends[0].abs().sum() > 0.5
 
 
 @pytest.mark.parametrize("options", [{}, {"masked": False}, {"anchor": 0.0}, {"anchor": 0.2, "alpha": 50.0}])
 def test_the_energy_never_rises(stripes, striped, options):
     images, masks = stripes
-    detector = GradientProjection(striped, **options, false_alarm_rate=None).fit(images[:50])
-    model = striped.estimator
-    start = model._to_tensor(model._embed(model._check_samples(images[60:64], reset=False)))
+    options = {"alpha": 0.5, "anchor": 0.05, "masked": True, **options}
+    model = striped.estimator.reconstructor()
+    start = model.to_tensor(striped.estimator.features_.transform(images[60:64]))
     hole = torch.from_numpy(masks[60:64, None].astype(np.float32))
-    for chosen in (None, hole):
-        path = list(detector._descend(start, 0, chosen))
+    weigh = torch.square if options.pop("masked") else torch.ones_like
+    settings = {"n_steps": 25, "lowest_loss": model.lowest_loss, "line_search": True, "limits": model.limits}
+    for chosen, anchor in ((weigh, options["anchor"]), (lambda r: hole, 0.0)):
+        settings |= {**options, "anchor": anchor, "real": torch.ones(4, dtype=bool)}
+        path = list(descend(start, with_gradient(model.losses_and_restored), chosen, **settings))
         energies = torch.stack([energy for _, energy in path])
         assert (energies.diff(dim=0) <= 0).all()
         assert (energies[-1] < energies[0]).all()
-        end, anchor = path[-1][0], detector.anchor if chosen is None else 0
-        by_hand = model._losses(end) + anchor * (end - start).abs().mean(dim=(1, 2, 3))
+        end = path[-1][0]
+        by_hand = model.losses(end) + anchor * (end - start).abs().mean(dim=(1, 2, 3))
         assert_allclose(energies[-1], by_hand, rtol=1e-5)
         assert 0 <= end.min() <= end.max() <= 1
 
@@ -196,31 +214,42 @@ def test_a_vae_is_projected_as_its_mean_decoder_is(rng, oblique):
     """L_r is a constant plus d / (2 gamma) times the mean squared residual: no variance changes the projection."""
     X = rng.normal(size=(6, 5))
     expected = GradientProjection(oblique, anchor=0.1, false_alarm_rate=None).fit(X)
-    linear = oblique.estimator
+    encoder, decoder = (oblique.estimator.network_state_[f"{part}.0.weight"] for part in ("encoder", "decoder"))
     for variance in (0.01, 4.0):
-        vae = VAE((2,), decoder_variance=variance, max_epochs=0, false_alarm_rate=None, random_state=0).fit(X)
-        weight = np.concatenate([linear.network_state_["encoder.0.weight"], np.zeros((2, 5), "f4")])
-        state = {"encoder.0.weight": weight, "encoder.0.bias": np.zeros(4, "f4"), "decoder.0.bias": np.zeros(5, "f4")}
-        vae.network_state_ = {**state, "decoder.0.weight": linear.network_state_["decoder.0.weight"]}
-        vae.mean_, vae.scale_ = linear.mean_, linear.scale_
-        vae.lowest_loss_ = 5 / 2 * np.log(2 * np.pi * variance)  # of residual 0
-        del vae._network
-        detector = GradientProjection(FrozenEstimator(vae), anchor=0.1, false_alarm_rate=None).fit(X)
+        least = 5 / 2 * np.log(2 * np.pi * variance)  # of residual 0
+        doubled = np.concatenate([encoder, np.zeros((2, 5))])
+        model = linear_model(doubled, decoder, least, kind=VAE, decoder_variance=variance)
+        detector = GradientProjection(model, anchor=0.1, false_alarm_rate=None).fit(X)
         assert_allclose(detector.project(X), expected.project(X), rtol=1e-6)
         assert_allclose(detector.score_samples(X), expected.score_samples(X), rtol=1e-6)
 
 
 def test_a_vae_of_images(stripes):
-    """Defects move most, but not with an untrained network; the code is its mean, no matter of chance."""
+    """Defects move most, but not with an untrained network; the code is its mean, which does not depend on chance."""
     images, masks = stripes
     found = {}
     for n_epochs in (0, 30):
-        model = VAE(**{**SMALL, "max_epochs": n_epochs, "batch_size": 10}, false_alarm_rate=None).fit(images[:50])
+        options = {**SMALL, "max_epochs": n_epochs, "training": Training(lr=3e-3, batch_size=10)}
+        model = VAE(**options, false_alarm_rate=None).fit(images[:50])
         detector = GradientProjection(FrozenEstimator(model), sigma=8, false_alarm_rate=None).fit(images[:50])
         maps = detector.anomaly_map(images[60:])
         assert_array_equal(detector.anomaly_map(images[60:]), maps)
         found[n_epochs] = pixel_auroc(masks[60:], maps)
     assert found[30] > 0.85 > found[0] + 0.1, found
+
+
+def test_deep_features_are_moved(stripes):
+    """Cells of a feature grid move, and there is no way back to an image."""
+    images, masks = stripes
+    features = PatchFeatures(6, stride=2, level=0, normalization=None, image_size=16)
+    model = Autoencoder(features, DenseNetwork((32, 4)), max_epochs=10, training=Training(lr=3e-3), random_state=0)
+    detector = GradientProjection(model, n_steps=5, sigma=8, false_alarm_rate=None).fit(images[:50])
+    assert pixel_auroc(masks[60:], detector.anomaly_map(images[60:])) > 0.8
+    assert detector.features_ is detector.model_.features_
+    for method in ("project", "inpaint"):
+        with pytest.raises(AttributeError) as error:
+            getattr(detector, method)
+        assert "PatchFeatures has no inverse_transform" in str(error.value.__cause__)
 
 
 # Inpainting
@@ -303,7 +332,7 @@ def test_batches_do_not_matter(stripes, striped, step):
 
 def test_batches_of_rows_do_not_matter(rng):
     X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 6))
-    detector = GradientProjection(Autoencoder((8, 2), max_epochs=3, random_state=0), random_state=0).fit(X)
+    detector = GradientProjection(dense(8, 2, max_epochs=3, random_state=0), random_state=0).fit(X)
     scores = detector.score_samples(X)
     for n in (1, 16, 64):
         parts = [detector.score_samples(X[i : i + n]) for i in range(0, 128, n)]
@@ -326,10 +355,10 @@ def test_defects_are_found_and_with_an_untrained_network_are_not(stripes, stripe
     assert pixel_auroc(masks, detector.anomaly_map(test)) < 0.7
 
 
-@pytest.mark.parametrize("loss", ["l2", "ssim"])
+@pytest.mark.parametrize("loss", ["l2", SSIMLoss(7)], ids=str)
 def test_other_losses_and_patches(stripes, loss):
     images = stripes[0]
-    model = Autoencoder(**SMALL, loss=loss, ssim_window=7, patch_size=12, stride=4)
+    model = Autoencoder(**SMALL, network=StridedNetwork(patch_size=12, stride=4), loss=loss)
     detector = GradientProjection(model, n_steps=3, random_state=0, false_alarm_rate=None).fit(images[:20])
     start = images[60:] / np.float32(255)
     moved = np.abs(detector.project(images[60:]) - start)
@@ -353,7 +382,7 @@ def test_the_model_is_cloned_or_used_as_it_is(stripes, striped):
     assert frozen.model_ is striped.estimator
     assert frozen.model_.network_state_ is state
     assert len(frozen.calibration_scores_) == 40
-    assert_array_equal(frozen.calibration_scores_, np.sort(-frozen.score_samples(images[:40])))
+    assert_array_equal(frozen.calibration_scores_, -frozen.score_samples(images[:40]))
 
 
 def test_refused_models(rng):
@@ -364,39 +393,36 @@ def test_refused_models(rng):
         GradientProjection(FrozenEstimator(IsolationForest(n_estimators=2).fit(X))).fit(X)
     with pytest.raises(NotFittedError):
         GradientProjection(FrozenEstimator(Autoencoder())).fit(X)
-    with pytest.raises(ValueError, match="'hidden' parameter"):
-        GradientProjection(Autoencoder("wide")).fit(X)
+    with pytest.raises(ValueError, match="'network' parameter"):
+        GradientProjection(Autoencoder(network="wide")).fit(X)
 
 
 def test_an_error_leaves_the_old_fit(rng):
     X = rng.normal(size=(60, 3))
-    model = Autoencoder((4, 2), max_epochs=1)
+    model = dense(4, 2, max_epochs=1)
     detector = GradientProjection(model, false_alarm_rate=0.2, random_state=0).fit(X)
     before, scores = detector.model_, detector.score_samples(X)
     with pytest.raises(ValueError, match="Input X contains NaN"):
         detector.fit(X * np.nan)
     assert detector.model_ is before
     assert_array_equal(detector.score_samples(X), scores)
-    with pytest.raises(AttributeError, match="anomaly_map"):
-        detector.anomaly_map(X)
+    assert not hasattr(detector, "anomaly_map")
 
 
 def test_saved_detectors_score_the_same(rng, tmp_path, oblique):
     X = rng.normal(size=(60, 5))
-    names = [f"{kind.__module__}.{kind.__name__}" for kind in (GradientProjection, Autoencoder)]
-    for model in (Autoencoder((4, 2), max_epochs=1, random_state=0), oblique):
+    for model in (dense(4, 2, max_epochs=1, random_state=0), oblique):
         detector = GradientProjection(model, n_steps=3, random_state=0, calibration="cv", false_alarm_rate=0.2).fit(X)
         assert_array_equal(pickle.loads(pickle.dumps(detector)).score_samples(X), detector.score_samples(X))
         save(detector, tmp_path / "model.skops")
-        restored = load(tmp_path / "model.skops", trusted=names)
+        restored = load(tmp_path / "model.skops")
         assert_array_equal(restored.predict(X), detector.predict(X))
 
 
 @pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 @parametrize_with_checks(
     [
-        GradientProjection(Autoencoder((4, 2), max_epochs=2)),
-        GradientProjection(Autoencoder((4, 2), max_epochs=2), evidence="residual", step="fixed", n_steps=3),
+        GradientProjection(dense(4, 2, max_epochs=2), evidence="residual", step="fixed", n_steps=3),
     ]
 )
 def test_sklearn_checks(estimator, check):

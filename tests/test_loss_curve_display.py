@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_array_equal
 
 from skanomaly import Autoencoder, GaussianScorer
+from skanomaly.networks import DenseNetwork, Training
 from skanomaly.plotting import LossCurveDisplay
 
 HISTORY = {"train_loss": [4.0, 2.0, 1.0, 0.5], "valid_loss": [4.0, 2.5, 2.25, 2.5]}
@@ -32,10 +33,11 @@ def test_curves_and_the_kept_epoch(ax, monkeypatch):
 def test_the_line_marks_the_network_that_was_kept(ax, rng):
     """The validation loss of the fitted network is the one at the line, not the last."""
     X = rng.normal(size=(60, 4))
-    detector = Autoencoder((2,), max_epochs=8, lr=0.2, patience=None, false_alarm_rate=None, random_state=0).fit(X)
+    options = {"network": DenseNetwork((2,)), "training": Training(lr=0.2, patience=None), "random_state": 0}
+    detector = Autoencoder(**options, max_epochs=8, false_alarm_rate=None).fit(X)
     display = LossCurveDisplay.from_estimator(detector, ax=ax)
     kept = int(display.kept_line_.get_xdata()[0])
-    shorter = Autoencoder((2,), max_epochs=kept, lr=0.2, patience=None, false_alarm_rate=None, random_state=0).fit(X)
+    shorter = Autoencoder(**options, max_epochs=kept, false_alarm_rate=None).fit(X)
     assert kept < 8
     assert_array_equal(shorter.score_samples(X), detector.score_samples(X))
 

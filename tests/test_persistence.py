@@ -267,7 +267,7 @@ renamed = skanomaly.load
         (operator.methodcaller("set_bank", KNNScorer), "skanomaly.scoring._knn.KNNScorer"),
         (KNNScorer, "skanomaly.scoring._knn.KNNScorer"),
     ],
-    ids=str,
+    ids=["a function", "a partial", "a method", "a method of features", "a method caller", "a class"],
 )
 def test_functions_of_ours_are_refused_even_if_trusted(smuggled, name, tmp_path):
     save(FunctionTransformer(smuggled), tmp_path / "m")

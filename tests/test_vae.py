@@ -10,14 +10,28 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skanomaly.detectors import VAE
-from skanomaly.detectors._vae import _divergence
+from skanomaly import VAE, Columns, PatchFeatures, Pixels, load, save
+from skanomaly.detectors._vae import divergence, posterior
 from skanomaly.metrics import image_auroc, pixel_auroc
-from skanomaly.persistence import load, save
+from skanomaly.networks import DenseNetwork, PooledNetwork, StridedNetwork, Training
 from skanomaly.testing import parametrize_with_image_checks
 
-SMALL = {"image_size": 16, "code_size": 8, "max_epochs": 3, "lr": 3e-3, "batch_size": 4, "random_state": 0}
+FAST = Training(lr=3e-3, batch_size=4)
+IMAGES = {"features": Pixels(16), "network": StridedNetwork(8)}
+SMALL = {**IMAGES, "training": FAST, "max_epochs": 3, "random_state": 0}
 SCORES = ("elbo", "reconstruction", "unregularized")
+
+
+def dense(*hidden, training=None, activation="relu", **options):
+    """Return a VAE of rows with layers of some widths."""
+    network = DenseNetwork(hidden, activation=activation)
+    return VAE(network=network, training=Training(**training or {}), **options)
+
+
+def embedded(detector, X):
+    """Return the fitted network, and x of samples."""
+    model = detector.reconstructor()
+    return model, model.to_tensor(detector.features_.transform(X))
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +42,6 @@ def curve():
     X = np.column_stack([z, z.sum(axis=1), z.prod(axis=1), np.tanh(z[:, 0])]) * [1, 10, 100, 1, 0.1] + 5
     X += 0.1 * X.std(axis=0) * rng.normal(size=X.shape)
     return X[:1000], X[1000:], rng.permuted(X[1000:], axis=0)
-
-
-@pytest.fixture(scope="module")
-def stripes():
-    """Shifted stripes (n, 16, 16) uint8, and where a square of their mean is in the last 20 (n, 16, 16)."""
-    rng = np.random.default_rng(0)
-    waves = np.sin(2 * np.pi * (np.arange(16) + rng.integers(0, 8, (80, 1))) / 8)[:, None, :].repeat(16, axis=1)
-    images = (120 + 60 * waves + rng.normal(0, 4, waves.shape)).astype(np.uint8)
-    masks = np.zeros(images.shape, bool)
-    for i in range(60, 80):
-        top, left = rng.integers(1, 9, 2)
-        masks[i, top : top + 6, left : left + 6] = True
-        images[i][masks[i]] = images[i][masks[i]].mean()
-    return images, masks
 
 
 def auroc(detector, normal, anomalous):
@@ -55,13 +55,21 @@ def anomaly_scores(detector, X):
 
 
 @pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
-@parametrize_with_checks([VAE((4, 2), max_epochs=2, anomaly_score="elbo")])
+@parametrize_with_checks([VAE(network=DenseNetwork((4, 2)), max_epochs=2, anomaly_score="elbo")])
 def test_sklearn_checks(estimator, check):
     check(estimator)
 
 
 @parametrize_with_image_checks(
-    [VAE(**{**SMALL, "max_epochs": 1}, anomaly_score="elbo", patch_size=12, stride=4, image_score="mean")], n_images=12
+    [
+        VAE(
+            **{**SMALL, "max_epochs": 1, "network": StridedNetwork(8, patch_size=12, stride=4)},
+            anomaly_score="elbo",
+            image_score="mean",
+        ),
+        VAE(PatchFeatures(8, image_size=32), DenseNetwork((8, 4)), max_epochs=1, anomaly_score="elbo", random_state=0),
+    ],
+    n_images=12,
 )
 def test_image_detector(detector, check):
     check(detector)
@@ -72,26 +80,26 @@ def test_image_detector(detector, check):
 
 def test_divergence_is_that_of_torch(rng):
     mean, log_variance = (torch.from_numpy(rng.normal(size=(20, 6))) for _ in range(2))
-    posterior = torch.distributions.Normal(mean, (log_variance / 2).exp())
-    expected = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(dim=1)
-    assert_allclose(_divergence(mean, log_variance), expected, rtol=1e-12)
+    codes = torch.distributions.Normal(mean, (log_variance / 2).exp())
+    expected = torch.distributions.kl_divergence(codes, torch.distributions.Normal(0.0, 1.0)).sum(dim=1)
+    assert_allclose(divergence(mean, log_variance), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("decoder_variance", [0.3, "learned"])
 def test_scores_of_rows_by_hand(curve, decoder_variance):
     train, normal, _ = curve
-    options = {"max_epochs": 5, "validation_share": 0, "false_alarm_rate": None, "random_state": 0}
-    detector = VAE((8, 2), decoder_variance=decoder_variance, **options).fit(train)
+    options = {"max_epochs": 5, "false_alarm_rate": None, "random_state": 0, "training": {"validation_share": 0}}
+    detector = dense(8, 2, decoder_variance=decoder_variance, **options).fit(train)
     scores = anomaly_scores(detector, normal)
     Z, restored = ((X - train.mean(axis=0)) / train.std(axis=0) for X in (normal, detector.reconstruct(normal)))
     gamma = detector.decoder_variance_
     assert gamma == 0.3 or decoder_variance == "learned"
     assert_allclose(scores["reconstruction"], -norm.logpdf(Z, restored, np.sqrt(gamma)).sum(axis=1), rtol=1e-9)
     assert_allclose(scores["unregularized"], ((Z - restored) ** 2).sum(axis=1) / (2 * gamma), rtol=1e-9)
-    code = detector._module().encode(torch.from_numpy(Z))
-    posterior = torch.distributions.Normal(code[:, :2], (code[:, 2:] / 2).exp())
-    divergence = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(dim=1)
-    assert_allclose(scores["elbo"] - scores["reconstruction"], divergence, rtol=1e-9)
+    code = detector.reconstructor().module.encode(torch.from_numpy(Z))
+    codes = torch.distributions.Normal(code[:, :2], (code[:, 2:] / 2).exp())
+    from_prior = torch.distributions.kl_divergence(codes, torch.distributions.Normal(0.0, 1.0)).sum(dim=1)
+    assert_allclose(scores["elbo"] - scores["reconstruction"], from_prior, rtol=1e-9)
     assert_array_equal(scores["unregularized"].argsort(), scores["reconstruction"].argsort())
     assert (scores["elbo"].argsort() != scores["reconstruction"].argsort()).any()
 
@@ -102,14 +110,15 @@ def test_scores_and_maps_of_images_by_hand(stripes, flower, image_score):
     images = np.stack([flower[16 * i : 16 * i + 16, :16] for i in range(6)])
     detector = VAE(**SMALL, decoder_variance=0.01, image_score=image_score, false_alarm_rate=None).fit(images)
     x = torch.from_numpy((images / np.float32(255)).transpose(0, 3, 1, 2))
-    terms = -norm.logpdf(x.numpy().astype(float), detector._reconstruct(x).numpy(), 0.1)
+    model = detector.reconstructor()
+    terms = -norm.logpdf(x.numpy().astype(float), model.restore(x).numpy(), 0.1)
     scores = anomaly_scores(detector, images)
     smooth = np.stack([gaussian_filter(term.sum(axis=0), 4 * 16 / 224, mode="reflect") for term in terms])
     reduce = np.max if image_score == "max" else np.mean
     assert_allclose(scores["reconstruction"], reduce(smooth, axis=(1, 2)), rtol=1e-4)
-    assert_allclose(detector._losses(x), terms.sum(axis=(1, 2, 3)), rtol=1e-4)
-    divergence = _divergence(*detector._module().encode(x).chunk(2, dim=1))
-    assert_allclose(scores["elbo"] - scores["reconstruction"], divergence / 256, rtol=1e-5)
+    assert_allclose(model.losses(x), terms.sum(axis=(1, 2, 3)), rtol=1e-4)
+    from_prior = divergence(*model.module.encode(x).chunk(2, dim=1))
+    assert_allclose(scores["elbo"] - scores["reconstruction"], from_prior / 256, rtol=1e-5)
     normaliser = 3 * np.log(2 * np.pi * 0.01) / 2
     assert_allclose(scores["unregularized"], scores["reconstruction"] - normaliser, rtol=1e-4)
     for rule, shift in [("elbo", 0), ("reconstruction", 0), ("unregularized", normaliser)]:
@@ -119,30 +128,57 @@ def test_scores_and_maps_of_images_by_hand(stripes, flower, image_score):
 
 def test_patches_are_averaged(stripes):
     images = stripes[0][:6]
-    detector = VAE(**SMALL, patch_size=8, stride=8, anomaly_score="elbo", image_score="mean", false_alarm_rate=None)
-    detector.fit(images)
-    whole = torch.from_numpy(images[:, None] / np.float32(255))
-    corners = [whole[:, :, i : i + 8, j : j + 8] for i in (0, 8) for j in (0, 8)]
-    losses = sum(detector._compare(patch, detector._restore(patch)) for patch in corners) / 4
-    divergences = sum(_divergence(*detector._posterior(patch)) for patch in corners) / 4
-    assert_allclose(detector._losses(whole), losses, rtol=1e-4)
+    options = {**SMALL, "network": StridedNetwork(8, patch_size=8, stride=8)}
+    detector = VAE(**options, anomaly_score="elbo", image_score="mean", false_alarm_rate=None).fit(images)
+    model, whole = embedded(detector, images)
+    gamma, losses, divergences = detector.decoder_variance_, 0, 0
+    for patch in [whole[:, :, i : i + 8, j : j + 8] for i in (0, 8) for j in (0, 8)]:
+        mean, log_variance = posterior(model.module, patch)
+        squares = (patch - model.module.decode(mean)).square().sum(dim=(1, 2, 3))
+        losses = losses + (32 * np.log(2 * np.pi * gamma) + squares / (2 * gamma)) / 4
+        divergences = divergences + divergence(mean, log_variance) / 4
+    assert_allclose(model.losses(whole), losses, rtol=1e-4)
     assert_allclose(-detector.score_samples(images), (losses + divergences) / 64, rtol=1e-4)
 
 
-def test_loss_is_the_bound(curve):
+def test_cells_have_the_bound_of_their_features(stripes):
+    """The level of a cell is L of its standardised features."""
+    features = PatchFeatures(4, stride=4, level=0, image_size=16)
+    detector = VAE(features, DenseNetwork((8, 2)), max_epochs=2, anomaly_score="elbo", sigma=0, random_state=0)
+    detector.set_params(false_alarm_rate=None, decoder_variance=0.5).fit(stripes[0][:20])
+    model, x = embedded(detector, stripes[0][:3])
+    cells = x.flatten(0, 2)
+    mean, log_variance = posterior(model.module, cells)
+    terms = -norm.logpdf(cells.numpy().astype(float), model.module.decode(mean).numpy(), 0.5**0.5).sum(axis=1)
+    grids = (terms + divergence(mean, log_variance).numpy()).reshape(x.shape[:3]).astype(np.float32)
+    expected = [detector.features_.map_to_image(grid, None, 0, size=(16, 16)) for grid in grids]
+    assert_allclose(detector.anomaly_map(stripes[0][:3]), expected, rtol=1e-3)
+
+
+def first_loss(X, beta, decoder_variance):
+    """Return the training loss, mean over 20,000 draws, of a network that a fit starts from, and that network."""
+    options = {"beta": beta, "decoder_variance": decoder_variance, "false_alarm_rate": None, "random_state": 0}
+    rows = np.repeat(X, 20_000, axis=0)
+    tiny = Training(lr=1e-30, batch_size=len(rows), validation_share=0)  # a step that changes nothing
+    detector = VAE(Columns(scale=None), DenseNetwork((8, 2)), training=tiny, max_epochs=1, **options).fit(rows)
+    return detector.history_["train_loss"][0], detector.reconstructor().module
+
+
+@pytest.mark.parametrize("beta", [0.5, 2.0])
+def test_loss_is_the_bound(beta):
     """Its mean over many draws, at a fixed variance, against integration by torch.distributions' own samples."""
-    detector = VAE((8, 2), beta=0.5, decoder_variance=0.2, max_epochs=2, false_alarm_rate=None, random_state=0)
-    x = detector.fit(curve[0])._to_tensor(curve[1][:1])
-    code = detector._module().encode(x)
-    posterior = torch.distributions.Normal(code[:, :2], (code[:, 2:] / 2).exp())
+    X = np.array([[0.5, -1.0, 2.0]])
+    loss, module = first_loss(X, beta, 0.2)
+    code = module.encode(torch.from_numpy(X))
+    codes = torch.distributions.Normal(code[:, :2], (code[:, 2:] / 2).exp())
     torch_state = torch.get_rng_state()
     torch.manual_seed(0)
-    draws = posterior.sample((40_000,))[:, 0]
+    draws = codes.sample((40_000,))[:, 0]
     torch.set_rng_state(torch_state)
-    likelihood = torch.distributions.Normal(detector._module().decode(draws), 0.2**0.5).log_prob(x).sum(dim=1).mean()
-    divergence = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum()
-    loss = detector._training_loss(x.expand(40_000, -1), torch.Generator().manual_seed(1))
-    assert_allclose(loss, -likelihood + 0.5 * divergence, rtol=0.02)
+    decoded = torch.distributions.Normal(module.decode(draws), 0.2**0.5)
+    likelihood = decoded.log_prob(torch.from_numpy(X)).sum(dim=1).mean()
+    from_prior = torch.distributions.kl_divergence(codes, torch.distributions.Normal(0.0, 1.0)).sum()
+    assert_allclose(loss, -likelihood + beta * from_prior, rtol=0.02)
 
 
 # What is learned
@@ -151,15 +187,17 @@ def test_loss_is_the_bound(curve):
 def test_the_linear_model_is_probabilistic_pca(rng):
     """At the optimum the bound is the likelihood, and gamma the mean of the eigenvalues left out."""
     X = rng.normal(size=(2000, 3)) @ rng.normal(size=(3, 8)) + 0.5 * rng.normal(size=(2000, 8))
-    options = {"validation_share": 0, "patience": None, "false_alarm_rate": None, "anomaly_score": "elbo"}
-    detector = VAE((3,), max_epochs=80, lr=5e-3, batch_size=100, random_state=0, **options).fit(X)
+    training = {"lr": 5e-3, "batch_size": 100, "validation_share": 0, "patience": None}
+    detector = dense(3, training=training, max_epochs=80, random_state=0, anomaly_score="elbo", false_alarm_rate=None)
+    detector.fit(X)
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
     pca = PCA(3).fit(Z)
     gamma = detector.decoder_variance_
     assert_allclose(gamma, pca.noise_variance_, rtol=0.03)
     gap = -detector.score_samples(X) + pca.score_samples(Z)
     assert gap.std() < 0.1 * pca.score_samples(Z).std()
-    bound = 4 * (np.log(2 * np.pi * gamma) + 1) + detector._divergences(torch.from_numpy(Z)).mean()
+    scores = anomaly_scores(detector, X)
+    bound = 4 * (np.log(2 * np.pi * gamma) + 1) + (scores["elbo"] - scores["reconstruction"]).mean()
     assert -pca.score(Z) < bound + 0.01
     assert_allclose(bound, -pca.score(Z), rtol=0.01)
     error = ((X - detector.reconstruct(X)) / X.std(axis=0)) ** 2
@@ -168,55 +206,52 @@ def test_the_linear_model_is_probabilistic_pca(rng):
 
 @pytest.mark.parametrize("kind", ["rows", "images"])
 def test_learned_variance_is_the_mean_squared_error(curve, stripes, kind):
-    X = curve[0] if kind == "rows" else stripes[0][:60]
-    detector = VAE((16, 2), **{**SMALL, "batch_size": len(X) // 10}, validation_share=0, false_alarm_rate=None).fit(X)
-    x = detector._to_tensor(detector._embed(detector._check_samples(X, reset=False)))
-    mean, log_variance = detector._posterior(x)
+    X, options = (curve[0], {"network": DenseNetwork((16, 2))}) if kind == "rows" else (stripes[0][:60], IMAGES)
+    training = Training(lr=3e-3, batch_size=len(X) // 10, validation_share=0)
+    detector = VAE(**options, training=training, max_epochs=3, random_state=0, false_alarm_rate=None).fit(X)
+    model, x = embedded(detector, X)
+    mean, log_variance = posterior(model.module, x)
     noise = torch.Generator().manual_seed(1)
     errors = []
     for _ in range(20):
         code = mean + (log_variance / 2).exp() * torch.randn(mean.shape, generator=noise)
-        errors.append((x - detector._module().decode(code)).square().mean())
+        errors.append((x - model.module.decode(code)).square().mean())
     assert_allclose(detector.decoder_variance_, np.mean(errors), rtol=0.05 if kind == "rows" else 0.15)  # one draw each
-    assert detector.decoder_variance_ > (x - detector._restore(x)).square().mean()
+    assert detector.decoder_variance_ > (x - model.restore(x)).square().mean()
 
 
-def test_learned_variance_minimises_the_loss(curve):
-    """The loss of a batch with its own variance is the lowest over all fixed variances."""
-    detector = VAE((8, 2), max_epochs=3, random_state=0, false_alarm_rate=None).fit(curve[0])
-    x = detector._to_tensor(curve[1])
-
-    def loss(variance):
-        detector.set_params(decoder_variance=variance)
-        return float(detector._training_loss(x, torch.Generator().manual_seed(0)))
-
-    lowest = loss("learned")
-    fixed = [loss(variance) for variance in np.geomspace(0.01, 2, 400)]
-    assert lowest <= min(fixed)
+def test_learned_variance_minimises_the_loss():
+    """The loss of a batch with its own variance is the lowest over all fixed variances, for the same draws."""
+    X = np.array([[0.5, -1.0, 2.0]])
+    lowest = first_loss(X, 1.0, "learned")[0]
+    fixed = [first_loss(X, 1.0, variance)[0] for variance in np.geomspace(0.5, 5, 30)]
+    assert lowest <= min(fixed) + 1e-5
     assert_allclose(lowest, min(fixed), rtol=1e-3)
 
 
 def test_the_variance_does_not_vanish(rng):
     """Constant rows are restored without any error."""
-    detector = VAE((4, 2), max_epochs=2, false_alarm_rate=None, anomaly_score="elbo", random_state=0)
+    detector = dense(4, 2, max_epochs=2, false_alarm_rate=None, anomaly_score="elbo", random_state=0)
     detector.fit(np.full((50, 3), 7.0))
     assert detector.decoder_variance_ >= 1e-6
     assert np.isfinite(detector.score_samples(rng.normal(size=(5, 3)) * 1e6)).all()
 
 
 def test_beta_weighs_the_divergence(curve):
-    options = {"max_epochs": 10, "lr": 5e-3, "random_state": 0, "false_alarm_rate": None}
+    options = {"max_epochs": 10, "random_state": 0, "false_alarm_rate": None, "training": {"lr": 5e-3}}
     sizes = []
     for beta in (0.1, 1, 100):
-        detector = VAE((8, 2), beta=beta, decoder_variance=0.1, **options).fit(curve[0])
-        sizes.append(detector._divergences(detector._to_tensor(curve[1])).mean())
+        scores = anomaly_scores(dense(8, 2, beta=beta, decoder_variance=0.1, **options).fit(curve[0]), curve[1])
+        sizes.append((scores["elbo"] - scores["reconstruction"]).mean())
     assert sizes[0] > sizes[1] > 20 * sizes[2]
 
 
 @pytest.mark.parametrize("decoder_variance", [0.05, "learned"])
 def test_anomalous_rows_are_found_and_an_untrained_network_finds_fewer(curve, decoder_variance):
     train, normal, shuffled = curve
-    detector = VAE((32, 2), decoder_variance=decoder_variance, max_epochs=25, lr=1e-2, random_state=0).fit(train)
+    detector = dense(
+        32, 2, decoder_variance=decoder_variance, max_epochs=25, training={"lr": 1e-2}, random_state=0
+    ).fit(train)
     for rule in SCORES:
         assert auroc(detector.set_params(anomaly_score=rule), normal, shuffled) > 0.9
     detector.set_params(anomaly_score="reconstruction")
@@ -227,10 +262,11 @@ def test_anomalous_rows_are_found_and_an_untrained_network_finds_fewer(curve, de
     assert auroc(misled, normal, shuffled) < 0.8
 
 
-@pytest.mark.parametrize("options", [{}, {"patch_size": 12, "stride": 4, "max_epochs": 10}])
+@pytest.mark.parametrize("options", [{}, {"network": StridedNetwork(8, patch_size=12, stride=4), "max_epochs": 10}])
 def test_defects_are_found_and_an_untrained_network_finds_none(stripes, options):
     images, masks = stripes
-    setting = {**SMALL, "max_epochs": 20, "sigma": 8, "batch_size": 10, "false_alarm_rate": None, **options}
+    training = Training(lr=3e-3, batch_size=10)
+    setting = {**SMALL, "max_epochs": 20, "sigma": 8, "training": training, "false_alarm_rate": None, **options}
     detector = VAE(**setting).fit(images[:50])
     assert pixel_auroc(masks[60:], detector.anomaly_map(images[60:])) > 0.9
     assert image_auroc(masks[50:].any(axis=(1, 2)), -detector.score_samples(images[50:])) > 0.9
@@ -244,7 +280,7 @@ def test_defects_are_found_and_an_untrained_network_finds_none(stripes, options)
 def test_same_seed_same_result(curve):
     train, normal, _ = curve
     state = torch.get_rng_state()
-    first, again, other = (VAE((8, 2), max_epochs=3, random_state=seed).fit(train) for seed in (0, 0, 1))
+    first, again, other = (dense(8, 2, max_epochs=3, random_state=seed).fit(train) for seed in (0, 0, 1))
     assert_array_equal(first.score_samples(normal), again.score_samples(normal))
     assert not np.allclose(first.score_samples(normal), other.score_samples(normal))
     assert torch.equal(torch.get_rng_state(), state)
@@ -261,15 +297,17 @@ def test_batch_and_order_do_not_matter(curve, rule):
 
 
 def test_losses_are_differentiable(curve):
-    detector = VAE((8, 2), activation="tanh", max_epochs=2, random_state=0).fit(curve[0])
-    x = detector._to_tensor(curve[1][:3]).requires_grad_()
-    assert torch.autograd.gradcheck(detector._losses, x)
-    assert torch.autograd.gradcheck(detector._reconstruct, x)
-    assert_allclose(detector._losses(x).detach(), -detector.score_samples(curve[1][:3]), rtol=1e-12)
+    detector = dense(8, 2, activation="tanh", max_epochs=2, random_state=0).fit(curve[0])
+    model, x = embedded(detector, curve[1][:3])
+    x = x.requires_grad_()
+    assert torch.autograd.gradcheck(model.losses, x)
+    assert torch.autograd.gradcheck(model.restore, x)
+    assert_allclose(model.losses(x).detach(), -detector.score_samples(curve[1][:3]), rtol=1e-12)
+    assert_allclose(model.loss_unit, 5 / (2 * detector.decoder_variance_))
 
 
 def test_warm_start_goes_on(curve):
-    detector = VAE((8, 2), max_epochs=3, warm_start=True, random_state=0).fit(curve[0])
+    detector = dense(8, 2, max_epochs=3, warm_start=True, random_state=0).fit(curve[0])
     before = detector.history_["train_loss"]
     detector.fit(curve[0])
     assert len(detector.history_["train_loss"]) == 6
@@ -278,19 +316,18 @@ def test_warm_start_goes_on(curve):
 
 
 def test_saved_models_score_the_same(curve, tmp_path):
-    detector = VAE((8, 2), max_epochs=2, anomaly_score="elbo", random_state=0).fit(curve[0])
+    detector = dense(8, 2, max_epochs=2, anomaly_score="elbo", random_state=0).fit(curve[0])
     scores = detector.score_samples(curve[1])
     assert_array_equal(pickle.loads(pickle.dumps(detector)).score_samples(curve[1]), scores)
     save(detector, tmp_path / "model.skops")
-    restored = load(tmp_path / "model.skops", trusted=["skanomaly.detectors._vae.VAE"])
+    restored = load(tmp_path / "model.skops")
     assert_array_equal(restored.score_samples(curve[1]), scores)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": ()}, r"hidden=\(\); accepted"),
-        ({"hidden": (8, 2.5)}, "hidden=.8, 2.5.; accepted are numbers of units"),
+        ({"network": DenseNetwork(())}, "hidden=.. has no code"),
         ({"decoder_variance": 0}, "'decoder_variance' parameter"),
         ({"decoder_variance": "fixed"}, "'decoder_variance' parameter"),
         ({"anomaly_score": "likelihood"}, "'anomaly_score' parameter"),
@@ -301,3 +338,8 @@ def test_saved_models_score_the_same(curve, tmp_path):
 def test_bad_parameters(options, message, curve):
     with pytest.raises(ValueError, match=message):
         VAE(**options).fit(curve[0])
+
+
+def test_a_feature_map_is_no_code(stripes):
+    with pytest.raises(ValueError, match="accepted are StridedNetwork and DenseNetwork"):
+        VAE(Pixels(16), PooledNetwork()).fit(stripes[0])

@@ -5,6 +5,7 @@ take the place of features in estimators that have none; they follow the protoco
 """
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing, get_tags
@@ -64,8 +65,6 @@ class Grids(BaseEstimator):
     ----------
     owner : str
         Name of the scorer, for messages.
-    min_samples : int, default=1
-        Smallest number of rows or images in `fit`.
     computed_in : {"float32", "float64"} or None, default=None
         Type of the computations of the scorer, which determines the largest accepted magnitude; None is the type of the
         samples in `fit`.
@@ -82,9 +81,8 @@ class Grids(BaseEstimator):
 
     makes_maps, learns, batch_len = True, False, None
 
-    def __init__(self, owner, *, min_samples=1, computed_in=None):
+    def __init__(self, owner, *, computed_in=None):
         self.owner = owner
-        self.min_samples = min_samples
         self.computed_in = computed_in
 
     def check_samples(self, X, *, reset=False):
@@ -104,9 +102,8 @@ class Grids(BaseEstimator):
         """
         plate = type(self.owner, (BaseEstimator,), {})()  # scikit-learn's messages contain the name of the class
         vars(plate).update(vars(self))
-        options = {"min_samples": self.min_samples} if reset else {"computed_in": self.dtype_}
-        options |= {"computed_in": self.computed_in} if self.computed_in else {}
-        grids = check_patches(plate, X, reset=reset, **options)
+        computed_in = self.computed_in or (None if reset else self.dtype_)
+        grids = check_patches(plate, X, reset=reset, computed_in=computed_in)
         if reset:
             plate.dtype_ = grids.dtype.name
             vars(self).pop("feature_names_in_", None)  # left from an earlier fit
@@ -132,8 +129,12 @@ class Rows(BaseEstimator):
     makes_maps, learns, batch_len = False, False, None
 
     def check_samples(self, X, *, reset=False):
-        """Return `X` as `Indexable`."""
-        return X if isinstance(X, Indexable) else Indexable(X)
+        """Return `X` as `Indexable`; sparse matrices as rows, what only numpy can read as an array."""
+        if isinstance(X, Indexable):
+            return X
+        if issparse(X):
+            return Indexable(X.tocsr())
+        return Indexable(X if hasattr(X, "__getitem__") or hasattr(X, "__dataframe__") else np.asarray(X))
 
     def fit_samples(self, samples):
         """Return self: nothing is learnt."""

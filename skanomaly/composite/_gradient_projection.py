@@ -21,9 +21,9 @@ _MOST_ROWS = 256  # moved at a time, padded
 
 
 class GradientProjection(BaseDetector):
-    r"""Gradient projection: how far a sample has to move until a model of normal samples gives it back.
+    r"""Gradient projection: score samples by how far they have to move until a model of normal samples restores them.
 
-    An auto-encoder f restores normal samples x with a small loss L(x), and blurs normal detail next to a defect. Here x
+    An autoencoder f restores normal samples x with a small loss L(x), and blurs normal detail next to a defect. Here x
     itself is moved, from the sample :math:`x_0` down the energy
 
     .. math:: E(x) = L(x) + \lambda \frac{1}{d} \|x - x_0\|_1,
@@ -48,50 +48,62 @@ class GradientProjection(BaseDetector):
 
     Parameters
     ----------
-    model : Autoencoder or another detector by reconstruction, or FrozenEstimator of a fitted one, default=None
-        It is cloned and fitted (without a threshold of its own), or used as it is if frozen. None is an
-        ``Autoencoder()``.
+    model : Autoencoder, VAE or FrozenEstimator of a fitted one, default=None
+        Model whose loss is lowered. It is cloned and fitted, without a threshold of its own, or used as it is if
+        frozen; None is an ``Autoencoder()``. The samples are looked at through its features.
     alpha : float, default=0.5
         Length of steps. "line_search": the first step that is tried changes no value by more than `alpha` times the
         largest residual. "fixed": the factor a.
     anchor : float, default=0.05
-        :math:`\lambda`, in units of L per unit of x. It keeps values from moving whose slope is lower.
+        Weight :math:`\lambda` of the distance, in units of L per unit of x. It keeps values from moving whose slope is
+        lower.
     n_steps : int, default=25
-        Most steps of a sample.
+        Largest number of steps of a sample.
     masked : bool, default=True
-        Multiply the gradient by the squared residual; else m = 1.
+        If True, the gradient is multiplied by the squared residual; else m = 1.
     step : {"line_search", "fixed"}, default="line_search"
-        "line_search" halves a, for each sample by itself, until a step lowers E, and doubles it after each success: E
-        never rises, whatever the scale of L. "fixed" is the published step, a = `alpha`.
+        Rule for the length of steps. "line_search" halves a, for each sample by itself, until a step lowers E, and
+        doubles it after each success: E never rises, whatever the scale of L. "fixed" is a = `alpha`.
     evidence : {"distance", "residual"}, default="distance"
-        See above.
+        Quantity that is scored, see above.
     sigma : float, default=4.0
-        Of the smoothing of maps, in pixels of a 224-pixel side.
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"split", "cv"}, default="split"
-        Which scores of normal samples set the thresholds: of a random fifth that the model never sees, or of 10 folds,
-        for which 11 models are fitted. With a frozen model, which learns nothing from them, "cv" takes all samples:
-        pass some that it was not fitted on.
+        How thresholds are calibrated. "split" holds out a random 20 % of the training samples; "cv" uses 10-fold
+        cross-validation and trains 11 models. A frozen model learns nothing here: "cv" takes the scores of all samples.
+        Pass some that it was not fitted on.
     min_defect_area : int, default=1
-        Smallest region in masks, in pixels of the image.
+        Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
-        Of the shares, and of the model where its own is None.
+        Seed of the splits, and of the model where its own is None.
     verbose : int, default=0
-        1 shows a progress bar.
+        If 1, a progress bar is shown.
 
     Attributes
     ----------
-    model_ : detector
+    model_ : Autoencoder or VAE
         The fitted model.
+    features_ : estimator
+        The fitted features of the model.
+    calibration_ : Calibration
+        Scores of normal samples that the thresholds are taken from.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
-        Threshold on maps. Images only.
-    calibration_scores_, calibration_levels_ : ndarray of shape (n,)
-        What the two were taken from, ascending.
+        Threshold on anomaly maps. Only where the features make maps.
+    calibration_scores_, calibration_peaks_, calibration_indices_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, highest levels of their maps, and their positions in the data.
     n_features_in_ : int
         Number of columns. Rows only.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where they all are strings. Rows only.
+
+    See Also
+    --------
+    Autoencoder : The model, and a detector that scores by its residual.
+    VAE : The same with a likelihood.
 
     Notes
     -----
@@ -108,10 +120,10 @@ class GradientProjection(BaseDetector):
     Examples
     --------
     >>> import numpy as np
-    >>> from skanomaly.composite import GradientProjection
-    >>> from skanomaly.detectors import Autoencoder
+    >>> from skanomaly import Autoencoder, GradientProjection
+    >>> from skanomaly.networks import DenseNetwork
     >>> X = np.random.default_rng(0).normal(size=(500, 2)) @ [[1, 1, 0], [0, 1, 1]]  # a plane in space
-    >>> model = Autoencoder((8, 2), max_epochs=20, random_state=0)
+    >>> model = Autoencoder(network=DenseNetwork((8, 2)), max_epochs=20, random_state=0)
     >>> detector = GradientProjection(model, random_state=0).fit(X)
     >>> detector.predict([[1.0, 2.0, 1.0], [3.0, -3.0, 3.0]])
     array([ 1, -1])
@@ -183,7 +195,7 @@ class GradientProjection(BaseDetector):
 
     @with_way_back
     def inpaint(self, X, mask):
-        """Return samples with what `mask` marks replaced by what the model finds normal there.
+        """Return samples whose masked part is replaced by what the model takes for normal there.
 
         Steps are along the gradient in the hole alone, without the anchor.
 

@@ -236,12 +236,12 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
 
     def _check_components(self, n):
         empty = [layer for layer, axes in enumerate(self.components_) if len(axes) == 0]
-        found = f"pca={self.pca!r} leaves no component of those in which {n} images vary"
+        found = f"pca={self.pca!r} leaves no component of those in which {n} images vary,"
         if len(empty) == len(self.components_):
-            raise ValueError(f"{found}, in any layer; lower the share or fit more images.")
+            raise ValueError(f"{found} in any layer; lower the share or fit more images.")
         if empty:
             warnings.warn(
-                f"{found}, in the layers {empty} (counted from 0), which add nothing to the score.", stacklevel=2
+                f"{found} in the layers {empty} (counted from 0). They add nothing to the score.", stacklevel=2
             )
 
     def _add(self, Z):
@@ -303,7 +303,7 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
         calibration = super()._calibrated(name, rated)
         if not rated and calibration.scores is None:
             raise AttributeError(
-                f"this MahalanobisAD has no {name}: threshold='chi2' takes its threshold from a law, not from scores. "
+                f"this MahalanobisAD has no {name}: threshold='chi2' takes the threshold from a law, not from scores. "
                 "Call calibrate(X_normal) to take it from scores."
             )
         return calibration

@@ -209,7 +209,7 @@ class MLFSC(FeatureDetector):
             maps = self._layer_maps(torch.zeros(1, 3, *self.features_.input_shape))
         shapes = [tuple(m.shape[2:]) for m in maps]
         if len(set(shapes)) > 1:
-            self._explain(shapes)
+            self._refuse(shapes)
         self.grid_shape_ = shapes[0]
         if self.patch_size > min(self.grid_shape_) - 2 * self.border:
             height, width = self.grid_shape_
@@ -218,7 +218,7 @@ class MLFSC(FeatureDetector):
                 f"{self.border} on every side; take smaller ones, or a larger image_size of the features."
             )
 
-    def _explain(self, shapes):
+    def _refuse(self, shapes):
         reductions = sorted(self.features_.network_.reductions, reverse=True)
         found = ", ".join(
             f"{height} x {width} cells for the layer of reduction {reduction}"

@@ -11,6 +11,8 @@ class GridScorer(BaseDetector):
     grids they were set from.
     """
 
+    _computed_in = None  # type of the computations; None is that of the samples
+
     def default_features(self, X=None):
         """Return features that leave rows and patch grids as they are.
 
@@ -24,13 +26,7 @@ class GridScorer(BaseDetector):
         Grids
             Features, unfitted.
         """
-        return Grids(type(self).__name__, min_samples=self._fewest(), computed_in=self._computed_in)
-
-    _computed_in = None  # dtype of the computations; None stands for the dtype of the samples
-
-    def _fewest(self):
-        """Return the smallest number of samples that `fit` accepts."""
-        return 1
+        return Grids(type(self).__name__, computed_in=self._computed_in)
 
     def calibrate(self, X, groups=None):
         """Set the thresholds from fresh normal samples, without fitting the detector again.
@@ -61,6 +57,14 @@ class GridScorer(BaseDetector):
         samples = super()._open(X)
         self._calibrated_cells = _n_cells(samples)
         return samples
+
+    def _calibrate(self, samples, groups):
+        if self.false_alarm_rate is not None and len(samples) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 samples to set a threshold, got n_samples = {len(samples)}; "
+                "set false_alarm_rate=None to go without."
+            )
+        return super()._calibrate(samples, groups)
 
     def _check_decides(self, X, method):
         if _n_cells(X) > self._calibrated_cells:

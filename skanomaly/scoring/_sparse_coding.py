@@ -117,6 +117,8 @@ class SparseCodingScorer(GridScorer):
         "calibration": [StrOptions({"cv", "split"})],
     }
 
+    _computed_in = "float64"
+
     def __init__(
         self,
         n_components=5,
@@ -145,11 +147,6 @@ class SparseCodingScorer(GridScorer):
         self.min_defect_area = min_defect_area
         self.random_state = random_state
         self.verbose = verbose
-
-    _computed_in = "float64"
-
-    def _fewest(self):
-        return 2 if self.false_alarm_rate else 1
 
     def _prepare(self):
         if self.n_features_in_ == 1:
