@@ -129,7 +129,7 @@ class Rows(BaseEstimator):
     makes_maps, learns, batch_len = False, False, None
 
     def check_samples(self, X, *, reset=False):
-        """Return `X` as `Indexable`; sparse matrices as rows, what only numpy can read as an array."""
+        """Return `X` as `Indexable`; sparse matrices become CSR, and objects without an index become arrays."""
         if isinstance(X, Indexable):
             return X
         if issparse(X):
