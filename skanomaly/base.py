@@ -758,7 +758,8 @@ def _cross_validate(detector, samples, groups):
     folds = min(_N_FOLDS, n_groups)
     if folds < 2:
         raise ValueError(
-            "calibration='cv' needs at least 2 samples, got n_samples = 1; false_alarm_rate=None fits without a threshold."
+            "calibration='cv' needs at least 2 samples, got n_samples = 1; false_alarm_rate=None fits without a "
+            "threshold."
         )
     seed = check_random_state(detector.random_state).randint(2**31)
     statistics, order = [], []
