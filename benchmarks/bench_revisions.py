@@ -1,7 +1,7 @@
 """Seconds of fit and score of every detector in two checkouts, which take turns on one machine.
 
-``git worktree add ../before REVISION`` makes the other checkout. Both need `tests/frozen_answers.py`, whose detectors are
-timed on larger data: 40 images or 4,000 rows. Medians over the rounds; a ratio above 1 means that the second checkout is
+``git worktree add ../before REVISION`` makes the other checkout. Both need `tests/frozen_answers.py`, the detectors of
+which are timed on 40 images or 4,000 rows. Medians over the rounds; a ratio above 1 means that the second checkout is
 slower.
 """
 
