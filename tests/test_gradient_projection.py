@@ -238,6 +238,27 @@ def test_a_vae_of_images(stripes):
     assert found[30] > 0.85 > found[0] + 0.1, found
 
 
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("kind", [Autoencoder, VAE])
+def test_a_defect_moves_as_far_in_a_corner_as_in_the_centre(kind, masked):
+    """f is gray: only the weights of pixels are left, of which one in the corner is in one patch, others in four."""
+    gray = np.full((6, 16, 16), 0.5, np.float32)
+    network = StridedNetwork(2, patch_size=8, stride=4)
+    model = kind(Pixels(16), network, max_epochs=0, random_state=0, false_alarm_rate=None).fit(gray)
+    weights = {name: array for name, array in model.network_state_.items() if name not in ("mean", "std")}
+    model.network_state_ |= {name: np.zeros_like(array) for name, array in weights.items()}
+    model.lowest_loss_ = -np.inf
+    frozen = FrozenEstimator(pickle.loads(pickle.dumps(model)))
+    detector = GradientProjection(frozen, masked=masked, n_steps=3, false_alarm_rate=None).fit(gray)
+    moved = []
+    for top, left in ((0, 0), (0, 6), (6, 6), (12, 12)):
+        X = gray[:1].copy()
+        X[:, top : top + 4, left : left + 4] += 0.4
+        moved.append(np.abs(detector.project(X) - X)[0, top : top + 4, left : left + 4].mean())
+    assert moved[0] > 0.05
+    assert_allclose(moved, moved[0], rtol=1e-4)
+
+
 def test_deep_features_are_moved(stripes):
     """Cells of a feature grid move, and there is no way back to an image."""
     images, masks = stripes

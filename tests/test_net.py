@@ -131,7 +131,25 @@ def test_a_view_leads_back_to_the_samples(view, rng):
     assert seen.shape[1:] == view.shape
     assert_allclose(view.arrange_back(view.join(seen)), Z, rtol=1e-6)
     assert torch.equal(view.to_learn_from(x)[torch.arange(len(seen))], seen)
+    assert_allclose(view.mean(seen), Z.reshape(5, -1).astype(float).mean(axis=1), atol=1e-6)
     assert len(view.per_sample(seen.flatten(1)[:, 0])) == 5
+
+
+def test_every_pixel_of_overlapping_patches_counts_once():
+    """A pixel in the corner is in one of the nine patches, the one in the centre in four."""
+    view = Patches((1, 4, 4), (8, 8), 2)
+    assert len(view.corners) == 9
+    for place in ((0, 0), (3, 3), (0, 4)):
+        x = torch.zeros(1, 1, 8, 8)
+        x[0, 0][place] = 1.0
+        assert_allclose(view.mean(view.split(x)), [1 / 64])
+        assert_allclose(view.total(view.split(x)), [16 / 64])
+
+
+def test_coarser_maps_of_patches_are_spread_over_their_pixels():
+    view = Patches((1, 4, 4), (8, 8), 4)
+    coarse = torch.arange(16.0).view(4, 1, 2, 2)
+    assert_allclose(view.mean(coarse), [7.5])
 
 
 def test_cells_are_standardised_by_the_training_samples(rng):

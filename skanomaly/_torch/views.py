@@ -8,6 +8,7 @@ or `total`, of values is the same whether they come whole or in overlapping patc
 import math
 
 import numpy as np
+from torch.nn import functional as F
 
 from .patches import PatchSamples, average_patches, patch_corners, split_patches
 
@@ -135,12 +136,14 @@ class Patches(Images):
         return values.unflatten(0, (-1, len(self.corners))).mean(dim=1)
 
     def mean(self, values):
-        """Return the mean (n,) over patches of the mean of each."""
-        return self.per_sample(mean_values(values))
+        """Return the mean (n,) over images, where every pixel counts once, whatever the number of its patches."""
+        if values.shape[-2:] != self.shape[-2:]:
+            values = F.interpolate(values, self.shape[-2:])
+        return super().mean(values)
 
     def total(self, values):
-        """Return the mean (n,) over patches of the sum of each."""
-        return self.per_sample(values.flatten(1).sum(dim=1))
+        """Return the sum (n,) over a patch, at the mean of the image."""
+        return self.mean(values) * math.prod(self.shape)
 
 
 class Cells(Rows):
