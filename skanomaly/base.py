@@ -758,8 +758,8 @@ def _cross_validate(detector, samples, groups):
     folds = min(_N_FOLDS, n_groups)
     if folds < 2:
         raise ValueError(
-            "calibration='cv' needs at least 2 samples, got n_samples = 1; false_alarm_rate=None fits without a "
-            "threshold."
+            "calibration='cv' needs at least 2 samples, got n_samples = 1; set false_alarm_rate=None to fit "
+            "without a threshold."
         )
     seed = check_random_state(detector.random_state).randint(2**31)
     statistics, order = [], []
@@ -781,8 +781,8 @@ def _hold_out(detector, samples, groups):
     n_held_out = max(1, round(_HELD_OUT_SHARE * n_groups))
     if n_held_out >= n_groups:
         raise ValueError(
-            f"calibration='split' needs at least 2 samples, got n_samples = {n_groups}; false_alarm_rate=None fits "
-            "without a threshold."
+            f"calibration='split' needs at least 2 samples, got n_samples = {n_groups}; set false_alarm_rate=None to "
+            "fit without a threshold."
         )
     order = check_random_state(detector.random_state).permutation(n_groups)
     held_out = _members(groups, order[:n_held_out])

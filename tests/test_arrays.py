@@ -56,7 +56,7 @@ def assert_finite_or_refused(compute):
         assert all(np.isfinite(value).all() for value in compute())
     except ValueError as error:
         message = str(error)
-    assert not message or "squares overflow; accepted is up to" in message or "Training diverged" in message, message
+    assert not message or "squares overflow; the limit is" in message or "Training diverged" in message, message
 
 
 @pytest.mark.parametrize("dtype", SCALES, ids=["float32", "float64"])
@@ -94,7 +94,7 @@ def test_large_values_are_scored_exactly(scale, rng):
 def test_messages_name_the_columns():
     X = np.ones((3, 8))
     X[1, 2] = -1e200
-    message = r"X has magnitudes up to 1e\+200 in column 2, whose squares overflow; accepted is up to 1e\+100 for 8"
+    message = r"X has magnitudes up to 1e\+200 in column 2, whose squares overflow; the limit is 1e\+100 for 8"
     with pytest.raises(ValueError, match=message + r" features in float64\. Rescale them\.$"):
         KNNScorer().fit(X)
     with pytest.raises(ValueError, match="in column 2"):

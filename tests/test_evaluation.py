@@ -81,7 +81,7 @@ def test_score_files_says_what_the_detector_says(wrap, small_features, cloth, fo
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda features: pipeline(features), "of type Pipeline; it must be a detector with a threshold. Wrap it in ConformalDetector"),
+        (lambda features: pipeline(features), "of type Pipeline; it must be a detector with a threshold"),
         (lambda features: PatchCore(features, false_alarm_rate=None), "of type PatchCore and has no threshold"),
     ],
 )

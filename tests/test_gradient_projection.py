@@ -326,8 +326,8 @@ def test_inpainting_takes_defects_out(stripes, striped):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (np.zeros((1, 16, 16), bool), "mask has length 1, X has 2 samples"),
-        (np.zeros((2, 16, 16)), r"mask.0. is float64 of shape \(16, 16\); accepted is bool"),
+        (np.zeros((1, 16, 16), bool), "mask has length 1, but X has 2 samples"),
+        (np.zeros((2, 16, 16)), r"mask.0. is float64 of shape \(16, 16\); it must be bool"),
         (np.zeros((2, 16, 17), bool), r"mask.0. is bool of shape \(16, 17\)"),
     ],
 )

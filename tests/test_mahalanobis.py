@@ -290,7 +290,7 @@ def test_batches_do_not_matter(features, cloth):
         ({"covariance": "shrunk"}, "'covariance' parameter of MahalanobisAD"),
         ({"calibration": "loo"}, "'calibration' parameter of MahalanobisAD"),
         ({"threshold": "sigma"}, "'threshold' parameter of MahalanobisAD"),
-        ({"threshold": "chi2"}, "threshold='chi2' is for a single layer, features has 2 layers"),
+        ({"threshold": "chi2"}, "threshold='chi2' needs features of a single layer, got 2 layers"),
         ({"pca": ("top", 0.9)}, "pca=.'top', 0.9. must be None"),
         ({"pca": ("leading", 2)}, "share in .0, 1."),
         ({"pca": ("leading",)}, "must be None"),

@@ -11,7 +11,7 @@ class GridScorer(BaseDetector):
     grids they were set from.
     """
 
-    _computed_in = None  # type of the computations; None is that of the samples
+    _computed_in = None  # dtype of the computations; None stands for the dtype of the samples
 
     def default_features(self, X=None):
         """Return features that leave rows and patch grids as they are.
@@ -62,7 +62,7 @@ class GridScorer(BaseDetector):
         if self.false_alarm_rate is not None and len(samples) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs at least 2 samples to set a threshold, got n_samples = {len(samples)}; "
-                "set false_alarm_rate=None to go without."
+                "set false_alarm_rate=None to fit without one."
             )
         return super()._calibrate(samples, groups)
 

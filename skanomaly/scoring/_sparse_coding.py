@@ -171,5 +171,5 @@ class SparseCodingScorer(GridScorer):
     def _score(self, Z, maps=True):
         errors = omp_errors(Z.reshape(-1, Z.shape[-1]), self.components_, self.n_nonzero_coefs_).reshape(len(Z), -1)
         worst = np.sort(errors, axis=1)[:, : -self.n_worst - 1 : -1]
-        scores = sum(worst.T)  # in a fixed order: bits must not depend on the batch
+        scores = sum(worst.T)  # in a fixed order, so that bits do not depend on the batch
         return scores, errors.reshape(Z.shape[:3])
