@@ -107,16 +107,26 @@ def test_a_fixed_step_goes_through_the_model(rng, oblique, masked):
     assert not np.allclose(moved, X - 0.1 * m * 2 * r, rtol=0.1)
 
 
-def test_two_fixed_steps_with_the_anchor(rng, oblique):
+def test_fixed_steps_are_the_published_ones(rng, oblique):
+    """x - alpha (grad of the summed energy) (x - f(x))^2, with the sub-gradient of the anchor, 0 at the start."""
     X = rng.normal(size=(4, 5))
-    moved = GradientProjection(oblique, alpha=0.1, anchor=0.5, n_steps=2, step="fixed", false_alarm_rate=None).fit(X)
-    moved = moved.project(X)
+    options = {"alpha": 0.1, "anchor": 0.5, "step": "fixed", "false_alarm_rate": None}
     A, x = matrix(oblique), X
-    for _ in range(2):
+    for n_steps in (1, 2, 3):
         r = x - x @ A.T
-        shift = x - X - 0.1 * r**2 * 2 * (r @ (np.eye(5) - A))
-        x = X + np.sign(shift) * np.maximum(np.abs(shift) - 0.1 * r**2 * 0.5, 0)
-    assert_allclose(moved, x, rtol=1e-9)
+        gradient = 2 * (r @ (np.eye(5) - A)) + 0.5 * np.sign(x - X)
+        x = x - 0.1 * gradient * r**2
+        moved = GradientProjection(oblique, **options, n_steps=n_steps).fit(X).project(X)
+        assert_allclose(moved, x, rtol=1e-9)
+
+
+def test_fixed_steps_keep_images_in_their_range():
+    """The anchor pulls by its sign, even where it is stronger than the loss."""
+    start, target = torch.tensor([[0.9, 0.5]]), torch.tensor([[2.0, 0.4]])
+    settings = {"alpha": 0.5, "anchor": 1.0, "n_steps": 2, "lowest_loss": 0.0, "line_search": False, "limits": (0, 1)}
+    path = list(descend(start, pulled_to(target, []), torch.ones_like, real=torch.tensor([True]), **settings))
+    assert_allclose(path[1][0], [[1.0, 0.4]], rtol=1e-6)  # 0.9 + 1.1 is cut off
+    assert_allclose(path[2][0], [[1.0, 0.9]], rtol=1e-6)  # 1 + 1 - 0.5 is cut off; 0.4 + 0.5
 
 
 def test_scores_by_hand(rng, oblique):
