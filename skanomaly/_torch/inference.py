@@ -34,10 +34,10 @@ def run_padded(forward, batch, batch_size):
 
 
 def row_by_row(x, weight, bias=None):
-    """Return ``x @ weight.T + bias`` so that the bits of a row do not depend on its place in x.
+    """Return ``x @ weight.T + bias`` so that the bits of a row, and of its gradient, do not depend on its place in x.
 
     With an odd number of columns, products in float64 treat rows differently, by where they lie in memory; a column of
-    zeros more makes it even.
+    zeros more makes it even. The gradient is such a product over the columns of the result.
 
     Parameters
     ----------
@@ -49,6 +49,9 @@ def row_by_row(x, weight, bias=None):
     -------
     Tensor of shape (n, k)
     """
-    if x.shape[1] % 2:
+    k, d = weight.shape
+    if d % 2:
         x, weight = (functional.pad(part, (0, 1)) for part in (x, weight))
-    return functional.linear(x, weight, bias)
+    if k % 2:
+        weight, bias = functional.pad(weight, (0, 0, 0, 1)), None if bias is None else functional.pad(bias, (0, 1))
+    return functional.linear(x, weight, bias)[:, :k]
