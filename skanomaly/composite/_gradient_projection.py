@@ -78,7 +78,7 @@ class GradientProjection(BaseDetector):
     calibration : {"split", "cv"}, default="split"
         How thresholds are calibrated. "split" holds out a random 20 % of the training samples; "cv" uses 10-fold
         cross-validation and trains 11 models. A frozen model learns nothing here: "cv" takes the scores of all samples.
-        Pass some that it was not fitted on.
+        Pass some that it was not fitted on; a `CalibrationWarning` says so otherwise.
     min_defect_area : int, default=1
         Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
@@ -262,6 +262,16 @@ class GradientProjection(BaseDetector):
             return model
         model.set_params(false_alarm_rate=None)
         return model if model.random_state is not None else model.set_params(random_state=self.random_state)
+
+    def _calibrate(self, samples, groups):
+        calibration = super()._calibrate(samples, groups)
+        if self._frozen and calibration is not None:
+            self._fitted_digests = self._digests(samples)
+            self._warn_if_seen(samples[calibration.indices])
+        return calibration
+
+    def _digests(self, samples):
+        return self.model_.reconstructor().digests if self._frozen else super()._digests(samples)
 
     def _prepare(self):
         if not self._frozen:
