@@ -1,4 +1,4 @@
-"""The toll gate: the door, the sign, the threshold. Think twice before adding to it."""
+"""The base class of all detectors: fitting, calibration, scores, labels, maps and masks."""
 
 import copy
 import threading
@@ -27,24 +27,24 @@ __all__ = ["BaseDetector", "IncrementalMixin", "Verdict", "all_or_nothing"]
 
 _N_FOLDS = 10
 _HELD_OUT_SHARE = 0.2
-_MOST_SEEN = 0.01  # share of samples in `calibrate` that were in `fit`, above which it warns
+_MOST_SEEN = 0.01  # `calibrate` warns if a larger share of its samples was in the data of `fit`
 _DERIVING = threading.RLock()
 
 Verdict = namedtuple("Verdict", "score label p_value anomaly_map mask")
-Verdict.__doc__ = """What a detector says of one sample.
+Verdict.__doc__ = """Verdict of a detector on one sample.
 
 Parameters
 ----------
 score : float
-    As in `score_samples`: higher is more normal.
+    Normality, as returned by `score_samples`: higher is more normal.
 label : {1, -1}
-    As in `predict`.
+    Label, as returned by `predict`.
 p_value : float
-    As in `p_values`.
+    Conformal p-value, as returned by `p_values`.
 anomaly_map : ndarray of shape (H, W), float32, or None
-    As in `anomaly_map`; None for a detector without maps.
+    Anomaly map, as returned by `anomaly_map`; None for a detector without maps.
 mask : ndarray of shape (H, W), bool, or None
-    As in `anomaly_mask`; None for a detector without maps.
+    Mask of the anomalous pixels, as returned by `anomaly_mask`; None for a detector without maps.
 """
 
 
@@ -52,7 +52,7 @@ def _has_maps(detector):
     features = detector._features()
     if features is not None and not features.makes_maps:
         raise AttributeError(
-            f"this {type(detector).__name__} has no anomaly maps: {type(features).__name__} makes none."
+            f"this {type(detector).__name__} has no anomaly maps because {type(features).__name__} does not make any."
         )
     return True
 
@@ -62,7 +62,18 @@ _with_maps = available_if(_has_maps)
 
 @contextmanager
 def all_or_nothing(estimator):
-    """Check the parameters; restore the estimator as it was if the block raises."""
+    """Check the parameters, and restore the estimator if the block raises.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Estimator that the block changes.
+
+    Yields
+    ------
+    None
+        Control is passed to the block.
+    """
     estimator._validate_params()
     before = vars(estimator).copy()
     try:
@@ -74,24 +85,24 @@ def all_or_nothing(estimator):
 
 
 class BaseDetector(OutlierMixin, BaseEstimator):
-    """Everything that all detectors share: sklearn's sign and labels, calibration, maps and masks.
+    """Base class of all detectors, with scikit-learn's conventions for scores and labels.
 
-    A detector looks at samples through ``features_``, an object that owns the way in (``check_samples``,
-    ``fit_samples``, ``transform``) and the way back to the image (``map_to_image``). Inside, higher is more anomalous.
-    A subclass writes
+    A detector sees samples through ``features_``, which check and embed them (``check_samples``, ``fit_samples``,
+    ``transform``) and turn score grids into maps of the image (``map_to_image``). Internally, higher scores are more
+    anomalous. A subclass implements
 
-    - ``default_features(X)``: unfitted features, which ``features=None`` stands for;
-    - ``_fit(Z)``: learn from what the features make of normal samples, setting attributes only: a shallow copy of the
-      detector may be fitted beside it;
-    - ``_score(Z, maps=True)``: scores (n,) float64 and score grids (n, h, w); None for the grids where the features
-      make no maps, or where `maps` is False and they cost something;
-    - ``_leave_one_out(Z, groups)``, where "loo" is accepted: the same for the samples of ``_fit``, each scored without
-      all samples of its group.
+    - ``default_features(X)``: return the unfitted features that ``features=None`` stands for;
+    - ``_fit(Z)``: learn from the embedded normal samples. It may only set attributes and must not modify arrays in
+      place, because shallow copies of the detector are fitted as well;
+    - ``_score(Z, maps=True)``: return scores (n,), float64, and score grids (n, h, w). The grids are None if the
+      features make no maps, or if `maps` is False and computing them takes extra time;
+    - ``_leave_one_out(Z, groups)``, only if "loo" is accepted: return the same for the samples of ``_fit``, each scored
+      without the samples of its group.
 
-    It may also write ``_prepare()`` (check parameters against the fitted ``features_``), ``_embed(samples)`` (default:
+    It may override ``_prepare()`` (check parameters against the fitted ``features_``), ``_embed(samples)`` (default:
     ``features_.transform``) and ``_learn(samples, Z=None, groups=None)`` (default: fit the features, embed, ``_fit``).
-    State that follows from fitted attributes is never pickled: its names stand in ``_derived``, and
-    ``_derived_state(name, build)`` builds it once.
+    State that can be derived from fitted attributes is not pickled: list its names in ``_derived`` and build it with
+    ``_derived_state(name, build)``.
     """
 
     _parameter_constraints = {
@@ -106,21 +117,22 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     # ----------------------------------------------------------------------------------------- fitting
 
     def fit(self, X, y=None, groups=None):
-        """Learn what is normal from normal samples, then set the threshold.
+        """Fit the detector on normal samples and set the thresholds.
 
         Parameters
         ----------
         X : array-like
-            Normal samples only, in a form that the class accepts.
-        y : ignored
-            For API consistency. Wrap in `FitOnNormal` to fit on labelled data.
-        groups : array-like of shape (n_samples,), optional
-            Group of each sample: part number, burst, camera roll. Samples of a group are never split between learning
-            and calibration, and count as a single sample together. Equal images are grouped by themselves.
+            Normal samples, in any form that the detector accepts. Use `FitOnNormal` to fit on labelled data.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        groups : array-like of shape (n_samples,), default=None
+            Group of each sample, such as a part number, a burst or a camera roll. Samples of one group are never split
+            between training and calibration, and together count as a single sample. Equal images are always grouped.
 
         Returns
         -------
         self
+            Fitted estimator.
         """
         with all_or_nothing(self):
             samples = self._open(X)
@@ -133,23 +145,25 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         return self
 
     def calibrate(self, X, groups=None):
-        """Set the thresholds from fresh normal samples, without learning from them.
+        """Set the thresholds from fresh normal samples, without fitting the detector again.
 
         Parameters
         ----------
         X : array-like
-            Normal samples that the detector was not fitted on.
-        groups : array-like of shape (n_samples,), optional
-            Group of each sample, as in `fit`.
+            Normal samples that the detector was not fitted on, in any form that it accepts.
+        groups : array-like of shape (n_samples,), default=None
+            Group of each sample, such as a part number, a burst or a camera roll. Samples of one group are never split
+            between training and calibration, and together count as a single sample. Equal images are always grouped.
 
         Returns
         -------
         self
+            Fitted estimator.
 
         Warns
         -----
         CalibrationWarning
-            If the samples are too few, or more than 1 % of them were in the data of `fit`.
+            If there are too few samples for `false_alarm_rate`, or more than 1 % of them were in the data of `fit`.
         """
         check_is_fitted(self)
         with all_or_nothing(self):
@@ -165,10 +179,10 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         return self
 
     def set_params(self, **params):
-        """Set parameters of this estimator.
+        """Set the parameters of this estimator.
 
-        A new `false_alarm_rate` acts at once on a calibrated detector; `sigma` and `min_defect_area` act at the next
-        `fit` or `calibrate`.
+        A new `false_alarm_rate` takes effect immediately on a calibrated detector; `sigma` and `min_defect_area` take
+        effect at the next `fit` or `calibrate`.
 
         Parameters
         ----------
@@ -178,6 +192,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         Returns
         -------
         self
+            Fitted estimator.
         """
         super().set_params(**params)
         if params.get("false_alarm_rate") is not None and hasattr(self, "calibration_"):
@@ -187,62 +202,68 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     # ----------------------------------------------------------------------------------------- scores and decisions
 
     def score_samples(self, X):
-        """Return the normality of samples: higher is more normal.
+        """Compute the normality of samples: higher is more normal.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
+            Samples, in any form that the detector accepts.
 
         Returns
         -------
         ndarray of shape (n_samples,), float64
+            Normality of each sample, the negative of its anomaly score.
         """
         return -np.concatenate([self._score(Z, maps=False)[0] for _, Z in self._batches(X)])
 
     def decision_function(self, X):
-        """Return ``score_samples(X) - offset_``: negative for anomalies.
+        """Compute ``score_samples(X) - offset_``, which is negative for anomalies.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
+            Samples, in any form that the detector accepts.
 
         Returns
         -------
         ndarray of shape (n_samples,), float64
+            Shifted normality of each sample.
         """
         scores = self.score_samples(X)
         self._check_calibrated("decision_function")
         return scores - self.offset_
 
     def predict(self, X):
-        """Return +1 for samples called normal, -1 for anomalies.
+        """Predict whether samples are normal (+1) or anomalous (-1).
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
+            Samples, in any form that the detector accepts.
 
         Returns
         -------
         ndarray of shape (n_samples,), int64
+            Label of each sample: +1 or -1.
         """
         decision = self.decision_function(X)
         self._check_decides(X, "predict")
         return np.where(decision < 0, -1, 1)
 
     def p_values(self, X):
-        """Return conformal p-values: (1 + calibration scores at least as anomalous) / (n + 1).
+        """Compute the conformal p-values of samples.
+
+        The p-value of a sample is (1 + number of calibration scores at least as anomalous) / (n + 1).
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
+            Samples, in any form that the detector accepts.
 
         Returns
         -------
         ndarray of shape (n_samples,), float64
+            The p-value of each sample, in [1 / (n + 1), 1]; small for anomalies.
         """
         scores = self.score_samples(X)
         self._check_calibrated("p_values")
@@ -250,43 +271,43 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         return self.calibration_.p_values(-scores)
 
     def select(self, X, fdr=0.1):
-        """Select anomalies so that at most a share `fdr` of the selected is expected to be normal.
+        """Select anomalies such that the expected share of normal samples among them is at most `fdr`.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
+            Samples, in any form that the detector accepts.
         fdr : float, default=0.1
             False-discovery rate, in (0, 1).
 
         Returns
         -------
         ndarray of shape (n_samples,), bool
-            True for the selected.
+            True for the selected samples.
 
         Warns
         -----
         CalibrationWarning
-            If the calibration samples are too few to select a single anomaly among so many.
+            If there are too few calibration samples to select a single anomaly among so many samples.
 
         See Also
         --------
-        skanomaly.select_anomalies : The same for given p-values.
+        skanomaly.select_anomalies : Select anomalies by given p-values.
         """
         return select_anomalies(self.p_values(X), fdr=fdr, n_calibration=self.calibration_.n)
 
     def iter_verdicts(self, X):
-        """Yield score, label, p-value, map and mask of one sample after another, from one pass, in bounded memory.
+        """Yield the score, label, p-value, map and mask of each sample, in one pass and in bounded memory.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
+            Samples, in any form that the detector accepts.
 
         Yields
         ------
         Verdict
-            A named tuple (score, label, p_value, anomaly_map, mask).
+            Named tuple (score, label, p_value, anomaly_map, mask).
         """
         check_is_fitted(self)
         self._check_calibrated("iter_verdicts")
@@ -303,40 +324,40 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     @_with_maps
     def iter_anomaly_maps(self, X, *, size=None):
-        """Yield the anomaly map of one image after another, in bounded memory.
+        """Yield the anomaly map of each image, in bounded memory.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
-        size : tuple of int (H, W), optional
-            Size of the maps; by default each has the size of its image.
+            Samples, in any form that the detector accepts.
+        size : tuple of int (H, W), default=None
+            Size of the maps; None gives each map the size of its image.
 
         Yields
         ------
         ndarray of shape (H, W), float32
-            Higher is more anomalous; NaN where the detector did not look.
+            Anomaly map: higher is more anomalous. NaN where the detector did not look.
         """
         for _, score_map in self.iter_scores_and_maps(X, size=size):
             yield score_map
 
     @_with_maps
     def iter_scores_and_maps(self, X, *, size=None):
-        """Yield the score and the anomaly map of one image after another, from one pass over the images.
+        """Yield the score and the anomaly map of each image, in one pass and in bounded memory.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
-        size : tuple of int (H, W), optional
-            Size of the maps; by default each has the size of its image.
+            Samples, in any form that the detector accepts.
+        size : tuple of int (H, W), default=None
+            Size of the maps; None gives each map the size of its image.
 
         Yields
         ------
         score : float
-            As in `score_samples`: higher is more normal.
+            Normality, as returned by `score_samples`: higher is more normal.
         score_map : ndarray of shape (H, W), float32
-            As in `anomaly_map`.
+            Anomaly map, as returned by `anomaly_map`.
         """
         for batch, Z in self._batches(X):
             scores, grids = self._score(Z)
@@ -345,91 +366,94 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     @_with_maps
     def anomaly_map(self, X, *, size=None):
-        """Return where the anomalies are: higher is more anomalous.
+        """Compute the anomaly maps of images.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
-        size : tuple of int (H, W), optional
-            Size of the maps; by default each has the size of its image.
+            Samples, in any form that the detector accepts.
+        size : tuple of int (H, W), default=None
+            Size of the maps; None gives each map the size of its image.
 
         Returns
         -------
-        ndarray of shape (n_samples, H, W), float32, or list of ndarray where sizes differ
-            NaN where the detector did not look.
+        ndarray of shape (n_samples, H, W), float32, or list of ndarray if the sizes differ
+            Anomaly maps: higher is more anomalous. NaN where the detector did not look.
         """
         return stack_if_equal(list(self.iter_anomaly_maps(X, size=size)))
 
     @_with_maps
     def anomaly_mask(self, X):
-        """Return the pixels called anomalous.
+        """Compute the masks of the anomalous pixels of images.
 
-        The level is set so that at most a share `false_alarm_rate` of unseen normal images is expected to have
+        The threshold is set such that at most a share `false_alarm_rate` of unseen normal images is expected to have
         any pixel in the mask. Regions smaller than `min_defect_area` are dropped.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
+            Samples, in any form that the detector accepts.
 
         Returns
         -------
-        ndarray of shape (n_samples, H, W), bool, or list of ndarray where sizes differ
+        ndarray of shape (n_samples, H, W), bool, or list of ndarray if the sizes differ
+            Masks, True for anomalous pixels.
         """
         check_is_fitted(self)
         self._check_calibrated("anomaly_mask")
         self._check_decides(X, "anomaly_mask")
         return stack_if_equal([self._mask(score_map) for score_map in self.iter_anomaly_maps(X)])
 
-    # ----------------------------------------------------------------------------------------- what thresholds say
+    # ----------------------------------------------------------------------------------------- fitted attributes
 
     @property
     def offset_(self):
-        """Threshold on `score_samples`, from the calibration scores and `false_alarm_rate`."""
+        """Threshold on `score_samples`, set from the calibration scores and `false_alarm_rate`."""
         return -self._calibrated("offset_").threshold(self.false_alarm_rate)
 
     @property
     def pixel_threshold_(self):
-        """Threshold on maps, from the peaks of the calibration maps and `false_alarm_rate`."""
+        """Threshold on maps, set from the peaks of the calibration maps and `false_alarm_rate`."""
         calibration = self._calibrated("pixel_threshold_")
         if calibration.peaks is None:
-            raise AttributeError(f"this {type(self).__name__} has no pixel_threshold_: it makes no anomaly maps.")
+            raise AttributeError(
+                f"this {type(self).__name__} has no pixel_threshold_ because it makes no anomaly maps."
+            )
         return calibration.pixel_threshold(self.false_alarm_rate)
 
     @property
     def calibration_scores_(self):
-        """Anomaly scores (n,) of the calibration samples: higher is more anomalous."""
+        """Anomaly score (n,) of each calibration sample: higher is more anomalous."""
         return self._calibrated("calibration_scores_", rated=False).scores
 
     @property
     def calibration_peaks_(self):
-        """Highest level (n,) of the anomaly map of each calibration sample."""
+        """Peak (n,) of the anomaly map of each calibration sample."""
         return self._calibrated("calibration_peaks_", rated=False).peaks
 
     @property
     def calibration_indices_(self):
-        """Positions (n,) of the calibration samples in the data of `fit` or `calibrate`."""
+        """Position (n,) of each calibration sample in the data of `fit` or `calibrate`."""
         return self._calibrated("calibration_indices_", rated=False).indices
 
     @property
     def n_features_in_(self):
-        """Number of columns of the data of `fit`, where it had columns."""
+        """Number of features seen during `fit`; missing for images."""
         return self._of_features("n_features_in_")
 
     @property
     def feature_names_in_(self):
-        """Names of these columns, where they had any."""
+        """Feature names seen during `fit`; missing for images and if `X` had no names that are all strings."""
         return self._of_features("feature_names_in_")
 
     # ----------------------------------------------------------------------------------------- hooks
 
     def _features(self):
-        """Return the features: the fitted ones, else those that were passed, else None."""
+        """Return the fitted features, or else the parameter `features`, or else None."""
         return getattr(self, "features_", getattr(self, "features", None))
 
     def _open(self, X):
-        """Begin a fit: take fresh features, and return the samples that they accept."""
+        """Create fresh features and return the samples as checked by them."""
         given = getattr(self, "features", None)
         self.features_ = begin(self.default_features(X) if given is None else given)
         samples = self.features_.check_samples(X, reset=True)
@@ -437,12 +461,12 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         return samples
 
     def _keep_settings(self):
-        """Keep what masks and thresholds must agree in, whatever is set afterwards."""
+        """Freeze the parameters that thresholds depend on, so that masks agree with them."""
         self.min_defect_area_ = getattr(self, "min_defect_area", 1)
         self.sigma_ = getattr(self, "sigma", 0.0)
 
     def _calibrate(self, samples, groups):
-        """Learn, and return what the thresholds are taken from: a `Calibration`, or None without a rate."""
+        """Fit the detector; return its `Calibration`, or None if `false_alarm_rate` is None."""
         if self.false_alarm_rate is None:
             return self._learn(samples, groups=groups)
         return _CALIBRATIONS[self.calibration](self, samples, groups)
@@ -454,7 +478,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         return self.features_.transform(samples)
 
     def _learn(self, samples, Z=None, groups=None):
-        """Learn from samples; `Z` is what features that learn nothing have made of them already."""
+        """Learn from samples; `Z` is their embedding, if features that learn nothing have already computed it."""
         self._forget_derived()
         if Z is None:
             self.features_ = copy.copy(self.features_).fit_samples(samples)
@@ -463,13 +487,13 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         self._fit(Z)
 
     def _digests(self, samples):
-        """Return hashes of what was learnt from: the samples of this fit, and what went before."""
+        """Return the digests of all samples that were learnt from, in this fit and before."""
         return digests(samples)
 
     def _check_decides(self, X, method):
-        """Raise where the thresholds do not apply to samples like X."""
+        """Raise if the thresholds do not apply to samples like X."""
 
-    # ----------------------------------------------------------------------------------------- the machinery
+    # ----------------------------------------------------------------------------------------- mechanics
 
     def _batches(self, X):
         """Yield (samples, Z) batch by batch."""
@@ -489,14 +513,14 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         return remove_small_regions(score_map > self.pixel_threshold_, self.min_defect_area_)
 
     def _statistics(self, scores, grids, samples):
-        """Return what the thresholds are taken from: the scores, and the highest level of each map."""
+        """Return the scores, and the peaks of the maps if there are any: the values that thresholds are set from."""
         if grids is None:
             return (scores,)
         peaks = [largest_level(self._render(grid, samples[i]), self.min_defect_area_) for i, grid in enumerate(grids)]
         return scores, np.array(peaks)
 
     def _embed_once(self, samples):
-        """Return what the features make of all samples; None where they learn, so that no split may share it."""
+        """Return the embedding of all samples; None if the features learn, so that each split must fit its own."""
         if self.features_.learns:
             return None
         self.features_.fit_samples(samples)
@@ -504,7 +528,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         return self._embed(samples)
 
     def _score_unseen(self, samples, Z, held_out):
-        """Return the statistics of samples that were not learnt from."""
+        """Return the statistics of held-out samples."""
         step = self.features_.batch_len or len(held_out)
         runs = [held_out[start : start + step] for start in range(0, len(held_out), step)]
         return _concatenated(
@@ -513,7 +537,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         )
 
     def _derived_state(self, name, build):
-        """Return ``build()``, made once for all threads that ask, and not pickled."""
+        """Return the result of `build`, which is called once, whatever the number of threads."""
         if vars(self).get(name) is None:
             with _DERIVING:
                 if vars(self).get(name) is None:
@@ -529,7 +553,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags, features = super().__sklearn_tags__(), self._features()
-        if features is not None:
+        if hasattr(features, "__sklearn_tags__"):
             tags.input_tags = get_tags(features).input_tags
         return tags
 
@@ -562,34 +586,37 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         if share > _MOST_SEEN:
             warnings.warn(
                 f"{share:.0%} of the samples were in the data that this {type(self).__name__} was fitted on. It scores "
-                "these as more normal than fresh ones, so that thresholds taken from them flag more than "
-                "false_alarm_rate; pass fresh normal samples.",
+                "them as more normal than fresh samples, so thresholds set from them flag more than false_alarm_rate; "
+                "pass fresh normal samples.",
                 CalibrationWarning,
                 stacklevel=3,
             )
 
 
 class IncrementalMixin:
-    """Detectors that learn in parts.
+    """Mixin for detectors that can be fitted batch by batch, and merged.
 
-    A subclass writes ``_add(Z)``, which learns from further embedded samples, and ``_absorb(other)``, which takes over
-    what another detector has learnt or raises where the two do not match. Both set attributes only and change no array
-    in place, so that an error leaves the detector as it was.
+    A subclass implements ``_add(Z)``, which learns from further embedded samples, and ``_absorb(other)``, which adds
+    what another detector has learnt, or raises if the two do not match. Both may only set attributes and must not
+    modify arrays in place, so that an error leaves the detector unchanged.
     """
 
     def partial_fit(self, X, y=None):
-        """Learn from further normal samples; the thresholds are dropped until `calibrate` sets them again.
+        """Learn from further normal samples.
+
+        The thresholds are dropped; call `calibrate` to set them again.
 
         Parameters
         ----------
         X : array-like
-            Normal samples in a form that the class accepts.
-        y : ignored
-            For API consistency.
+            Normal samples, in any form that the detector accepts.
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         self
+            Fitted estimator.
         """
         with all_or_nothing(self):
             if hasattr(self, "features_"):
@@ -605,29 +632,30 @@ class IncrementalMixin:
         return self
 
     def merge(self, other):
-        """Take over what another detector has learnt, exactly as if its samples had been in `fit`.
+        """Add what another detector has learnt, as if its samples had been in the data of `fit`.
 
-        The thresholds are dropped until `calibrate` sets them again; `other` is not changed.
+        The thresholds are dropped; call `calibrate` to set them again.
 
         Parameters
         ----------
         other : detector of the same class
-            Fitted with the same features and parameters.
+            Detector fitted with the same features and parameters; it is not changed.
 
         Returns
         -------
         self
+            Fitted estimator.
 
         Raises
         ------
         TypeError
             If `other` is of another class.
         ValueError
-            If the two do not match; the message names what differs.
+            If the features or parameters of the two differ; the message names the difference.
         """
         check_is_fitted(self)
         if type(other) is not type(self):
-            raise TypeError(f"other is of type {type(other).__name__}; accepted is a fitted {type(self).__name__}.")
+            raise TypeError(f"other is of type {type(other).__name__}; it must be a fitted {type(self).__name__}.")
         check_is_fitted(other)
         with all_or_nothing(self):
             self._absorb(other)
@@ -640,7 +668,18 @@ class IncrementalMixin:
 
 
 def stack_if_equal(arrays):
-    """Return one array where the shapes of the items are equal, else the list."""
+    """Stack arrays if their shapes are equal.
+
+    Parameters
+    ----------
+    arrays : list of ndarray
+        Arrays, at least one.
+
+    Returns
+    -------
+    ndarray or list of ndarray
+        The arrays stacked along a new first axis if their shapes are equal, else `arrays` itself.
+    """
     return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
 
 
@@ -648,17 +687,17 @@ def stack_if_equal(arrays):
 
 
 def _check_groups(groups, n):
-    """Return groups as integers from 0 on, or None."""
+    """Return groups as integers that start at 0, or None."""
     if groups is None:
         return None
     groups = np.asarray(groups)
     if groups.shape != (n,):
-        raise ValueError(f"groups has shape {groups.shape}; accepted is one value for each of the {n} samples.")
+        raise ValueError(f"groups has shape {groups.shape}; it must hold one value for each of the {n} samples.")
     return np.unique(groups, return_inverse=True)[1]
 
 
 def _grouped(samples, groups):
-    """Return the group of every sample, from 0 on: those of the user, with equal images in one."""
+    """Return the group of each sample, an integer that starts at 0; groups that share equal images are joined."""
     n, same = len(samples), copies(samples)
     groups = np.arange(n) if groups is None else groups
     if same is None or same.max(initial=0) + 1 == n:
@@ -669,8 +708,8 @@ def _grouped(samples, groups):
     joined = np.unique(connected_components(links, directed=False)[1][groups], return_inverse=True)[1]
     if joined.max() < groups.max():
         warnings.warn(
-            f"{n - same.max() - 1} of {n} images are copies of another one. Equal images count as a single sample, and "
-            "are learnt from or calibrated on together; pass `groups` to keep near copies together too.",
+            f"{n - same.max() - 1} of {n} images are copies of another image. Equal images count as a single sample "
+            "and are never split between training and calibration; pass `groups` to keep near copies together as well.",
             CalibrationWarning,
             stacklevel=2,
         )
@@ -678,7 +717,7 @@ def _grouped(samples, groups):
 
 
 def _members(groups, chosen):
-    """Return the samples, ascending, whose group is one of those chosen."""
+    """Return the indices, ascending, of the samples whose group is among those chosen."""
     return np.flatnonzero(np.isin(groups, chosen))
 
 
@@ -694,31 +733,34 @@ def _concatenated(statistics):
 
 
 def _leave_one_out(detector, samples, groups):
-    """Fit on all samples; score each by what is left without its group."""
+    """Fit on all samples; score each without its own group."""
     if detector.features_.learns:
         raise ValueError(
-            f"calibration='loo' does not suit {type(detector.features_).__name__}, which learn from the samples that "
-            "they would judge; accepted are 'split' and 'cv'."
+            f"calibration='loo' does not suit {type(detector.features_).__name__}, because these features learn from "
+            "all samples; it must be 'split' or 'cv'."
         )
     Z = detector._embed_once(samples)
     detector._learn(samples, Z, groups)
     groups = _grouped(samples, groups)
     if groups.max() == 0:
         raise ValueError(
-            f"calibration='loo' needs at least 2 samples that are no copies of each other, got {len(samples)} in one "
-            "group; set false_alarm_rate=None to go without."
+            f"calibration='loo' needs at least 2 samples from different groups, got {len(samples)} from one; set "
+            "false_alarm_rate=None to fit without a threshold."
         )
     return Calibration(*detector._statistics(*detector._leave_one_out(Z, groups), samples), groups=groups)
 
 
 def _cross_validate(detector, samples, groups):
-    """Score every sample by a copy of the detector that was fitted without its fold."""
+    """Score each sample by a copy of the detector fitted without its fold."""
     Z = detector._embed_once(samples)
     groups = _grouped(samples, groups)
     n_groups = groups.max() + 1
     folds = min(_N_FOLDS, n_groups)
     if folds < 2:
-        raise ValueError("calibration='cv' needs at least 2 samples, got 1; set false_alarm_rate=None to go without.")
+        raise ValueError(
+            "calibration='cv' needs at least 2 samples, got n_samples = 1; set false_alarm_rate=None to fit "
+            "without a threshold."
+        )
     seed = check_random_state(detector.random_state).randint(2**31)
     statistics, order = [], []
     for train, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.arange(n_groups)):
@@ -732,14 +774,15 @@ def _cross_validate(detector, samples, groups):
 
 
 def _hold_out(detector, samples, groups):
-    """Fit on one share of the samples, score the rest."""
+    """Fit on a part of the samples; score the rest."""
     Z = detector._embed_once(samples)
     groups = _grouped(samples, groups)
     n_groups = groups.max() + 1
     n_held_out = max(1, round(_HELD_OUT_SHARE * n_groups))
     if n_held_out >= n_groups:
         raise ValueError(
-            f"calibration='split' needs at least 2 samples, got {n_groups}; set false_alarm_rate=None to go without."
+            f"calibration='split' needs at least 2 samples, got n_samples = {n_groups}; set false_alarm_rate=None to "
+            "fit without a threshold."
         )
     order = check_random_state(detector.random_state).permutation(n_groups)
     held_out = _members(groups, order[:n_held_out])

@@ -29,7 +29,18 @@ _METRICS = (
 
 
 def main(arguments=None):
-    """Run the command line; return the exit status."""
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : list of str, default=None
+        Arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0 for success, 2 for an error, 130 if interrupted.
+    """
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -46,34 +57,40 @@ def _parser():
     parser = argparse.ArgumentParser(prog="skanomaly", description="Anomaly detection on images.")
     parser.add_argument("--version", action="version", version=version("skanomaly"))
     commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="fit and test a detector on made-up surfaces, or on a folder")
-    demo.add_argument("--data", metavar="FOLDER", help="a folder in MVTec layout instead")
+    demo = commands.add_parser("demo", help="fit and evaluate a detector on synthetic surfaces, or on a folder")
+    demo.add_argument("--data", metavar="FOLDER", help="folder in MVTec layout to use instead of synthetic surfaces")
     demo.set_defaults(run=_demo)
-    evaluate = commands.add_parser("evaluate", help="fit and test a detector on a folder in MVTec layout")
-    evaluate.add_argument("data", metavar="FOLDER", help="train/good, test/good, test/<defect>, ground_truth")
+    evaluate = commands.add_parser("evaluate", help="fit and evaluate a detector on a folder in MVTec layout")
+    evaluate.add_argument(
+        "data", metavar="FOLDER", help="folder with train/good, test/good, test/<defect> and ground_truth"
+    )
     evaluate.set_defaults(run=_evaluate_folder)
-    fit = commands.add_parser("fit", help="fit a detector on good images and write it to a file")
-    fit.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or globs of good images")
-    fit.add_argument("-o", "--output", metavar="FILE", required=True, help="the model file, e.g. model.skops")
-    fit.add_argument("--include-weights", action="store_true", help="store the network's weights in the file")
+    fit = commands.add_parser("fit", help="fit a detector on normal images and save it to a file")
+    fit.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or glob patterns of normal images")
+    fit.add_argument("-o", "--output", metavar="FILE", required=True, help="model file to write, e.g. model.skops")
+    fit.add_argument("--include-weights", action="store_true", help="store the network's weights in the model file")
     fit.set_defaults(run=_fit)
     score = commands.add_parser("score", help="score images with a model file")
-    score.add_argument("model", metavar="MODEL", help="a file written by `skanomaly fit`")
-    score.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or globs")
-    score.add_argument("--out", metavar="DIR", required=True, help="where scores.csv goes; a stopped run is resumed")
-    score.add_argument("--overlays", action="store_true", help="also write every image with its map")
-    score.add_argument("--trust", metavar="TYPE", action="append", default=[], help="a further type the model may hold")
-    score.add_argument("--quiet", action="store_true", help="no progress bar")
+    score.add_argument("model", metavar="MODEL", help="model file written by `skanomaly fit`")
+    score.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or glob patterns of images")
+    score.add_argument(
+        "--out", metavar="DIR", required=True, help="folder for scores.csv; an interrupted run is resumed"
+    )
+    score.add_argument("--overlays", action="store_true", help="also save every image with its anomaly map")
+    score.add_argument(
+        "--trust", metavar="TYPE", action="append", default=[], help="further type that the model file may hold"
+    )
+    score.add_argument("--quiet", action="store_true", help="show no progress bar")
     score.set_defaults(run=_score)
     for command in (demo, evaluate):
-        command.add_argument("--out", metavar="DIR", default="demo_output", help="where the overlay sheet goes")
+        command.add_argument("--out", metavar="DIR", default="demo_output", help="folder for the overlay sheet")
     for command in (demo, evaluate, fit):
-        command.add_argument("--method", choices=sorted(_METHODS), default="patchcore", help="the detector")
+        command.add_argument("--method", choices=sorted(_METHODS), default="patchcore", help="detector")
         command.add_argument("--seed", type=int, default=0, help="random_state of the detector")
-        command.add_argument("--quiet", action="store_true", help="no progress bars")
+        command.add_argument("--quiet", action="store_true", help="show no progress bars")
         command.add_argument(
             "--set", metavar="NAME=VALUE", action="append", default=[], dest="settings",
-            help="a parameter of the detector, e.g. coreset_ratio=0.05 or features__image_size=320",
+            help="parameter of the detector, e.g. coreset_ratio=0.05 or features__image_size=320",
         )  # fmt: skip
     return parser
 
@@ -143,7 +160,7 @@ def _files(patterns):
 
 
 def _detector(options, X):
-    """Return the detector for data, with the objects that None stands for, so that --set reaches their parameters."""
+    """Return the detector, with None replaced by the default objects so that --set can change their parameters."""
     import skanomaly
 
     from .networks import Training
@@ -157,12 +174,12 @@ def _detector(options, X):
 
 
 def _setting(text):
-    """Return (name, value) of NAME=VALUE: a Python literal, the name of a network or loss, or else a string."""
+    """Return (name, value) of NAME=VALUE, where VALUE is a Python literal, a network, a loss or else a string."""
     from . import networks
 
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--set {text!r}: accepted is NAME=VALUE.")
+        raise ValueError(f"--set {text!r} must have the form NAME=VALUE.")
     if value in networks.__all__:
         return name, getattr(networks, value)()
     try:

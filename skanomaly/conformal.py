@@ -1,4 +1,4 @@
-"""Calibrated decisions around any detector or pipeline."""
+"""Thresholds and p-values for any detector or pipeline."""
 
 import copy
 from numbers import Real
@@ -19,55 +19,59 @@ __all__ = ["ConformalDetector"]
 class ConformalDetector(MetaEstimatorMixin, BaseDetector):
     r"""Give any detector or pipeline a threshold with a stated false-alarm rate, p-values and masks.
 
-    The estimator is fitted on one part of the normal samples and scores the rest. With :math:`A_1 \le \dots \le A_n`
-    these anomaly scores, a sample is called an anomaly if its own exceeds :math:`A_k`,
+    The estimator is fitted on one part of the normal samples and scores the rest. Let :math:`A_1 \le \dots \le A_n` be
+    the resulting anomaly scores. A sample is called an anomaly if its score A exceeds :math:`A_k`,
     :math:`k = \lceil (n + 1)(1 - \alpha) \rceil`, and its p-value is :math:`(1 + \#\{i: A_i \ge A\}) / (n + 1)`.
 
     Parameters
     ----------
     estimator : estimator
-        Any outlier detector with `score_samples` or `decision_function`, of skanomaly or scikit-learn, or a pipeline
-        that ends in one. Pretrained features at the head of a pipeline are computed once, however many folds there are.
+        Outlier detector of skanomaly or scikit-learn, with `score_samples` or `decision_function`, or a pipeline that
+        ends in one. Pretrained features at the head of a pipeline are computed only once, whatever the number of folds.
     calibration : {"split", "cv"}, default="split"
         How thresholds are calibrated.
 
-        - "split" holds out a random 20 % of the samples. The false-alarm rate is guaranteed, marginally over the draw
-          of these.
-        - "cv" uses 10-fold cross-validation and fits the final estimator to all samples. It wastes none, and errs on
-          the safe side where more training samples lower the scores; it does not suit estimators whose scores grow with
-          the number of training samples, such as `OneClassSVM`.
+        - "split" holds out a random 20 % of the samples. The false-alarm rate is guaranteed on average over the draw of
+          these samples.
+        - "cv" uses 10-fold cross-validation and fits the final estimator on all samples. No samples are lost, and the
+          threshold errs on the safe side if more training samples lower the scores. It does not suit estimators whose
+          scores grow with the number of training samples, such as `OneClassSVM`.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     sigma : float, default=4.0
-        Standard deviation of the Gaussian that smooths the anomaly maps of a pipeline, in pixels of a 224 x 224 image.
-        A detector has its own.
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image. Used only for
+        pipelines, since a detector has its own.
     min_defect_area : int, default=1
         Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
         Seed of the split or the folds.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     estimator_ : estimator
-        The fitted estimator.
+        Fitted estimator.
     features_ : estimator
-        The features through which it looks at samples.
+        Fitted features through which the estimator sees samples.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
-        Threshold on maps, where the estimator has maps.
-    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
-        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+        Threshold on maps. Defined only if the estimator has maps.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set. None if the estimator has no maps.
     calibration_indices_ : ndarray of shape (n,)
-        Positions of these samples in the data of `fit` or `calibrate`.
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
     n_features_in_ : int
-        Number of columns of the data of `fit`, where the estimator counts them.
+        Number of features seen during `fit`. Defined only if the estimator defines it.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only if the estimator defines it.
 
     See Also
     --------
-    FitOnNormal : Fit an estimator on the normal samples among labelled ones.
+    FitOnNormal : Fit an estimator on the normal samples among labelled samples.
 
     References
     ----------
@@ -119,22 +123,22 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
 
     @property
     def features_(self):
-        """The features through which the fitted estimator looks at samples."""
+        """Fitted features through which the estimator sees samples."""
         return self._fitted.features_
 
     @property
     def estimator_(self):
-        """The fitted estimator."""
+        """Fitted estimator."""
         return getattr(self._fitted, "estimator_", self._fitted)
 
     @property
     def n_features_in_(self):
-        """Number of columns of the data of `fit`, where the estimator counts them."""
+        """Number of features seen during `fit`, if the estimator defines it."""
         return self.estimator_.n_features_in_
 
     @property
     def feature_names_in_(self):
-        """Names of these columns, where they had any."""
+        """Feature names seen during `fit`, if the estimator defines it."""
         return self.estimator_.feature_names_in_
 
     @property
@@ -145,7 +149,7 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
 
     @available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), "contributions"))
     def contributions(self, X):
-        """Return what every column adds to the anomaly score of rows, as the estimator says.
+        """Compute the contribution of each column to the anomaly score of rows.
 
         Parameters
         ----------
@@ -155,24 +159,24 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
         Returns
         -------
         ndarray of shape (n_samples, d), float64
-            The rows add up to ``-score_samples(X)``.
+            Contributions, which sum to ``-score_samples(X)`` along each row.
         """
         check_is_fitted(self)
         return self.estimator_.contributions(X)
 
     @available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), "reconstruct"))
     def reconstruct(self, X):
-        """Return the reconstruction of samples by the estimator.
+        """Reconstruct samples with the fitted estimator.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the estimator accepts.
+            Samples, in any form that the estimator accepts.
 
         Returns
         -------
         ndarray or list of ndarray
-            As the estimator's `reconstruct` returns it.
+            Reconstructions, as returned by the estimator.
         """
         check_is_fitted(self)
         return self.estimator_.reconstruct(X)
@@ -206,7 +210,7 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
 
 
 def _without_threshold(estimator):
-    """Spare the inner detector its own calibration."""
+    """Disable the calibration of the inner detector."""
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     if isinstance(last, BaseDetector):
         last.set_params(false_alarm_rate=None)

@@ -1,4 +1,4 @@
-"""Pipelines, and estimators of other libraries, as detectors; their anomaly maps."""
+"""Pipelines and estimators of other libraries as detectors, and their anomaly maps."""
 
 from numbers import Real
 
@@ -14,25 +14,26 @@ __all__ = ["PipelineDetector", "anomaly_map", "as_detector", "iter_anomaly_maps"
 
 
 class PipelineDetector(BaseDetector):
-    """A pipeline, or an estimator of another library, as a detector without a threshold: features and a model.
+    """Wrap a pipeline, or an estimator of another library, as a detector without a threshold.
 
-    The first step of a pipeline is the features where it can be; `Rows` stand in front of everything else.
+    The first step of a pipeline becomes the features if it follows their protocol, and the other steps the model;
+    everything else becomes the model behind `Rows`.
 
     Parameters
     ----------
     estimator : estimator
-        A pipeline whose last step scores, or an estimator with `score_samples` or `decision_function`.
+        Pipeline whose last step scores samples, or estimator with `score_samples` or `decision_function`.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     features_ : estimator
-        The fitted features.
+        Fitted features.
     model_ : estimator
-        What is fitted to the features.
+        Model fitted on the features.
     """
 
     _parameter_constraints = {
@@ -49,21 +50,38 @@ class PipelineDetector(BaseDetector):
 
     @property
     def estimator_(self):
-        """The fitted estimator."""
+        """Fitted estimator."""
         if not _begins_with_features(self.estimator):
             return self.model_
         head = getattr(self.features_, "features", self.features_)
         return Pipeline([(self.estimator.steps[0][0], head), *self.model_.steps])
 
     def of_fitted(self):
-        """Take over the parts of an estimator that is fitted already; return self."""
+        """Use the parts of an estimator that is already fitted.
+
+        Returns
+        -------
+        self
+            Fitted detector.
+        """
         self.features_ = self.default_features()
         self.model_ = self._model()
         self._keep_settings()
         return self
 
     def default_features(self, X=None):
-        """Return the features at the head of the pipeline, or `Rows`."""
+        """Return the features at the head of the pipeline, or `Rows`.
+
+        Parameters
+        ----------
+        X : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        estimator
+            Features, as they are in the pipeline.
+        """
         if not _begins_with_features(self.estimator):
             return Rows()
         makes_maps = isinstance(self.estimator[-1], BaseDetector) and len(self.estimator) > 1
@@ -94,43 +112,52 @@ def _begins_with_features(estimator):
 
 
 def as_detector(estimator, **options):
-    """Return an estimator as a detector: itself if it is one, else a `PipelineDetector`.
+    """Return an estimator as a detector: itself if it is one, or else a `PipelineDetector`.
 
     Parameters
     ----------
     estimator : estimator
-        An unfitted one; a fitted one needs ``as_detector(estimator).of_fitted()``.
+        Unfitted estimator; use ``as_detector(estimator).of_fitted()`` for a fitted one.
     **options
         Parameters of `PipelineDetector`.
+
+    Returns
+    -------
+    BaseDetector
+        The detector, unfitted.
     """
     return estimator if isinstance(estimator, BaseDetector) else PipelineDetector(estimator, **options)
 
 
 def anomaly_map(estimator, X, *, size=None, sigma=4.0):
-    """Return where the anomalies are, for a detector or a pipeline from images to patches to scores.
+    """Compute the anomaly maps of images with a fitted detector or pipeline.
 
     Parameters
     ----------
     estimator : estimator
-        A fitted detector with `anomaly_map`, or a fitted `Pipeline` whose first step makes patch grids of images
-        and whose last step scores them.
-    X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-        Images.
-    size : tuple of int (H, W), optional
-        Size of the maps; by default each has the size of its image.
+        Fitted detector with `anomaly_map`, or fitted `Pipeline` whose first step turns images into patch grids and
+        whose last step scores them.
+    X : array of shape (n, H, W[, C]), sequence of images or paths, or str
+        Images; a str is the path of a folder, or a glob pattern.
+    size : tuple of int (H, W), default=None
+        Size of the maps; None gives each map the size of its image.
     sigma : float, default=4.0
-        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image. Only for
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image. Used only for
         pipelines, since a detector has its own.
 
     Returns
     -------
-    ndarray of shape (n, H, W), float32, or list of ndarray where sizes differ
-        Higher is more anomalous; NaN where the detector did not look.
+    ndarray of shape (n, H, W), float32, or list of ndarray if the sizes differ
+        Anomaly maps: higher is more anomalous. NaN where the detector did not look.
 
     Raises
     ------
     TypeError
-        If the estimator has no maps.
+        If the estimator has no anomaly maps.
+
+    See Also
+    --------
+    iter_anomaly_maps : Yield the maps one by one.
 
     Examples
     --------
@@ -147,23 +174,40 @@ def anomaly_map(estimator, X, *, size=None, sigma=4.0):
 
 
 def iter_anomaly_maps(estimator, X, *, size=None, sigma=4.0):
-    """Yield the maps of `anomaly_map` one by one, in bounded memory.
+    """Yield the anomaly map of each image, in bounded memory.
 
     Parameters
     ----------
-    estimator, X, size, sigma
-        As in `anomaly_map`.
+    estimator : estimator
+        Fitted detector with `anomaly_map`, or fitted `Pipeline` whose first step turns images into patch grids and
+        whose last step scores them.
+    X : array of shape (n, H, W[, C]), sequence of images or paths, or str
+        Images; a str is the path of a folder, or a glob pattern.
+    size : tuple of int (H, W), default=None
+        Size of the maps; None gives each map the size of its image.
+    sigma : float, default=4.0
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image. Used only for
+        pipelines, since a detector has its own.
 
     Yields
     ------
     ndarray of shape (H, W), float32
-        Higher is more anomalous; NaN where the detector did not look.
+        Anomaly map: higher is more anomalous. NaN where the detector did not look.
+
+    Raises
+    ------
+    TypeError
+        If the estimator has no anomaly maps.
+
+    See Also
+    --------
+    anomaly_map : Return all maps at once.
     """
     yield from _with_maps(estimator, sigma).iter_anomaly_maps(X, size=size)
 
 
 def _with_maps(estimator, sigma):
-    """Return what makes the maps of an estimator."""
+    """Return the detector that makes the maps of an estimator."""
     if hasattr(estimator, "iter_anomaly_maps"):
         return estimator
     if isinstance(estimator, Pipeline):
@@ -171,6 +215,6 @@ def _with_maps(estimator, sigma):
         if hasattr(detector, "anomaly_map"):
             return detector
     raise TypeError(
-        f"{type(estimator).__name__} has no anomaly maps; accepted is a detector with `anomaly_map`, or a Pipeline "
-        "that begins with patch features of images and ends in a scorer of patches."
+        f"{type(estimator).__name__} has no anomaly maps; estimator must be a detector with `anomaly_map`, or a "
+        "Pipeline that begins with patch features of images and ends in a scorer of patches."
     )

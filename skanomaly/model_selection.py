@@ -1,4 +1,4 @@
-"""Model selection with labelled data: fit on normal samples, score on all."""
+"""Model selection on labelled data: fit on the normal samples, score all samples."""
 
 from functools import wraps
 
@@ -19,7 +19,7 @@ __all__ = ["FitOnNormal"]
 
 
 def _passed_on(name):
-    """Return a method that the wrapped estimator answers; it is missing where the estimator lacks it."""
+    """Return a method that calls the wrapped estimator, and that is missing if the estimator lacks it."""
     example = getattr(BaseDetector, name, None) or _WORDS[name]
 
     def check(self):
@@ -39,14 +39,14 @@ def _passed_on(name):
 def _passed_on_attribute(name):
     def attribute(self):
         if not hasattr(self, "estimator_"):
-            raise AttributeError(f"this FitOnNormal is not fitted, and has no {name} yet")
+            raise AttributeError(f"this FitOnNormal is not fitted, so it has no {name} yet")
         return getattr(self.estimator_, name)
 
     return property(attribute, doc=f"`{name}` of the fitted estimator.")
 
 
 def _contributions(self, X):
-    """Return what every column adds to the anomaly score of rows, as the estimator says.
+    """Compute the contribution of each column to the anomaly score of rows.
 
     Parameters
     ----------
@@ -56,22 +56,22 @@ def _contributions(self, X):
     Returns
     -------
     ndarray of shape (n_samples, d), float64
-        The rows add up to ``-score_samples(X)``.
+        Contributions, which sum to ``-score_samples(X)`` along each row.
     """
 
 
 def _reconstruct(self, X):
-    """Return the reconstruction of samples by the estimator.
+    """Reconstruct samples with the fitted estimator.
 
     Parameters
     ----------
     X : array-like
-        Samples in a form that the estimator accepts.
+        Samples, in any form that the estimator accepts.
 
     Returns
     -------
     ndarray or list of ndarray
-        As the estimator's `reconstruct` returns it.
+        Reconstructions, as returned by the estimator.
     """
 
 
@@ -80,31 +80,31 @@ _OF_MAPS = ("anomaly_map", "iter_anomaly_maps", "iter_scores_and_maps")
 
 
 class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
-    """Fit an estimator on the normal samples among labelled ones.
+    """Fit an estimator on the normal samples among labelled samples.
 
-    Detectors learn from normal samples and ignore `y`. Within a search, the training part of each split holds
-    anomalies as well; this wrapper drops them before fitting, in the splits and in the final refit.
+    Detectors learn from normal samples and ignore `y`. In a search, however, the training part of each split contains
+    anomalies; this wrapper drops them before fitting, in the splits and in the final refit.
 
     Parameters
     ----------
     estimator : estimator
-        Any outlier detector, or a pipeline that ends in one.
+        Outlier detector, or a pipeline that ends in one.
 
     Attributes
     ----------
     estimator_ : estimator
-        The fitted clone.
+        Fitted clone.
     n_normal_ : int
         Number of samples it was fitted on.
 
-    Notes
-    -----
-    All methods but `fit` are those of the fitted estimator, and are missing where it lacks them; a pipeline from images
-    to patches to scores has anomaly maps too.
-
     See Also
     --------
-    ConformalDetector : Give any estimator a threshold with a stated false-alarm rate.
+    ConformalDetector : Give any detector or pipeline a threshold with a stated false-alarm rate.
+
+    Notes
+    -----
+    All other methods and attributes are taken from the fitted estimator, and are missing if it lacks them. A pipeline
+    of patch features and a scorer of patches has anomaly maps too.
 
     Examples
     --------
@@ -137,45 +137,50 @@ class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
         return tags
 
     def get_metadata_routing(self):
-        """Return how metadata is routed: `groups` are sliced here and passed to the estimator's `fit`.
+        """Return the metadata routing: `groups` are sliced here and passed to the estimator's `fit`.
 
         Returns
         -------
         MetadataRouter
+            Routing information.
         """
         mapping = MethodMapping().add(caller="fit", callee="fit")
         return MetadataRouter(owner=self).add_self_request(self).add(estimator=self.estimator, method_mapping=mapping)
 
     def fit(self, X, y=None, groups=None):
-        """Fit on the rows of `X` whose label says normal.
+        """Fit the estimator on the samples that are labelled as normal.
 
         Parameters
         ----------
         X : array or sequence of n_samples
-            Samples in a form that the estimator accepts.
-        y : array-like of shape (n_samples,), optional
-            +1 and -1, booleans (True = anomaly), or items with a `label` of +1 or -1, such as the masks of
-            `load_mvtec`. None: all samples are normal.
-        groups : array-like of shape (n_samples,), optional
-            Group of each sample, for estimators whose `fit` takes groups; see `BaseDetector.fit`.
+            Samples, in any form that the estimator accepts.
+        y : array-like of shape (n_samples,), default=None
+            True labels: +1 for normal samples and -1 for anomalies, or booleans (True for anomalies). Labelled masks,
+            such as those of `load_mvtec`, are accepted too. None means that all samples are normal.
+        groups : array-like of shape (n_samples,), default=None
+            Group of each sample, such as a part number, a burst or a camera roll. Samples of one group are never split
+            between training and calibration, and together count as a single sample. Equal images are always grouped.
+            Accepted only if the `fit` of the estimator takes groups.
 
         Returns
         -------
         self
+            Fitted estimator.
 
         Raises
         ------
         ValueError
-            For other labels (0/1 in particular), or if no sample is normal.
+            If the labels have any other values (0 and 1 are refused because two opposite conventions exist) or no
+            sample is normal.
         TypeError
-            For groups where the estimator takes none.
+            If `groups` are given but the estimator takes none.
         """
         with all_or_nothing(self):
             check_consistent_length(*(part for part in (X, y, groups) if part is not None))
             if groups is not None and not has_fit_parameter(self.estimator, "groups"):
                 raise TypeError(
-                    f"groups cannot be passed on: the fit of {type(self.estimator).__name__} takes none. Wrap it in "
-                    "ConformalDetector, which does."
+                    f"groups cannot be passed on, because the fit of {type(self.estimator).__name__} takes none. Wrap "
+                    "it in ConformalDetector, whose fit does."
                 )
             if y is not None:
                 normal = np.flatnonzero(~anomalous(y))
@@ -189,7 +194,7 @@ class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _answering(self, name):
-        """Return what answers a method: the estimator, or the detector that a pipeline is for its maps."""
+        """Return the object that a method is called on: the estimator, or, for maps, a pipeline as a detector."""
         fitted = getattr(self, "estimator_", None)
         estimator = self.estimator if fitted is None else fitted
         if name not in _OF_MAPS or not isinstance(estimator, Pipeline):

@@ -1,4 +1,4 @@
-"""Model files that load without executing code."""
+"""Model files, which can be loaded without executing code."""
 
 import inspect
 import io
@@ -22,7 +22,7 @@ from .exceptions import ModelFileError
 
 __all__ = ["load", "save"]
 
-# Besides the public estimators, the classes of skanomaly that model files may hold, as "module:Class". They are made
+# Classes of skanomaly that model files may hold besides the public estimators, as "module:Class". They are created
 # without calling their constructors, from attributes that the file chooses.
 _STATE_CLASSES = (
     "skanomaly.thresholds:Calibration",
@@ -42,29 +42,37 @@ _STATE_CLASSES = (
     "skanomaly.networks._losses:SSIMLoss",
     "skanomaly.networks._training:Training",
 )
-_LAYOUT = 2  # of the attributes in a file; 1 was before detectors looked through features
-_OF_THE_USER = {"memory", "memory_limit"}  # parameters that a file does not decide: what is written and deleted where
+_LAYOUT = 2  # version of the attributes in a file; 1 is from before detectors had features_
+_OF_THE_USER = {
+    "memory",
+    "memory_limit",
+}  # parameters that a file must not set, because they decide which files are written and deleted
 
 
 def save(estimator, path, *, include_weights=False):
-    """Write a fitted estimator to a file.
+    """Save a fitted estimator to a file.
 
-    The file (format: skops) holds parameters and numpy arrays; networks are stored by name and SHA-256, and read again
-    when needed. It appears whole or not at all.
+    The file, in skops format, holds parameters and numpy arrays. Pretrained networks are stored by name and SHA-256,
+    and loaded again when needed. The file is either written completely or not at all.
 
     Parameters
     ----------
     estimator : estimator
-        Any estimator of skanomaly or scikit-learn.
-    path : path
-        An existing file is replaced once the new one is complete.
+        Estimator of skanomaly or scikit-learn.
+    path : path-like
+        Path of the file. An existing file is replaced once the new one is complete.
     include_weights : bool, default=False
-        Also store the weights of pretrained networks, so that the file suffices where they are not installed.
+        If True, the weights of pretrained networks are stored too, so that the file can be used where they are not
+        installed.
 
     Raises
     ------
     ModelFileError
         If the estimator cannot be stored.
+
+    See Also
+    --------
+    load : Load an estimator from a file.
 
     Examples
     --------
@@ -82,7 +90,7 @@ def save(estimator, path, *, include_weights=False):
     path = Path(path)
     try:
         data = skops.io.dumps(content)
-    except Exception as error:  # skops raises whatever an unknown object makes it raise
+    except Exception as error:  # skops raises whatever an unknown object raises
         raise ModelFileError(f"{type(estimator).__name__} cannot be stored: {error}") from error
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -98,50 +106,56 @@ def save(estimator, path, *, include_weights=False):
 
 
 def load(path, trusted=()):
-    """Read an estimator from a file written by `save`.
+    """Load an estimator from a file written by `save`.
 
-    No code of the file is executed: only the public estimators of skanomaly, the types of scikit-learn, numpy and scipy
-    that skops knows to be harmless, and those named in `trusted` are made. (The trees of scikit-learn's forests are not
-    among these: pass ``trusted=["sklearn.tree._tree.Tree"]`` for files of your own.) Functions of skanomaly are
-    refused, whatever `trusted` says.
+    No code in the file is executed. The only types that are created are the public estimators of skanomaly, the types
+    of scikit-learn, numpy and scipy that skops considers safe, and those named in `trusted`. (The trees of
+    scikit-learn's forests are not among them; pass ``trusted=["sklearn.tree._tree.Tree"]`` for your own files.)
+    Functions of skanomaly are refused even if `trusted` names them.
 
-    You choose files and folders, a model file does not: `memory` and `memory_limit` of all parts come back as their
-    defaults. Where features were fitted with `weights` from a path, and the file does not include the weights, scoring
+    A model file cannot choose files and folders: all parameters `memory` and `memory_limit` are reset to their
+    defaults. If features were fitted with `weights` from a path, and the file does not include the weights, scoring
     raises `MissingWeightsError` until you set the path again: ``model.features_.set_params(weights="path")``.
 
     Parameters
     ----------
-    path : path
+    path : path-like
+        Path of the file.
     trusted : sequence of str, default=()
-        Full names of further types that may be made, such as those of your own transformers.
+        Full names of further types that the file may hold, such as your own transformers.
 
     Returns
     -------
     estimator
+        The fitted estimator.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is not a model file, is damaged, was written by a newer version, or holds what is not trusted; the message
-        names it.
+        If the file is not a model file, is damaged, was written by a newer version or holds types that are not trusted;
+        the message names them.
+
+    See Also
+    --------
+    save : Save a fitted estimator to a file.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"path={str(path)!r}: no such model file.")
+        raise FileNotFoundError(f"path={str(path)!r} does not exist; it must be a model file.")
     content = _read(path, trusted)
     if not isinstance(content, dict) or not {"skanomaly", "estimator"} <= set(content):
         raise ModelFileError(f"path={str(path)!r} was not written by skanomaly.save.")
     if parse_version(content["skanomaly"]) > parse_version(skanomaly.__version__):
         raise ModelFileError(
             f"path={str(path)!r} was written by skanomaly {content['skanomaly']}, newer than this "
-            f"{skanomaly.__version__}."
+            f"{skanomaly.__version__}; upgrade skanomaly to load it."
         )
     if content.get("layout", 1) != _LAYOUT:
         raise ModelFileError(
-            f"path={str(path)!r} was written by a development version of skanomaly, whose estimators had other "
-            "attributes: fit and save the model again."
+            f"path={str(path)!r} was written by a development version of skanomaly whose estimators had other "
+            "attributes; fit and save the model again."
         )
     for part in _fitted_networks(content["estimator"]):
         if part.weights_sha256_ in content.get("weights", {}):
@@ -150,12 +164,12 @@ def load(path, trusted=()):
 
 
 def _read(path, trusted):
-    """Return what a model file holds, made of trusted types only and without its paths."""
+    """Return the content of a model file, created from trusted types only and without its paths."""
     try:
         data = path.read_bytes()
         forbidden = _forbidden_names(_schema(data))
         unknown = skops.io.get_untrusted_types(data=data)
-    except Exception as error:  # a damaged file raises whatever zipfile, json or skops likes
+    except Exception as error:  # a damaged file can make zipfile, json or skops raise anything
         raise ModelFileError(f"path={str(path)!r} is not a model file, or is damaged: {error}") from error
     _check_trust(path, forbidden, [name for name in unknown if not _is_ours(name)], trusted)
     try:
@@ -168,15 +182,15 @@ def _read(path, trusted):
 
 
 def _check_trust(path, forbidden, foreign, trusted):
-    """Raise if a file names something forbidden, or foreign types that are not trusted or lead back to us."""
+    """Raise if a file refers to anything forbidden, or to other types that are not trusted or lead to skanomaly."""
     untrusted = [name for name in foreign if name not in trusted]
-    if not untrusted:  # else nothing may be imported
+    if not untrusted:  # otherwise, nothing may be imported
         forbidden = forbidden or [name for name in foreign if _leads_to_ours(name)]
     if forbidden:
         raise ModelFileError(
-            f"path={str(path)!r} refers to {', '.join(forbidden)}. Of skanomaly, a model file may hold estimators and "
-            "their attributes only: a function or a constructor would be called with arguments that the file chooses. "
-            "trusted=[...] does not change this."
+            f"path={str(path)!r} refers to {', '.join(forbidden)}. Of skanomaly, a model file may hold only estimators "
+            "and their attributes, because functions and constructors would be called with arguments that the file "
+            "chooses; trusted=[...] does not change this."
         )
     if untrusted:
         raise ModelFileError(
@@ -191,7 +205,7 @@ def _schema(data):
 
 
 def _forbidden_names(schema):
-    """Return all that a file names of skanomaly, other than our classes where they are made from attributes."""
+    """Return all names of skanomaly in a file, other than our classes where they are created from attributes."""
     forbidden, nodes = set(), [schema]
     while nodes:
         node = nodes.pop()
@@ -213,7 +227,7 @@ def _is_ours(name):
 
 
 def _is_object_of_ours(node):
-    """Return whether a node makes one of our classes, under its own name, from attributes alone."""
+    """Return whether a node creates one of our classes, under its own name, from attributes only."""
     if node.get("__loader__") != "ObjectNode":
         return False
     module, name = node["__module__"], node.get("__class__")
@@ -222,7 +236,7 @@ def _is_object_of_ours(node):
 
 
 def _registered_class(module, name):
-    """Return the public estimator of a name, or the state class that is registered under it; else None."""
+    """Return the public estimator or the registered state class of a name, or else None."""
     if name in skanomaly.__all__:
         found = getattr(skanomaly, name)
         return found if isinstance(found, type) and issubclass(found, BaseEstimator) else None
@@ -235,7 +249,7 @@ def _registered_class(module, name):
 
 
 def _leads_to_ours(name):
-    """Return whether a name from outside stands for something of skanomaly."""
+    """Return whether a name outside skanomaly refers to an object of skanomaly."""
     try:
         module = pkgutil.resolve_name(name).__module__
     except (ImportError, AttributeError, ValueError):
@@ -244,7 +258,7 @@ def _leads_to_ours(name):
 
 
 def _forget_paths(part):
-    """Undo what a part of a loaded estimator says about files and folders."""
+    """Reset the files and folders that a part of a loaded estimator names."""
     if hasattr(type(part), "withhold_weights"):
         type(part).withhold_weights(part)
     if not isinstance(part, BaseEstimator):
@@ -256,19 +270,19 @@ def _forget_paths(part):
 
 
 def _fitted_networks(estimator):
-    """Yield every fitted part of an estimator that reads the weights of a network."""
+    """Yield the fitted parts of an estimator that load the weights of a network."""
     for part in _parts(estimator):
         if hasattr(type(part), "use_network_state") and hasattr(part, "weights_sha256_"):
             yield part
 
 
 def _parts(estimator):
-    """Yield all objects in an estimator, each once: parameters, attributes, and what lies in their containers."""
+    """Yield every object in an estimator once: parameters, attributes and the items of containers."""
     seen, waiting = {}, [estimator]
     while waiting:
         part = waiting.pop()
         if id(part) not in seen and not isinstance(part, (type, ModuleType, FunctionType)):
-            seen[id(part)] = part  # held, or another object could get its id
+            seen[id(part)] = part  # kept alive, or another object could get its id
             yield part
             waiting.extend(_contents(part))
 

@@ -1,6 +1,6 @@
-"""The conformal rule: from scores of normal samples to a threshold with a stated false-alarm rate.
+"""Thresholds with a stated false-alarm rate, and p-values, by split-conformal prediction.
 
-Scores here are anomaly scores: higher is more anomalous.
+All scores are anomaly scores: higher is more anomalous.
 """
 
 import math
@@ -22,27 +22,32 @@ __all__ = [
 
 
 def _rank(n, false_alarm_rate):
-    """Return k: the threshold is the k-th smallest of n calibration scores."""
+    """Return k such that the threshold is the k-th smallest of n calibration scores."""
     k = math.ceil((n + 1) * (1 - false_alarm_rate) - 1e-9)  # 20 * 0.95 must be 19, not a hair above
     return min(k, n)
 
 
 def expected_false_alarm_rate(n, false_alarm_rate):
-    """Return the share of fresh normal samples that n calibration scores are expected to flag.
+    """Compute the share of fresh normal samples that a threshold from n calibration scores is expected to flag.
 
-    The threshold is the k-th smallest of n scores, k = ceil((n + 1)(1 - alpha)), at most n. For exchangeable scores
-    without ties, a fresh one exceeds it with probability 1 - k / (n + 1).
+    The threshold is the k-th smallest of n scores, k = ceil((n + 1)(1 - alpha)), at most n. If scores are exchangeable
+    and have no ties, a fresh score exceeds it with probability 1 - k / (n + 1).
 
     Parameters
     ----------
     n : int
         Number of calibration scores.
     false_alarm_rate : float
-        The rate alpha that was asked for.
+        Requested false-alarm rate alpha, in (0, 1).
 
     Returns
     -------
     float
+        Expected share of flagged samples.
+
+    See Also
+    --------
+    conformal_threshold : Compute the threshold itself.
 
     Examples
     --------
@@ -56,7 +61,7 @@ def expected_false_alarm_rate(n, false_alarm_rate):
 
 
 def conformal_threshold(calibration_scores, false_alarm_rate, groups=None):
-    """Return the score above which a sample is called an anomaly.
+    """Compute the score above which a sample is called an anomaly.
 
     Parameters
     ----------
@@ -64,24 +69,29 @@ def conformal_threshold(calibration_scores, false_alarm_rate, groups=None):
         Anomaly scores of normal samples that the model did not learn from.
     false_alarm_rate : float
         Share of normal samples that may be flagged, in (0, 1).
-    groups : array-like of shape (n,), optional
-        Group of each score. Scores of one group, such as copies of one photograph, count as a single sample together:
+    groups : array-like of shape (n,), default=None
+        Group of each score. Scores of one group, such as copies of one photograph, together count as a single sample:
         each weighs one over the size of its group, and n is the number of groups.
 
     Returns
     -------
     float
-        The ceil((n + 1)(1 - alpha))-th smallest score, or the largest where n is too small for that.
+        The ceil((n + 1)(1 - alpha))-th smallest score, or the largest if n is too small for that.
 
     Raises
     ------
     ValueError
-        For no scores, or NaN among them.
+        If there are no scores, or some are NaN.
 
     Warns
     -----
     CalibrationWarning
-        If n is too small; the warning says how many are needed.
+        If n is too small; the message says how many scores are needed.
+
+    See Also
+    --------
+    conformal_p_values : Compute p-values instead of a threshold.
+    expected_false_alarm_rate : Compute the share of normal samples that the threshold flags.
 
     Examples
     --------
@@ -95,21 +105,28 @@ def conformal_threshold(calibration_scores, false_alarm_rate, groups=None):
 
 
 def conformal_p_values(scores, calibration_scores, groups=None):
-    """Return (1 + number of calibration scores at least as high) / (n + 1) for every score.
+    """Compute the conformal p-values of scores.
+
+    The p-value of a score is (1 + number of calibration scores at least as high) / (n + 1).
 
     Parameters
     ----------
     scores : array-like of shape (n_samples,)
-        Anomaly scores.
+        Anomaly scores of the samples to be tested.
     calibration_scores : array-like of shape (n,)
         Anomaly scores of normal samples that the model did not learn from.
-    groups : array-like of shape (n,), optional
+    groups : array-like of shape (n,), default=None
         Group of each calibration score; see `conformal_threshold`.
 
     Returns
     -------
     ndarray of shape (n_samples,), float64
-        In [1 / (n + 1), 1]; small for anomalies.
+        The p-value of each score, in [1 / (n + 1), 1]; small for anomalies.
+
+    See Also
+    --------
+    conformal_threshold : Compute a threshold instead of p-values.
+    select_anomalies : Select anomalies by their p-values.
 
     Examples
     --------
@@ -121,23 +138,28 @@ def conformal_p_values(scores, calibration_scores, groups=None):
 
 
 class Calibration:
-    """What decisions rest on: the scores of normal samples that the model did not learn from.
+    """Scores of normal samples that the model did not learn from, and the thresholds and p-values based on them.
 
     Parameters
     ----------
     scores : array-like of shape (n,)
         Anomaly scores: higher is more anomalous.
-    peaks : array-like of shape (n,), optional
-        Highest level of each sample's anomaly map.
-    groups : array-like of shape (n,), optional
-        Group of each sample; those of one group count as a single sample together. By default, each is its own.
-    indices : array-like of shape (n,), optional
-        Position of each sample in the data that the scores come from. By default, 0 to n - 1.
+    peaks : array-like of shape (n,), default=None
+        Peaks of the anomaly maps.
+    groups : array-like of shape (n,), default=None
+        Group of each sample; samples of one group together count as a single sample. None puts each sample into a group
+        of its own.
+    indices : array-like of shape (n,), default=None
+        Positions of the samples in the data that the scores come from; None stands for 0 to n - 1.
 
     Attributes
     ----------
-    scores, peaks, indices : ndarray of shape (n,) or None
-        The parameters, aligned with each other.
+    scores : ndarray of shape (n,), float64
+        Anomaly scores.
+    peaks : ndarray of shape (n,), float64, or None
+        Peaks of the anomaly maps.
+    indices : ndarray of shape (n,)
+        Positions of the samples in the data that the scores come from.
     weights : ndarray of shape (n,), float64
         One over the size of each sample's group.
     n : int
@@ -146,7 +168,7 @@ class Calibration:
     Raises
     ------
     ValueError
-        For no scores, or NaN among them.
+        If there are no scores, or some are NaN.
     """
 
     def __init__(self, scores, peaks=None, groups=None, indices=None):
@@ -155,8 +177,8 @@ class Calibration:
         n = len(self.scores)
         if n == 0 or np.isnan(self.scores).any():
             raise ValueError(
-                f"calibration_scores has {n} values, {np.isnan(self.scores).sum()} of them NaN; at least one number is "
-                "needed."
+                f"calibration_scores has {n} values, {np.isnan(self.scores).sum()} of them NaN; it must have at least "
+                "one value, and none may be NaN."
             )
         groups = np.arange(n) if groups is None else groups
         _, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -164,72 +186,134 @@ class Calibration:
         self.indices = np.arange(n) if indices is None else np.asarray(indices)
 
     def threshold(self, false_alarm_rate):
-        """Return the anomaly score above which at most this share of fresh normal samples is expected."""
+        """Compute the threshold on anomaly scores.
+
+        Parameters
+        ----------
+        false_alarm_rate : float
+            Share of normal samples that may be flagged, in (0, 1).
+
+        Returns
+        -------
+        float
+            Anomaly score that at most this share of fresh normal samples is expected to exceed.
+        """
         return _quantile(self.scores, self.weights, _rank(self.n, false_alarm_rate))
 
     def pixel_threshold(self, false_alarm_rate):
-        """Return the level that the maps of at most this share of fresh normal samples are expected to exceed."""
+        """Compute the threshold on anomaly maps.
+
+        Parameters
+        ----------
+        false_alarm_rate : float
+            Share of normal samples that may be flagged, in (0, 1).
+
+        Returns
+        -------
+        float
+            Level that the maps of at most this share of fresh normal samples are expected to exceed.
+        """
         return _quantile(self.peaks, self.weights, _rank(self.n, false_alarm_rate))
 
     def expected_rate(self, false_alarm_rate):
-        """Return the share of fresh normal samples that the threshold is expected to flag."""
+        """Compute the share of fresh normal samples that the threshold is expected to flag.
+
+        Parameters
+        ----------
+        false_alarm_rate : float
+            Share of normal samples that may be flagged, in (0, 1).
+
+        Returns
+        -------
+        float
+            Expected share of flagged samples.
+        """
         return expected_false_alarm_rate(self.n, false_alarm_rate)
 
     def p_values(self, scores):
-        """Return the conformal p-values of anomaly scores (m,)."""
+        """Compute the conformal p-values of anomaly scores.
+
+        Parameters
+        ----------
+        scores : array-like of shape (m,)
+            Anomaly scores.
+
+        Returns
+        -------
+        ndarray of shape (m,), float64
+            The p-value of each score, in [1 / (n + 1), 1]; small for anomalies.
+        """
         order = np.argsort(self.scores, kind="stable")
         below = np.concatenate([[0.0], np.cumsum(self.weights[order])])
         at_least = self.n - below[np.searchsorted(self.scores[order], scores, side="left")]
         return np.clip((1 + at_least) / (self.n + 1), 1 / (self.n + 1), 1.0)
 
     def warn_if_short(self, false_alarm_rate):
-        """Warn where the samples are too few for a rate, with the number needed."""
+        """Warn if there are too few samples for a false-alarm rate.
+
+        Parameters
+        ----------
+        false_alarm_rate : float
+            Share of normal samples that may be flagged, in (0, 1).
+
+        Warns
+        -----
+        CalibrationWarning
+            If there are too few samples; the message says how many are needed.
+        """
         needed = math.ceil(1 / false_alarm_rate - 1 - 1e-9)
         if self.n < needed:
             warnings.warn(
                 f"false_alarm_rate={false_alarm_rate:g} needs at least {needed} calibration samples, got {self.n}. The "
-                f"largest calibration score is the threshold; expect to flag {1 / (self.n + 1):.3g} of normal samples.",
+                f"threshold is set to the largest calibration score; expect it to flag {1 / (self.n + 1):.3g} of "
+                "normal samples.",
                 CalibrationWarning,
                 stacklevel=3,
             )
 
 
 def _quantile(values, weights, rank):
-    """Return the smallest value at which the weights of the values up to it reach a rank."""
+    """Return the smallest value such that the weights of all values up to it sum to at least `rank`."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order]) >= rank - 1e-9
     return float(values[order][np.argmax(reached)] if reached.any() else values[order][-1])
 
 
 def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
-    r"""Select anomalies so that at most a share `fdr` of the selected is expected to be normal (Benjamini-Hochberg).
+    r"""Select anomalies such that the expected share of normal samples among them is at most `fdr`.
 
-    With p-values sorted, the k smallest are selected, k being the largest with :math:`p_{(k)} \le k \, q / m`.
+    This is the Benjamini-Hochberg procedure: the k smallest p-values are selected, where k is the largest number with
+    :math:`p_{(k)} \le k \, q / m`.
 
     Parameters
     ----------
     p_values : array-like of shape (m,)
-        In (0, 1], from ``detector.p_values(X)``.
+        The p-values, in (0, 1], as returned by ``detector.p_values(X)``.
     fdr : float, default=0.1
         False-discovery rate q, in (0, 1).
-    n_calibration : int, optional
-        Number n of calibration samples behind the p-values (`detector.select` knows it). With it, a warning tells when
-        n is too small to select anything; without it there is no such check.
+    n_calibration : int, default=None
+        Number n of calibration samples behind the p-values (`detector.select` passes it). If given, a warning is issued
+        when n is too small for any anomaly to be selected.
 
     Returns
     -------
     ndarray of shape (m,), bool
-        True for the selected.
+        True for the selected samples.
 
     Raises
     ------
     ValueError
-        For p-values outside (0, 1], or `fdr` outside (0, 1).
+        If any p-value is outside (0, 1], or `fdr` is outside (0, 1).
 
     Warns
     -----
     CalibrationWarning
-        If `n_calibration` is given and 1 / (n + 1) is so coarse that a single anomaly among m could not be selected.
+        If `n_calibration` is given and the smallest possible p-value, 1 / (n + 1), is too large for a single anomaly
+        among m samples to be selected.
+
+    See Also
+    --------
+    conformal_p_values : Compute p-values from scores.
 
     References
     ----------
@@ -252,8 +336,8 @@ def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
         return np.zeros(0, bool)
     if n_calibration is not None and 1 / (n_calibration + 1) > fdr / m:
         warnings.warn(
-            f"the smallest possible p-value, {1 / (n_calibration + 1):.3g}, is above fdr / m = {fdr / m:.3g}: one "
-            f"anomaly among {m} samples could not be selected. Calibrate with at least {math.ceil(m / fdr - 1)} normal "
+            f"The smallest possible p-value, {1 / (n_calibration + 1):.3g}, is above fdr / m = {fdr / m:.3g}: a single "
+            f"anomaly among {m} samples cannot be selected. Calibrate with at least {math.ceil(m / fdr - 1)} normal "
             "samples.",
             CalibrationWarning,
             stacklevel=2,
@@ -266,7 +350,7 @@ def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
 
 
 class ChiSquaredLaw:
-    """What decisions rest on where squared scores follow a chi-squared law, in place of a `Calibration`.
+    """Chi-squared distribution of squared scores, which takes the place of a `Calibration`.
 
     Parameters
     ----------
@@ -278,7 +362,7 @@ class ChiSquaredLaw:
     scores, peaks, indices : None
         There are no calibration samples.
     n : float
-        Infinity: p-values are not bounded from below by a number of samples.
+        Infinity, because the number of samples does not bound p-values from below.
     """
 
     scores = peaks = indices = None
@@ -288,16 +372,55 @@ class ChiSquaredLaw:
         self.n_features = n_features
 
     def threshold(self, false_alarm_rate):
-        """Return the anomaly score above which this share of normal samples lies under the law."""
+        """Compute the threshold on anomaly scores.
+
+        Parameters
+        ----------
+        false_alarm_rate : float
+            Share of normal samples that may be flagged, in (0, 1).
+
+        Returns
+        -------
+        float
+            Anomaly score that this share of normal samples exceeds under the law.
+        """
         return float(np.sqrt(chdtri(self.n_features, false_alarm_rate)))
 
     def expected_rate(self, false_alarm_rate):
-        """Return the share of fresh normal samples that the threshold flags under the law."""
+        """Return the share of fresh normal samples that the threshold is expected to flag.
+
+        Parameters
+        ----------
+        false_alarm_rate : float
+            Share of normal samples that may be flagged, in (0, 1).
+
+        Returns
+        -------
+        float
+            The rate itself.
+        """
         return false_alarm_rate
 
     def p_values(self, scores):
-        """Return the probabilities (m,) of scores at least as high under the law."""
+        """Compute the probabilities of scores at least as high under the law.
+
+        Parameters
+        ----------
+        scores : array-like of shape (m,)
+            Anomaly scores.
+
+        Returns
+        -------
+        ndarray of shape (m,), float64
+            The p-value of each score; small for anomalies.
+        """
         return chdtrc(self.n_features, np.square(scores))
 
     def warn_if_short(self, false_alarm_rate):
-        """Do nothing: no number of samples is too small for a law."""
+        """Do nothing, because the law needs no samples.
+
+        Parameters
+        ----------
+        false_alarm_rate : float
+            Share of normal samples that may be flagged, in (0, 1).
+        """

@@ -74,7 +74,7 @@ def test_features_that_learn_are_fitted_inside_the_split(calibration):
 
 
 def test_features_that_learn_refuse_to_leave_one_out():
-    with pytest.raises(ValueError, match="'loo' does not suit Memory.*accepted are 'split' and 'cv'"):
+    with pytest.raises(ValueError, match="'loo' does not suit Memory.*must be 'split' or 'cv'"):
         Remembering(calibration="loo").fit(np.eye(30))
 
 
@@ -134,7 +134,7 @@ def test_equal_rows_are_legitimate(rng):
 
 
 def test_groups_of_another_length_are_refused(rng):
-    with pytest.raises(ValueError, match=r"groups has shape \(3,\); accepted is one value for each of the 40 samples"):
+    with pytest.raises(ValueError, match=r"groups has shape \(3,\); it must hold one value for each of the 40 samples"):
         KNNScorer().fit(rng.normal(size=(40, 2)), groups=[1, 2, 3])
 
 

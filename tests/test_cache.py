@@ -177,7 +177,7 @@ def test_a_folder_that_is_not_a_cache_is_refused(cached, rng, tmp_path, name):
 
 def test_a_file_is_not_a_cache(cached, rng, tmp_path):
     (tmp_path / "cache").write_text("notes")
-    with pytest.raises(ValueError, match="memory=.*cache' is a file; accepted is a folder"):
+    with pytest.raises(ValueError, match="memory=.*cache' is a file; it must be a folder"):
         cached.fit_transform(rng.random((1, 64, 64)))
 
 

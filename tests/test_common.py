@@ -1,16 +1,35 @@
-"""scikit-learn's own checks on every estimator that takes rows."""
+"""scikit-learn's own checks on every public estimator; what it cannot check is in a list, with reasons."""
+
+import warnings
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import SkipTestWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import skanomaly
 from skanomaly import (
+    MLFSC,
+    SPADE,
+    VAE,
     Autoencoder,
+    Columns,
+    ConformalDetector,
+    CropFeatures,
+    FeatureDictionary,
     FitOnNormal,
     GaussianScorer,
+    GradientProjection,
     GreedyCoreset,
     KNNScorer,
+    MahalanobisAD,
+    PaDiM,
+    PatchCore,
+    PatchFeatures,
+    Pixels,
+    PretrainedPatchFeatures,
     RandomProjection,
     SparseCoding,
     SparseCodingScorer,
@@ -30,32 +49,75 @@ EXPECTED_FAILURES = {
         "check_outliers_fit_predict": "its own rows again",
     },
 }
+# scikit-learn's checks feed rows, which these refuse; those that need no data run, and `check_image_detector` the rest.
+IMAGES_ONLY = [
+    PatchCore(),
+    PaDiM(),
+    SPADE(),
+    MahalanobisAD(),
+    MLFSC(),
+    FeatureDictionary(),
+    PretrainedPatchFeatures(),
+    PatchFeatures(),
+    CropFeatures(),
+    Pixels(),
+]
+NETWORK = DenseNetwork((4, 2))
 
 
 class FitOnNormalOrAll(FitOnNormal):
     """The checks pass labels of their own, which FitOnNormal refuses; here they mean that all rows are normal."""
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, groups=None):
         known = y is None or set(np.unique(np.asarray(y)).tolist()) <= {1, -1}
-        return super().fit(X, y if known else None)
+        return super().fit(X, y if known else None, groups)
 
 
-@parametrize_with_checks(
-    [
-        KNNScorer(),
-        GaussianScorer(),
-        SparseCodingScorer(),
-        Autoencoder(network=DenseNetwork((4, 2)), max_epochs=2),
-        GreedyCoreset(),
-        SparseCoding(),
-        RandomProjection(),
-        RandomProjection(2, kind="sparse"),
-        FitOnNormalOrAll(IsolationForest(n_estimators=10, random_state=0)),
-    ],
-    expected_failed_checks=lambda estimator: EXPECTED_FAILURES.get(type(estimator).__name__, {}),
-)
+ROWS = [
+    KNNScorer(),
+    GaussianScorer(),
+    SparseCodingScorer(),
+    Autoencoder(network=NETWORK, max_epochs=2),
+    VAE(network=NETWORK, max_epochs=2),
+    GradientProjection(Autoencoder(network=NETWORK, max_epochs=1), n_steps=2),
+    GreedyCoreset(),
+    SparseCoding(),
+    RandomProjection(),
+    RandomProjection(2, kind="sparse"),
+    Columns(),
+    ConformalDetector(IsolationForest(n_estimators=10, random_state=0)),
+    FitOnNormalOrAll(IsolationForest(n_estimators=10, random_state=0)),
+]
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", SkipTestWarning)  # what is skipped stands in IMAGES_ONLY
+    checks = parametrize_with_checks(
+        ROWS + IMAGES_ONLY,
+        expected_failed_checks=lambda estimator: EXPECTED_FAILURES.get(type(estimator).__name__, {}),
+    )
+
+
+@checks
 def test_sklearn_checks(estimator, check):
     check(estimator)
+
+
+def test_every_public_estimator_is_checked():
+    checked = {type(estimator).__name__ for estimator in ROWS + IMAGES_ONLY}
+    for name in skanomaly.__all__:
+        public = getattr(skanomaly, name)
+        if isinstance(public, type) and issubclass(public, BaseEstimator):
+            assert name in checked or f"{name}OrAll" in checked, name
+
+
+@pytest.mark.parametrize("estimator", IMAGES_ONLY, ids=lambda e: type(e).__name__)
+def test_image_estimators_say_that_they_take_no_rows(estimator):
+    tags = estimator.__sklearn_tags__().input_tags
+    assert not tags.two_d_array
+    assert tags.three_d_array
+    for wrapper in (ConformalDetector(estimator), FitOnNormal(estimator)):
+        assert wrapper.__sklearn_tags__().input_tags == tags
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_offers_what_the_estimator_has(rng, small_features):
         assert not hasattr(detector, "anomaly_map")
         with pytest.raises(AttributeError) as error:
             detector.anomaly_mask(X)
-        assert "Rows makes none" in str(error.value.__cause__)
+        assert "Rows does not make any" in str(error.value.__cause__)
         verdict = next(detector.iter_verdicts(X[:1]))
         assert verdict.anomaly_map is None
         assert verdict.score == detector.score_samples(X[:1])[0]

@@ -118,7 +118,7 @@ def test_drawn_patches_are_few_and_enough(small_features, cloth, grids):
 
 
 def test_too_few_patches_are_explained(small_features, cloth):
-    with pytest.raises(ValueError, match=r"n_clusters=11 is more than .*: 768, of which at most max_patches=10"):
+    with pytest.raises(ValueError, match=r"n_clusters=11 is larger than .*: 768, of which at most max_patches=10"):
         FeatureDictionary(small_features, n_clusters=11, max_patches=10, false_alarm_rate=None).fit(cloth.X_train)
 
 

@@ -145,8 +145,8 @@ def test_random_weights_follow_random_state_and_leave_torch_alone(rng):
         ({"layers": ("/3",)}, "'/3' is not a layer"),
         ({"layers": ("block.3",)}, "'block.3' is not a layer .* modules by name, such as .*'blocks.3'"),
         ({"layers": ("classifier",)}, "module 'classifier' takes no part in the features"),
-        ({"backbone": "vit_small_patch16_224", "layers": ("blocks.3",), "image_size": 224}, "puts out .1, 197, 384."),
-        ({"image_size": (64,)}, "image_size=.64,.; accepted is one side or .height, width."),
+        ({"backbone": "vit_small_patch16_224", "layers": ("blocks.3",), "image_size": 224}, "of shape .1, 197, 384."),
+        ({"image_size": (64,)}, "image_size=.64,. must be one side or .height, width."),
         ({"layers": ()}, "layers is empty"),
         ({"crop": 65}, "crop=65 is larger than image_size=64"),
         ({"neighborhood": 2}, "neighborhood=2 must be odd"),
@@ -192,7 +192,7 @@ def test_weights_from_files(small_features, tmp_path, rng):
 def test_changed_weights_are_refused(small_features, rng):
     features = clone(small_features).fit(rng.random((1, 64, 64)))
     features.network_.sha256 = "0" * 64
-    with pytest.raises(ValueError, match="not those of fit"):
+    with pytest.raises(ValueError, match="not the weights used in fit"):
         features.transform(rng.random((1, 64, 64)))
 
 
@@ -343,7 +343,7 @@ def test_embedded_weights_serve_their_own_network_only(small_features, rng, monk
         with pytest.raises(MissingWeightsError):
             without.fit(images) if without is not features else without.transform(images)
     other.use_network_state(state)
-    with pytest.raises(ValueError, match="not those of fit"):
+    with pytest.raises(ValueError, match="not the weights used in fit"):
         other.transform(images)
 
 

@@ -149,7 +149,7 @@ def test_without_a_rate_there_is_no_decision(rng):
         (KNNScorer(0), "'n_neighbors' parameter"),
         (KNNScorer(reweight=True), "'reweight' parameter"),
         (KNNScorer(false_alarm_rate=1.0), "'false_alarm_rate' parameter"),
-        (KNNScorer(30), "n_neighbors=30 needs as many patches in fit, got 20"),
+        (KNNScorer(30), "n_neighbors=30 is larger than the number of patches, 20"),
         (KNNScorer(20), "only 19 bank rows are left"),
         (KNNScorer(calibration="none"), "'calibration' parameter"),
     ],

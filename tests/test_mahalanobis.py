@@ -221,7 +221,7 @@ def test_layers_without_components_add_nothing(rng):
     """The single direction of the first layer explains all of it, so that nothing trails."""
     X, test = np.hstack([rng.normal(size=(40, 1)) @ [[1.0, 2.0]], gaussian(rng, 40, (5,))]), gaussian(rng, 7, (7,))
     options = {"pca": ("trailing", 0.9), "false_alarm_rate": None}
-    with pytest.warns(UserWarning, match=r"in the layers \[0\] .*add nothing"):
+    with pytest.warns(UserWarning, match=r"in the layers \[0\] .* add nothing"):
         detector = MahalanobisAD(Vectors((2, 5)), **options).fit(X)
     alone = MahalanobisAD(Vectors((5,)), **options).fit(X[:, 2:])
     np.testing.assert_allclose(detector.score_samples(test), alone.score_samples(test[:, 2:]), rtol=1e-12)
@@ -290,7 +290,7 @@ def test_batches_do_not_matter(features, cloth):
         ({"covariance": "shrunk"}, "'covariance' parameter of MahalanobisAD"),
         ({"calibration": "loo"}, "'calibration' parameter of MahalanobisAD"),
         ({"threshold": "sigma"}, "'threshold' parameter of MahalanobisAD"),
-        ({"threshold": "chi2"}, "threshold='chi2' is for a single layer, features has 2 layers"),
+        ({"threshold": "chi2"}, "threshold='chi2' needs features of a single layer, got 2 layers"),
         ({"pca": ("top", 0.9)}, "pca=.'top', 0.9. must be None"),
         ({"pca": ("leading", 2)}, "share in .0, 1."),
         ({"pca": ("leading",)}, "must be None"),

@@ -226,9 +226,9 @@ def test_labels_come_in_several_forms(form):
 
 @pytest.mark.parametrize("metric", [image_auroc, f1_max, tnr_tpr])
 def test_labels_with_two_meanings_are_refused(metric):
-    with pytest.raises(ValueError, match=r"y_true has the labels 0, 1; accepted .* `y == 1`"):
+    with pytest.raises(ValueError, match=r"y_true has the labels 0, 1; they must be .* `y == 1`"):
         metric((Y == -1).astype(int), Y)
-    with pytest.raises(ValueError, match=r"y_true has the labels 'bad', 'good'; accepted are \+1"):
+    with pytest.raises(ValueError, match=r"y_true has the labels 'bad', 'good'; they must be \+1"):
         metric(np.where(Y == 1, "good", "bad"), Y)
     with pytest.raises(ValueError, match=r"y_true must be 1-dimensional, got shape \(5, 1\)"):
         metric(Y[:, None], Y)

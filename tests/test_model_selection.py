@@ -29,7 +29,7 @@ def test_lists_of_paths_and_labelled_items():
 
 @pytest.mark.parametrize(
     ("y", "message"),
-    [([0, 1, 1], "labels 0, 1; accepted are.*y == 1"), ([-1, -1, -1], "nothing to fit on"), ([1, 1], "inconsistent")],
+    [([0, 1, 1], "labels 0, 1; they must be.*y == 1"), ([-1, -1, -1], "nothing to fit on"), ([1, 1], "inconsistent")],
 )
 def test_refuses_other_labels(y, message):
     with pytest.raises(ValueError, match=message):

@@ -114,7 +114,7 @@ def test_merge_refuses_what_does_not_fit(fitted, cloth):
         fitted.merge(other)
     smoother = clone(fitted.features).set_params(neighborhood=1)  # grids of the same shape, of other values
     other = padim(smoother, false_alarm_rate=None).fit(cloth.X_train)
-    with pytest.raises(ValueError, match=r"neighborhood=1, .*this PaDiM neighborhood=3"):
+    with pytest.raises(ValueError, match=r"neighborhood=1, .*this PaDiM has neighborhood=3"):
         fitted.merge(other)
 
 
@@ -137,7 +137,7 @@ def test_errors(small_features, cloth):
         padim(small_features, n_channels=1000).fit(cloth.X_train)
     with pytest.raises(ValueError, match="at least 2 images, got 1"):
         padim(small_features, false_alarm_rate=None).fit(cloth.X_train[:1])
-    with pytest.raises(ValueError, match="at least 2 images outside of every group, got 2"):
+    with pytest.raises(ValueError, match="at least 2 images outside each group, but 1 of 2"):
         padim(small_features).fit(cloth.X_train[:2])
     with pytest.raises(ValueError, match="at least 2 images to score"):
         padim(small_features).partial_fit(cloth.X_train[:1]).score_samples(cloth.X_test)

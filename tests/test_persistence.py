@@ -267,7 +267,7 @@ renamed = skanomaly.load
         (operator.methodcaller("set_bank", KNNScorer), "skanomaly.scoring._knn.KNNScorer"),
         (KNNScorer, "skanomaly.scoring._knn.KNNScorer"),
     ],
-    ids=str,
+    ids=["a function", "a partial", "a method", "a method of features", "a method caller", "a class"],
 )
 def test_functions_of_ours_are_refused_even_if_trusted(smuggled, name, tmp_path):
     save(FunctionTransformer(smuggled), tmp_path / "m")
@@ -409,7 +409,7 @@ def test_weight_files_are_checked_when_they_are_set(tmp_path, cloth, own_weights
     again = load(tmp_path / "m")
     other = clone(small_features).set_params(random_state=1).fit(cloth.X_train).network_state()
     torch.save({name: torch.from_numpy(value) for name, value in other.items()}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="are not those of fit: SHA-256"):
+    with pytest.raises(ValueError, match="are not the weights used in fit: SHA-256"):
         again.set_params(weights=str(tmp_path / "other.pth")).transform(cloth.X_test)
 
 

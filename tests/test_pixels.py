@@ -107,8 +107,8 @@ def test_data_range_scales_integers(rng):
     ("parameters", "message"),
     [
         ({"image_size": 0}, "'image_size' parameter"),
-        ({"image_size": (8,)}, "image_size=.8,.; accepted is one side or .height, width."),
-        ({"image_size": (8, 0)}, "image_size=.8, 0.; accepted"),
+        ({"image_size": (8,)}, "image_size=.8,. must be one side or .height, width."),
+        ({"image_size": (8, 0)}, "image_size=.8, 0. must be"),
         ({"gray": "no"}, "'gray' parameter"),
         ({"data_range": 0}, "'data_range' parameter"),
         ({"max_pixels": 10}, "max_pixels=10"),

@@ -1,1 +1,1 @@
-"""The door: what a user passes, checked and brought to one form."""
+"""Checks of user input, which convert it to a common form."""

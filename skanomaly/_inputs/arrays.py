@@ -1,33 +1,40 @@
-"""Rows and patch grids, in one form: a row is a 1x1 grid."""
+"""Rows and patch grids in a common form: a row is a 1x1 grid."""
 
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-_LARGEST = 1e100  # accepted magnitude in float64: leaves room for sums of squares, and for dividing by small spreads
-_N_NAMED = 5  # columns named in a message
+_LARGEST = 1e100  # largest magnitude in float64; leaves room for sums of squares and for division by small scales
+_N_NAMED = 5  # largest number of columns named in a message
 
 
 def check_patches(estimator, X, *, reset, min_samples=1, computed_in=None):
-    """Return `X` as a patch grid of shape (n, h, w, d), float32 or float64, C-contiguous.
+    """Check `X` and return it as patch grids.
 
     Parameters
     ----------
     estimator : BaseEstimator
-        Its ``n_features_in_`` is set (`reset`) or held against `X`.
+        Estimator whose ``n_features_in_`` is set or compared with `X`.
     X : array-like of shape (n, d) or (n, h, w, d)
         Rows or patch grids.
     reset : bool
-    min_samples : int
-        Fewest rows or images.
-    computed_in : dtype, optional
-        Floating-point type of the computations, by default that of `X`: decides which values are too large.
+        If True, the number and the names of the features are set from `X`; if False, they must match.
+    min_samples : int, default=1
+        Smallest number of rows or images.
+    computed_in : dtype, default=None
+        Floating-point type of later computations, which determines the largest accepted magnitude; None is the type of
+        `X`.
+
+    Returns
+    -------
+    ndarray of shape (n, h, w, d), float32 or float64
+        Patch grids, C-contiguous.
 
     Raises
     ------
     ValueError
-        For NaN, infinity or values whose squares overflow, another rank, another number of features than in fit, or
-        too few samples.
+        If `X` contains NaN, infinity or values whose squares overflow, has another rank or number of features than
+        accepted, or too few samples.
     """
     options = {"dtype": [np.float64, np.float32], "order": "C", "ensure_min_samples": min_samples}
     if getattr(X, "ndim", 2) != 4:
@@ -49,23 +56,23 @@ def check_patches(estimator, X, *, reset, min_samples=1, computed_in=None):
 
 
 def check_magnitude(X, estimator=None, computed_in=None, name="X"):
-    """Raise where squared distances between rows would overflow.
+    """Raise if squared distances between rows would overflow.
 
     Parameters
     ----------
     X : ndarray of shape (..., d), float32 or float64
-        Finite.
-    estimator : BaseEstimator, optional
-        Its ``feature_names_in_`` name the columns.
-    computed_in : dtype, optional
-        Floating-point type of the distances, by default that of `X`.
-    name : str
+        Rows, finite.
+    estimator : BaseEstimator, default=None
+        Estimator whose ``feature_names_in_`` name the columns in the message.
+    computed_in : dtype, default=None
+        Floating-point type of the distances; None is the type of `X`.
+    name : str, default="X"
         Name of `X` in the message.
 
     Raises
     ------
     ValueError
-        The message names the columns, their largest magnitude, and what is accepted.
+        If any magnitude is too large; the message names the columns, their largest magnitude and the limit.
     """
     dtype = np.dtype(X.dtype if computed_in is None else computed_in)
     limit = min(_LARGEST, np.sqrt(float(np.finfo(dtype).max) / (64 * X.shape[-1])))
@@ -75,7 +82,7 @@ def check_magnitude(X, estimator=None, computed_in=None, name="X"):
     remedy = ", or pass float64 in fit and in scoring" if dtype == np.float32 == X.dtype else ""
     raise ValueError(
         f"{name} has magnitudes up to {sizes.max():.3g} in {_named(np.flatnonzero(sizes > limit), estimator)}, whose "
-        f"squares overflow; accepted is up to {limit:.3g} for {X.shape[-1]} features in {dtype}. Rescale them{remedy}."
+        f"squares overflow; the limit is {limit:.3g} for {X.shape[-1]} features in {dtype}. Rescale them{remedy}."
     )
 
 

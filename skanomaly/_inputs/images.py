@@ -1,4 +1,4 @@
-"""Images as arrays, paths or a glob, read one by one as (H, W, C) float32 in [0, 1]."""
+"""Images as arrays, paths or a glob pattern, read one by one as (H, W, C), float32 in [0, 1]."""
 
 import copy
 import glob
@@ -13,33 +13,35 @@ from PIL import Image
 
 from ..exceptions import ImageReadError
 
-#: Largest accepted number of pixels of one image file, against decompression bombs: 13,000 x 13,000.
+#: Largest number of pixels of an image by default, as a protection against decompression bombs: 13,000 x 13,000.
 MAX_PIXELS = 13_000**2
 
 _ACCEPTED = (
     "an array of shape (n, H, W) or (n, H, W, C) with C in {1, 3, 4}, a sequence of such images, a sequence of "
-    "paths, or one string: a folder or a glob"
+    "paths, or a string: the path of a folder or a glob pattern"
 )
 _COLORS_OF_MODE = {"1": 1, "L": 1, "LA": 1, "I": 1, "F": 1, "I;16": 1, "I;16L": 1, "I;16B": 1, "I;16N": 1}
 
 
 class ImageSource:
-    """Images that are decoded when asked for.
+    """Images that are decoded when needed.
 
     Parameters
     ----------
     items : list of (path or ndarray)
+        Paths or pixels of the images.
     sizes : list of (H, W)
-        Of each image, in pixels.
-    data_range : float or None
-        What 1.0 stands for in images of an integer dtype; None is the largest value of the dtype.
-    n_channels : int
-        Of the first image: 1 (gray) or 3.
+        Height and width of each image, in pixels.
+    data_range : float or None, default=None
+        Pixel value that corresponds to 1.0 in integer images, such as 4095 for a 12-bit camera; None is the largest
+        value of the dtype.
+    n_channels : int, default=3
+        Number of channels of the first image: 1 (grey) or 3.
     """
 
     def __init__(self, items, sizes, data_range=None, n_channels=3):
         self.items, self.sizes, self.data_range, self.n_channels = items, sizes, data_range, n_channels
-        # shared by all parts of this source, which know their places here
+        # shared by all slices of this source, which index them by their places
         self._all_items, self._places = items, np.arange(len(items))
         self._digests, self._known = np.zeros(len(items), np.uint64), np.zeros(len(items), bool)
 
@@ -47,7 +49,7 @@ class ImageSource:
         return len(self.items)
 
     def __getitem__(self, index):
-        """Return the images at a slice or an integer array as another source, one at an integer as a sample."""
+        """Return an ImageSource for a slice or an integer array, and an ImageSample for an integer."""
         chosen = np.arange(len(self))[index]
         if isinstance(index, Integral):
             return ImageSample(self, int(chosen))
@@ -67,36 +69,38 @@ class ImageSource:
         return _to_unit_range(pixels, self.data_range, name)
 
     def digests(self):
-        """Return a hash of the decoded pixels of every image, for which those not read yet are read.
+        """Return hashes of the decoded pixels, reading the images that were not read yet.
 
         Returns
         -------
         ndarray of shape (n,), uint64
+            Hash of each image.
         """
         for i in np.flatnonzero(~self._known[self._places]):
             self.read(i)
         return self._digests[self._places]
 
     def note_digest(self, i, digest):
-        """Keep the hash of image `i` that an earlier run found, so that the image need not be read for it."""
+        """Store the hash of image `i` from an earlier run, so that the image need not be read."""
         self._digests[self._places[i]] = digest
         self._known[self._places[i]] = True
 
     def _decode(self, path):
         try:
             return _decode(path)
-        except Exception as error:  # a damaged file raises whatever its decoder likes
+        except Exception as error:  # a damaged file can make its decoder raise anything
             raise ImageReadError(_bad_files_message(self._all_items, _decode)) from error
 
 
 class ImageSample:
-    """One image of a source, decoded when asked for.
+    """Image of a source that is decoded when needed.
 
     Parameters
     ----------
     source : ImageSource
+        Source of the image.
     i : int
-        Its place there.
+        Index of the image in the source.
     """
 
     def __init__(self, source, i):
@@ -104,7 +108,7 @@ class ImageSample:
 
     @property
     def size(self):
-        """Height and width, in pixels; nothing is decoded for it."""
+        """Height and width, in pixels, without decoding the image."""
         return self.source.sizes[self.i]
 
     def read(self):
@@ -113,23 +117,34 @@ class ImageSample:
 
 
 def check_images(X, *, data_range=None, max_pixels=MAX_PIXELS, min_samples=1):
-    """Return `X` as an `ImageSource`, with shapes, dtypes, headers and ranges checked.
+    """Check the shapes, dtypes, headers and ranges of images and return them as an `ImageSource`.
 
     Parameters
     ----------
-    X : array of shape (n, H, W) or (n, H, W, C), sequence of images or paths, glob string, or ImageSource
-        uint8, uint16, bool or float in [0, 1]; C in {1, 3, 4}.
-    data_range : float, optional
-        What 1.0 stands for in images of an integer dtype (4095 for a 12-bit camera).
-    max_pixels : int
-        Largest accepted number of pixels of one image.
-    min_samples : int
-        Fewest images.
+    X : array of shape (n, H, W[, C]), sequence of images or paths, str, or ImageSource
+        Images of dtype uint8, uint16, bool, or float in [0, 1], with C in {1, 3, 4}; a str is the path of a folder, or
+        a glob pattern.
+    data_range : float or None, default=None
+        Pixel value that corresponds to 1.0 in integer images, such as 4095 for a 12-bit camera; None is the largest
+        value of the dtype.
+    max_pixels : int, default=169_000_000
+        Largest number of pixels that an image may have.
+    min_samples : int, default=1
+        Smallest number of images.
+
+    Returns
+    -------
+    ImageSource
+        Checked images.
 
     Raises
     ------
-    TypeError, ValueError, ImageReadError
-        The message names the parameter or files, what came, and what is accepted.
+    TypeError
+        If `X` or its items are of a type that is not accepted.
+    ValueError
+        If there are too few images, or a shape, dtype or range is not accepted.
+    ImageReadError
+        If any files cannot be read as images; the message names all of them.
     """
     if isinstance(X, ImageSource):
         return X
@@ -143,24 +158,25 @@ def check_images(X, *, data_range=None, max_pixels=MAX_PIXELS, min_samples=1):
         shapes = _check_files(items, max_pixels)
     else:
         kinds = ", ".join(sorted({type(item).__name__ for item in items}))
-        raise TypeError(f"X holds items of type {kinds}; accepted is {_ACCEPTED}.")
+        raise TypeError(f"X holds items of type {kinds}; it must be {_ACCEPTED}.")
     colors = Counter(shape[2] for shape in shapes)
     if len(colors) > 1:
         found = " and ".join(f"{count} with {c}" for c, count in sorted(colors.items()))
-        raise ValueError(f"X has images with mixed channels: {found} (alpha not counted); convert them to one.")
+        raise ValueError(f"X has images with mixed channels: {found} (without alpha); convert them to the same number.")
     return ImageSource(items, [shape[:2] for shape in shapes], data_range, shapes[0][2])
 
 
 def as_pair(size):
-    """Return a parameter that is one side or (height, width), in pixels, as a tuple of both."""
+    """Return a size that is one side or (height, width), in pixels, as a pair."""
     return (size, size) if isinstance(size, Integral) else tuple(size)
 
 
 def expand_paths(pattern):
     """Return the files that a string stands for, sorted.
 
-    The name of an existing file is that file, the name of an existing folder its files, whatever characters the name
-    holds. Any other string is a glob; the longest part in front that is the name of an existing folder is that folder.
+    The path of an existing file stands for that file, and the path of an existing folder for the files in it, whatever
+    characters it contains. Any other string is a glob pattern, in which the longest prefix that is the path of an
+    existing folder is taken literally.
     """
     path = Path(pattern)
     if path.is_file():
@@ -172,12 +188,12 @@ def expand_paths(pattern):
 
 
 def explain_no_match(pattern):
-    """Return, as part of a message, that a string stands for no file, and what to do if its brackets are to blame."""
+    """Return a part of a message that says that a string matches no file, and what to do about brackets in it."""
     text = f"{pattern!r} matches no file"
     if "[" not in pattern:
         return text
     return (
-        f"{text}; in a glob, brackets stand for one of the characters between them: if they are part of a name, pass "
+        f"{text}; in a glob pattern, brackets match one of the characters between them: if they belong to a name, pass "
         f"{pattern.replace('[', '[[]')!r}"
     )
 
@@ -187,13 +203,13 @@ def _expand(X):
     if isinstance(X, str):
         return expand_paths(X)
     if isinstance(X, Path):
-        raise TypeError(f"X is one path, {X}; pass a sequence of paths, or a string to expand as a glob.")
+        raise TypeError(f"X is a single path, {X}; pass a sequence of paths, or a string to expand as a glob pattern.")
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
         if X.ndim not in (3, 4):
-            raise ValueError(f"X has shape {X.shape}; accepted is {_ACCEPTED}.")
+            raise ValueError(f"X has shape {X.shape}; it must be {_ACCEPTED}.")
         return list(X[..., None] if X.ndim == 3 else X)
     if not hasattr(X, "__len__") or not hasattr(X, "__iter__"):
-        raise TypeError(f"X is of type {type(X).__name__}; accepted is {_ACCEPTED}.")
+        raise TypeError(f"X is of type {type(X).__name__}; it must be {_ACCEPTED}.")
     return [_as_item(item) for item in X]
 
 
@@ -206,12 +222,12 @@ def _as_item(item):
 def _check_arrays(items, max_pixels):
     for i, item in enumerate(items):
         if item.ndim != 3 or item.shape[2] not in (1, 3, 4) or 0 in item.shape:
-            raise ValueError(f"image {i} of X has shape {item.shape}; accepted is {_ACCEPTED}.")
+            raise ValueError(f"image {i} of X has shape {item.shape}; X must be {_ACCEPTED}.")
         if item.shape[0] * item.shape[1] > max_pixels:
-            raise ValueError(f"image {i} of X has shape {item.shape}; max_pixels={max_pixels} is accepted.")
+            raise ValueError(f"image {i} of X has shape {item.shape}, which is more than max_pixels={max_pixels}.")
         if item.dtype.kind not in "fb" and item.dtype not in (np.uint8, np.uint16):
             raise ValueError(
-                f"X has dtype {item.dtype}; accepted is uint8, uint16, bool, or float in [0, 1]. "
+                f"X has dtype {item.dtype}; it must be uint8, uint16, bool, or float in [0, 1]. "
                 "Call X.astype('uint8') if the values are 8-bit grey levels."
             )
     for i, item in enumerate(items):
@@ -228,7 +244,7 @@ def _check_files(paths, max_pixels):
                 width, height = image.size
                 colors = _COLORS_OF_MODE.get(image.mode, 3)
         if width * height > max_pixels:
-            raise ValueError(f"{height} x {width} pixels, max_pixels={max_pixels} is accepted")
+            raise ValueError(f"{height} x {width} pixels, which is more than max_pixels={max_pixels}")
         return height, width, colors
 
     try:
@@ -238,7 +254,7 @@ def _check_files(paths, max_pixels):
 
 
 def _bad_files_message(paths, read):
-    """Return a message that names every file that `read` fails on, and why."""
+    """Return a message that names every file on which `read` fails, and why."""
     complaints = []
     for path in paths:
         try:
@@ -246,15 +262,15 @@ def _bad_files_message(paths, read):
         except FileNotFoundError:
             complaints.append(f"{path} (no such file)")
         except Image.UnidentifiedImageError:
-            complaints.append(f"{path} (no image format that Pillow knows)")
-        except Exception as error:  # a damaged file raises whatever its decoder likes
+            complaints.append(f"{path} (not an image format that Pillow knows)")
+        except Exception as error:  # a damaged file can make its decoder raise anything
             complaints.append(f"{path} ({error})")
     return f"{len(complaints)} of {len(paths)} files cannot be read as images: " + "; ".join(complaints)
 
 
 def _decode(path):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels was checked at the door
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels was checked before
         with Image.open(path) as image:
             if image.mode == "LA":
                 image = image.getchannel("L")
@@ -278,7 +294,7 @@ def _drop_alpha(pixels):
 
 
 def _to_unit_range(pixels, data_range, name):
-    """Return the pixels as float32 in [0, 1]; 8-bit values equal value / 255 to the bit."""
+    """Return pixels as float32 in [0, 1]; 8-bit values become exactly value / 255."""
     if pixels.dtype == bool:
         return pixels.astype(np.float32)
     if pixels.dtype.kind == "f":

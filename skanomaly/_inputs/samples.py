@@ -1,10 +1,11 @@
-"""What passes between the door and the model: samples, which have a length and take slices and integer arrays.
+"""Checked samples, which have a length and can be indexed by slices and integer arrays.
 
-Images are an `ImageSource`, rows and patch grids are arrays, whatever else can be indexed is an `Indexable`. `Grids`
-and `Rows` are the doors of estimators that look through no features of their own; they follow the protocol of features.
+Images are an `ImageSource`, rows and patch grids are arrays, and everything else is an `Indexable`. `Grids` and `Rows`
+take the place of features in estimators that have none; they follow the protocol of features.
 """
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing, get_tags
@@ -13,22 +14,22 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from .arrays import check_patches
 from .images import ImageSource
 
-_HASHED_BYTES = 2**24  # at a time
+_HASHED_BYTES = 2**24  # number of bytes hashed at a time
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def begin(features):
-    """Return fresh features to begin a fit with: an unfitted clone; those in a `FrozenEstimator` stay as they are.
+    """Return features for a new fit: an unfitted clone, or the same features if they are in a `FrozenEstimator`.
 
     Parameters
     ----------
     features : estimator
-        That follows the protocol of features, or a `FrozenEstimator` of a fitted one.
+        Features, or a `FrozenEstimator` of fitted features.
 
     Returns
     -------
     estimator
-        That follows the protocol of features.
+        Features for the new fit.
     """
     if isinstance(features, Mapless):
         return Mapless(begin(features.features))
@@ -37,7 +38,7 @@ def begin(features):
 
 
 class FrozenFeatures(FrozenEstimator):
-    """Fitted features that learn nothing more: a `FrozenEstimator` whose door and `fit_samples` change nothing.
+    """Fitted features that learn nothing more: a `FrozenEstimator` that follows the protocol of features.
 
     Parameters
     ----------
@@ -53,57 +54,59 @@ class FrozenFeatures(FrozenEstimator):
         return self.estimator.check_samples(X)
 
     def fit_samples(self, samples):
-        """Return self."""
+        """Return self, unchanged."""
         return self
 
 
 class Grids(BaseEstimator):
-    """The door of scorers: rows and patch grids, as they are; a row is a 1x1 grid.
+    """Rows and patch grids as they are, for scorers; a row is a 1x1 grid.
 
     Parameters
     ----------
     owner : str
-        Name of the estimator behind the door, for messages.
-    min_samples : int, default=1
-        Fewest rows or images that a fit takes.
+        Name of the scorer, for messages.
     computed_in : {"float32", "float64"} or None, default=None
-        Type of the computations behind the door, which decides what values are too large; None is that of the samples
-        of fit.
+        Type of the computations of the scorer, which determines the largest accepted magnitude; None is the type of the
+        samples in `fit`.
 
     Attributes
     ----------
     n_features_in_ : int
-        Number of features of a row or patch.
+        Number of features seen during `fit`.
     dtype_ : str
-        Type of the samples of fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where they had any.
+        Type of the samples in `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
     """
 
     makes_maps, learns, batch_len = True, False, None
 
-    def __init__(self, owner, *, min_samples=1, computed_in=None):
+    def __init__(self, owner, *, computed_in=None):
         self.owner = owner
-        self.min_samples = min_samples
         self.computed_in = computed_in
 
     def check_samples(self, X, *, reset=False):
-        """Return `X` as patch grids (n, h, w, d), float32 or float64; see `check_patches`.
+        """Check `X` and return it as patch grids; see `check_patches`.
 
         Parameters
         ----------
         X : array-like of shape (n, d) or (n, h, w, d)
+            Rows or patch grids.
         reset : bool, default=False
-            If True, learn number and names of the features; else they must be the same.
+            If True, the number and the names of the features are set from `X`; if False, they must match.
+
+        Returns
+        -------
+        ndarray of shape (n, h, w, d), float32 or float64
+            Patch grids.
         """
-        plate = type(self.owner, (BaseEstimator,), {})()  # scikit-learn's messages have the name of the class
+        plate = type(self.owner, (BaseEstimator,), {})()  # scikit-learn's messages contain the name of the class
         vars(plate).update(vars(self))
-        options = {"min_samples": self.min_samples} if reset else {"computed_in": self.dtype_}
-        options |= {"computed_in": self.computed_in} if self.computed_in else {}
-        grids = check_patches(plate, X, reset=reset, **options)
+        computed_in = self.computed_in or (None if reset else self.dtype_)
+        grids = check_patches(plate, X, reset=reset, computed_in=computed_in)
         if reset:
             plate.dtype_ = grids.dtype.name
-            vars(self).pop("feature_names_in_", None)  # of an earlier fit
+            vars(self).pop("feature_names_in_", None)  # left from an earlier fit
             vars(self).update(vars(plate))
         return grids
 
@@ -116,18 +119,22 @@ class Grids(BaseEstimator):
         return X if isinstance(X, np.ndarray) and X.ndim == 4 else self.check_samples(X)
 
     def map_to_image(self, grid, sample, sigma=0.0, *, size=None):
-        """Return a score grid (h, w) as float32: the grid is the map."""
+        """Return a score grid (h, w) as a map of the same size, float32."""
         return np.minimum(grid, np.finfo(np.float32).max).astype(np.float32)
 
 
 class Rows(BaseEstimator):
-    """The door in front of estimators of other libraries, which check what they get themselves: anything goes."""
+    """Samples of any kind, for estimators of other libraries, which check their input themselves."""
 
     makes_maps, learns, batch_len = False, False, None
 
     def check_samples(self, X, *, reset=False):
-        """Return `X` as `Indexable`."""
-        return X if isinstance(X, Indexable) else Indexable(X)
+        """Return `X` as `Indexable`; sparse matrices become CSR, and objects without an index become arrays."""
+        if isinstance(X, Indexable):
+            return X
+        if issparse(X):
+            return Indexable(X.tocsr())
+        return Indexable(X if hasattr(X, "__getitem__") or hasattr(X, "__dataframe__") else np.asarray(X))
 
     def fit_samples(self, samples):
         """Return self: nothing is learnt."""
@@ -139,12 +146,12 @@ class Rows(BaseEstimator):
 
 
 class Mapless:
-    """Features in front of a model that scores whole samples: the same, but no maps.
+    """Features without maps, for models that score whole samples.
 
     Parameters
     ----------
     features : estimator
-        That follows the protocol of features.
+        Features that follow the protocol.
     """
 
     makes_maps = False
@@ -172,6 +179,7 @@ class Indexable:
     Parameters
     ----------
     X : array-like of n samples
+        Samples.
     """
 
     def __init__(self, X):
@@ -186,16 +194,17 @@ class Indexable:
 
 
 def digests(samples):
-    """Return a 64-bit hash of every sample: equal samples have equal ones.
+    """Return a 64-bit hash of each sample; equal samples have equal hashes.
 
     Parameters
     ----------
     samples : ImageSource, ndarray of n samples, or Indexable
+        Checked samples.
 
     Returns
     -------
     ndarray of shape (n,), uint64, or None
-        Of the decoded pixels of images, of the bytes of other samples; None for what is not an array of numbers.
+        Hashes of the decoded pixels of images, or of the bytes of numeric arrays; None for other samples.
     """
     if isinstance(samples, ImageSource):
         return samples.digests()
@@ -207,18 +216,23 @@ def digests(samples):
 
 
 def copies(samples):
-    """Return a number (n,) for every image, the same for equal ones; None for samples that may be equal by chance.
+    """Number images such that equal images, and only these, have equal numbers.
 
     Parameters
     ----------
     samples : samples
-        As returned by the door of features.
+        Checked samples.
+
+    Returns
+    -------
+    ndarray of shape (n,), int, or None
+        Numbers; None for samples other than images, which may be equal by chance.
     """
     return np.unique(samples.digests(), return_inverse=True)[1] if isinstance(samples, ImageSource) else None
 
 
 def _hash_rows(array):
-    """Return a hash (n,), uint64, of the bytes of every row of an array (n, ...)."""
+    """Return a hash (n,), uint64, of the bytes of each row of an array (n, ...)."""
     n, n_bytes = len(array), array[:1].nbytes
     hashes = np.empty(n, np.uint64)
     keys = _mix(np.arange(1, -(-n_bytes // 8) + 1, dtype=np.uint64) * _GOLDEN)
@@ -232,7 +246,7 @@ def _hash_rows(array):
 
 
 def _mix(words):
-    """Return 64-bit words scrambled one to one (the finalizer of SplitMix64)."""
+    """Scramble 64-bit words one to one, by the finaliser of SplitMix64."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))

@@ -1,3 +1,9 @@
-"""The activations of dense layers by name, without torch."""
+"""Activations of dense layers by name, without importing torch."""
 
-ACTIVATIONS = {"linear": "Identity", "relu": "ReLU", "tanh": "Tanh", "elu": "ELU", "sigmoid": "Sigmoid"}  # in torch.nn
+ACTIVATIONS = {
+    "linear": "Identity",
+    "relu": "ReLU",
+    "tanh": "Tanh",
+    "elu": "ELU",
+    "sigmoid": "Sigmoid",
+}  # names in torch.nn

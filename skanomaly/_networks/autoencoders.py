@@ -8,19 +8,22 @@ from torch import nn
 from .._torch.inference import row_by_row
 from .activations import ACTIVATIONS
 
-_SMALLEST_SIDE = 8  # of the last feature map before the code
+_SMALLEST_SIDE = 8  # smallest side of the last feature map before the code
 
 
 class EncoderDecoder(nn.Module):
-    """decoder(encoder(x)), both of which are modules of their own.
+    """Autoencoder made of an encoder and a decoder.
 
     Parameters
     ----------
-    encoder, decoder : Module
-    n_channels : int, optional
-        Number of channels of images that are to be standardised: the encoder sees (x - mean) / std, and the output of
-        the decoder is multiplied by std and added to mean. Buffers `mean` and `std` of shape (n_channels, 1, 1) hold
-        the statistics, see `standardize_by`.
+    encoder : Module
+        Network from samples to codes.
+    decoder : Module
+        Network from codes to samples.
+    n_channels : int, default=None
+        Number of channels of images to be standardised; None does not standardise. The encoder sees (x - mean) / std,
+        and the output of the decoder is multiplied by std and shifted by mean. Both are buffers of shape
+        (n_channels, 1, 1); see `standardize_by`.
     """
 
     def __init__(self, encoder, decoder, n_channels=None):
@@ -39,22 +42,22 @@ class EncoderDecoder(nn.Module):
         return self.encoder(self.standardized(x))
 
     def standardized(self, x):
-        """Return x as the encoder sees it."""
+        """Return the input of the encoder."""
         return (x - self.mean) / self.std if self.standardizes else x
 
     def decode(self, code):
-        """Return the reconstruction that belongs to a code."""
+        """Return the reconstruction from a code."""
         x = self.decoder(code)
         return x * self.std + self.mean if self.standardizes else x
 
     def reset_values(self):
-        """Start without standardising."""
+        """Set the mean to 0 and the standard deviation to 1."""
         if self.standardizes:
             self.mean.zero_()
             self.std.fill_(1.0)
 
     def standardize_by(self, images):
-        """Set the statistics to mean and standard deviation per channel of images (n, C, H, W), an ndarray."""
+        """Set the mean and the standard deviation to those of each channel of images, an ndarray (n, C, H, W)."""
         if self.standardizes:
             self.mean.copy_(torch.from_numpy(images.mean(axis=(0, 2, 3), dtype="f8")).view(-1, 1, 1))
             self.std.copy_(torch.from_numpy(images.std(axis=(0, 2, 3), dtype="f8")).view(-1, 1, 1).clamp(min=1e-3))
@@ -66,8 +69,14 @@ def dense_layers(widths, activations):
     Parameters
     ----------
     widths : sequence of int
+        Numbers of units.
     activations : sequence of str
-        One fewer than `widths`; keys of `ACTIVATIONS`.
+        Keys of `ACTIVATIONS`, one fewer than `widths`.
+
+    Returns
+    -------
+    Sequential
+        The layers.
     """
     layers = []
     for n_in, n_out, name in zip(widths[:-1], widths[1:], activations, strict=True):
@@ -76,17 +85,24 @@ def dense_layers(widths, activations):
 
 
 def strided_encoder(n_channels, size, n_out):
-    """Return the convolutional encoder of Bergmann et al. (2018), for images of any size from 8 x 8 on.
+    """Return the convolutional encoder of Bergmann et al. (2018), for images of at least 8 x 8 pixels.
 
-    The layers are those for 128 x 128 pixels; for each halving of the smaller side, one of the first strided layers
-    is dropped, for each doubling one is added.
+    The original layers are for 128 x 128 pixels; one of the first strided layers is removed for each halving of the
+    smaller side, and one is added for each doubling.
 
     Parameters
     ----------
     n_channels : int
+        Number of channels of the images.
     size : tuple of int (H, W)
+        Size of the images, in pixels.
     n_out : int
         Length of the code.
+
+    Returns
+    -------
+    Sequential
+        Network from images (n, n_channels, H, W) to codes (n, n_out).
     """
     layers, last = [], n_channels
     for width, kernel, stride in _strided_plan(size):
@@ -96,7 +112,7 @@ def strided_encoder(n_channels, size, n_out):
 
 
 def strided_decoder(n_channels, size, n_in):
-    """Return the mirror image of `strided_encoder`: codes (n, n_in) to images (n, n_channels, H, W)."""
+    """Return the mirror image of `strided_encoder`, from codes (n, n_in) to images (n, n_channels, H, W)."""
     sides = _sides(size)
     plan = _strided_plan(size)
     layers, last = [nn.Unflatten(1, (n_in, 1, 1)), nn.ConvTranspose2d(n_in, plan[-1][0], sides[-1])], plan[-1][0]
@@ -110,7 +126,7 @@ def strided_decoder(n_channels, size, n_in):
 
 
 def _strided_plan(size):
-    """Return (width, kernel, stride) of the convolutions before the code."""
+    """Return (width, kernel, stride) of each convolution before the code."""
     n_halvings = len(_sides(size)) - 1
     blocks = [
         [(32, 4, 2)],
@@ -123,13 +139,13 @@ def _strided_plan(size):
 
 
 def _sides(size):
-    """Return the (H, W) of an image and of its strided feature maps."""
+    """Return the size (H, W) of the image and of each strided feature map."""
     n_halvings = max(1, round(math.log2(min(size) / _SMALLEST_SIDE)))
     return [tuple(side >> i for side in size) for i in range(n_halvings + 1)]
 
 
 def pooled_encoder(n_channels):
-    """Return 3 x 3 convolutions of 16, 8 and 8 channels, each halved by its maxima: the code is a feature map."""
+    """Return 3 x 3 convolutions with 16, 8 and 8 channels, each followed by max-pooling; the code is a map."""
     layers, last = [], n_channels
     for width in (16, 8, 8):
         layers += [nn.Conv2d(last, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
@@ -138,7 +154,7 @@ def pooled_encoder(n_channels):
 
 
 def pooled_decoder(n_channels, size):
-    """Return the mirror image of `pooled_encoder`, doubling by repetition; values in (0, 1), cropped to `size`."""
+    """Return the mirror image of `pooled_encoder`, with nearest upsampling, a sigmoid and a crop to `size`."""
     layers, last = [], 8
     for width in (8, 8, 16):
         layers += [nn.Conv2d(last, width, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2)]
@@ -156,7 +172,7 @@ class _Crop(nn.Module):
 
 
 class _Linear(nn.Linear):
-    """A linear layer that scores rows in float64 to the same bits wherever they are in the batch."""
+    """Linear layer whose float64 output for a row does not depend on the position of the row in the batch."""
 
     def forward(self, x):
         return row_by_row(x, self.weight, self.bias) if x.dtype == torch.float64 else super().forward(x)

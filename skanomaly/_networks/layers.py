@@ -1,25 +1,31 @@
-"""The layers of a network: what names stand for, and what they put out."""
+"""Layers of a network: resolution of their names, and their outputs."""
 
 import difflib
 import threading
 
 
 def resolve_layers(layers, module, name):
-    """Return each layer as an index into timm's ``feature_info``, or as the name of a module.
+    """Resolve each layer to an index into timm's ``feature_info`` or the name of a module.
 
     Parameters
     ----------
     layers : sequence of (int or str)
-        Indices, "/8" for the last feature map with an eighth of the input's side, or names of modules.
+        Layers. Each is an index into ``feature_info``, a reduction such as "/8", which stands for the last feature map
+        with an eighth of the side of the input, or the name of a module.
     module : Module
-        Any timm model.
+        A timm model.
     name : str
-        That of the model, for messages.
+        Name of the model, for messages.
+
+    Returns
+    -------
+    tuple of (int or str)
+        Indices and names of modules.
 
     Raises
     ------
     ValueError
-        For what is not a layer; the message lists those there are, and near names.
+        If a layer is unknown; the message lists the layers and similar names of modules.
     """
     info = [dict(entry) for entry in getattr(module.feature_info, "info", module.feature_info)]
     modules = [key for key, _ in module.named_modules() if key]
@@ -42,14 +48,14 @@ def _resolve(layer, info, modules, name):
 
 
 class LayerMaps:
-    """A network as a function that returns the maps of layers.
+    """Function that returns the maps of the layers of a network.
 
     Parameters
     ----------
     module : Module
-        Any timm model; its layers that are asked for by name get a hook.
+        A timm model; forward hooks are registered on the modules in `layers`.
     layers : tuple of (int or str)
-        As returned by `resolve_layers`.
+        Layers, as returned by `resolve_layers`.
     """
 
     def __init__(self, module, layers):
@@ -59,18 +65,24 @@ class LayerMaps:
             module.get_submodule(name).register_forward_hook(self._catch(name))
 
     def __call__(self, x, which=None):
-        """Return the maps (n, c_l, h_l, w_l) of a normalised batch (n, 3, H, W), in the order of the layers.
+        """Compute the maps of the layers.
 
         Parameters
         ----------
         x : Tensor of shape (n, 3, H, W)
-        which : sequence of int, optional
-            Places of the layers wanted; by default all. The network runs no further than these need.
+            Normalised batch.
+        which : sequence of int, default=None
+            Positions in `layers` of the requested layers; None requests all. The network stops after the last of them.
+
+        Returns
+        -------
+        list of Tensor of shape (n, c_l, h_l, w_l)
+            Maps, in the order of the layers.
 
         Raises
         ------
         ValueError
-            For a module whose output is not a map.
+            If the output of a module is not a map.
         """
         layers = self.layers if which is None else [self.layers[i] for i in which]
         names = {layer for layer in layers if isinstance(layer, str)}
@@ -84,14 +96,14 @@ class LayerMaps:
     def _check_map(self, name, output):
         if output is not None and output.ndim == 4 and getattr(self.module, "output_fmt", "NCHW") == "NCHW":
             return
-        found = "takes no part in the features" if output is None else f"puts out {tuple(output.shape)}"
+        found = "takes no part in the features" if output is None else f"has an output of shape {tuple(output.shape)}"
         raise ValueError(
-            f"layers: the module {name!r} {found}, but a map (n, channels, height, width) is needed. Take another "
-            "module, or a layer by its index."
+            f"layers: the module {name!r} {found}, but a map (n, channels, height, width) is needed. Use another "
+            "module, or the index of a layer."
         )
 
     def _run(self, x, indices, names):
-        """Pass a batch through the network; return the maps of the layers that have an index."""
+        """Pass a batch through the network; return the maps of the layers given by index."""
         if not indices:
             self.module.forward_features(x)
             return {}
@@ -104,6 +116,6 @@ class LayerMaps:
     def _catch(self, name):
         def hook(module, inputs, output):
             if hasattr(self._caught, "outputs"):
-                self._caught.outputs[name] = output.clone()  # what follows may work in place
+                self._caught.outputs[name] = output.clone()  # later modules may modify it in place
 
         return hook

@@ -1,4 +1,4 @@
-"""A pretrained network that is stored by name and hash, and read again when it is needed."""
+"""A pretrained network that is stored by name and hash, and loaded again when needed."""
 
 import torch
 
@@ -7,27 +7,29 @@ from .backbones import backbone_of_state, load_backbone, withheld
 
 
 class PretrainedNetwork:
-    """Feature maps of a frozen network.
+    """Feature maps of a frozen pretrained network.
 
-    The network itself is never pickled: it is read again on demand, and must then have the weights it had at first.
+    The network itself is never pickled: it is loaded again on demand, and its weights must then be the same.
 
     Parameters
     ----------
     backbone : str
-        Any model name of timm.
+        Name of a timm model.
     layers : sequence of int or str
-        Feature indices, "/8" for the last feature map with an eighth of the input's side, or names of modules.
-    weights : str, path or None, default=None
-        Path of a state dict, "random", or None: an installed weights package, else timm's cache or download.
+        Layers; see `PretrainedPatchFeatures`.
+    weights : str, path-like or None, default=None
+        Path of a state dict, or "random". None uses an installed weights package, or else timm's cache or download.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
-        Where the network runs.
+        Device on which the network runs; "auto" takes CUDA, then MPS, then the CPU.
     seed : int, default=0
-        Seed of the initialisation where `weights` is "random".
+        Seed of the initialisation if `weights` is "random".
 
     Attributes
     ----------
-    sha256, source : str
-        Hash of all tensors, and where they came from; None before the first `load`.
+    sha256 : str or None
+        Hash of all tensors; None before the first `load`.
+    source : str or None
+        Source of the weights; None before the first `load`.
     """
 
     def __init__(self, backbone, layers, weights=None, device="auto", seed=0):
@@ -39,40 +41,42 @@ class PretrainedNetwork:
         return {name: value for name, value in vars(self).items() if name != "_own"}
 
     def load(self):
-        """Read the network, unless that was done, and check that it is the same as at first.
+        """Load the network if necessary, and check that its weights are still the same.
 
         Returns
         -------
         self
+            The network, loaded.
 
         Raises
         ------
         ValueError
-            For an unknown backbone or layer, a device that is not there, or other weights than at first.
+            If the backbone, a layer or the device is unknown or unavailable, or the weights have changed.
         MissingWeightsError
-            Where no weights are found; the message says how to get them.
+            If no weights are found; the message says how to get them.
         """
         self._loaded()
         return self
 
     @property
     def reductions(self):
-        """Side of the input over side of the feature map, of every layer."""
+        """Ratio of the side of the input to the side of the map, for each layer."""
         return self._loaded().reductions
 
     def layer_maps(self, pixels, which=None):
-        """Return the maps of layers as tensors, through which gradients reach the pixels.
+        """Compute the maps of the layers, differentiable with respect to the pixels.
 
         Parameters
         ----------
         pixels : Tensor of shape (n, 3, H, W), float in [0, 1]
-            Of any size that the network accepts; it is normalised here.
-        which : sequence of int, optional
-            Places in `layers` of those wanted; by default all. The network runs no further than these need.
+            Images of any size that the network accepts, not normalised.
+        which : sequence of int, default=None
+            Positions in `layers` of the requested layers; None requests all. The network stops after the last of them.
 
         Returns
         -------
         list of Tensor of shape (n, d_l, h_l, w_l)
+            Maps, in the order of the layers.
         """
         backbone = self._loaded()
         pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
@@ -80,7 +84,7 @@ class PretrainedNetwork:
         return backbone.maps((pixels - mean) / std, which)
 
     def layer_shapes(self, input_shape):
-        """Return the shape (h_l, w_l, d_l) of every layer's map.
+        """Compute the shapes of the maps of the layers.
 
         Parameters
         ----------
@@ -90,35 +94,36 @@ class PretrainedNetwork:
         Returns
         -------
         list of tuple of int
+            Shape (h_l, w_l, d_l) of the map of each layer.
         """
-        self.load()  # not within inference mode, whose tensors have no gradients for good
+        self.load()  # not in inference mode, whose tensors can never have gradients
         with torch.inference_mode():
             maps = self.layer_maps(torch.zeros((1, 3, *input_shape), device=resolve_device(self.device)))
         return [(*m.shape[2:], m.shape[1]) for m in maps]
 
     def state(self):
-        """Return the tensors of the network by name, as numpy arrays."""
+        """Return the parameters and buffers of the network by name, as numpy arrays."""
         if self._state is not None:
             return dict(self._state)
         return {name: value.cpu().numpy() for name, value in self._loaded().module.state_dict().items()}
 
     def use_state(self, state):
-        """Make the network of these tensors from now on, wherever it is loaded.
+        """Use the given weights whenever the network is loaded.
 
         Parameters
         ----------
         state : dict of str to ndarray
-            As returned by `state`; checked against `sha256` when the network is next needed.
+            Weights, as returned by `state`. They are checked against `sha256` when the network is next used.
         """
         self._state = state
         vars(self).pop("_own", None)
 
     def withhold_weights(self):
-        """Replace a path in `weights` by the bare name of the file, which is never opened."""
+        """Replace a path in `weights` by the name of the file, which is never opened."""
         self.weights = withheld(self.weights)
 
     def _loaded(self):
-        """Return the backbone."""
+        """Return the backbone, loaded if necessary."""
         device = resolve_device(self.device)
         if self._state is None:
             backbone = load_backbone(self.backbone, self.weights, self.layers, device, self.seed)
@@ -129,7 +134,7 @@ class PretrainedNetwork:
             self.sha256, self.source = backbone.sha256, backbone.source
         if backbone.sha256 != self.sha256:
             raise ValueError(
-                f"The weights of {self.backbone!r} ({backbone.source}) are not those of fit: SHA-256 "
+                f"The weights of {self.backbone!r} ({backbone.source}) are not the weights used in fit: SHA-256 "
                 f"{backbone.sha256[:12]}..., fitted with {self.sha256[:12]}... ({self.source})."
             )
         return backbone

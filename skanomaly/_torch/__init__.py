@@ -1,14 +1,14 @@
-"""What torch needs: devices, seeds, inference."""
+"""Devices, training and inference with torch."""
 
 import numba
 import torch
 
 
 def _start_thread_pools():
-    """Start numba's threads now, and give torch back its own number of threads.
+    """Start numba's threads now, and restore torch's number of threads.
 
-    Both share one OpenMP runtime: numba, when it starts, sets the number of threads for torch as well, and results
-    would change in the last bits after the first kernel.
+    Both share one OpenMP runtime. When numba starts, it also sets torch's number of threads, so that results would
+    change in the last bits after the first kernel.
     """
     n_threads = torch.get_num_threads()
     numba.set_num_threads(numba.get_num_threads())

@@ -1,18 +1,23 @@
-"""Descent of samples, each by itself, down an energy: a loss plus an L1 anchor at the start."""
+"""Gradient descent of each sample on an energy: a loss plus the l1 distance to the start."""
 
 import torch
 
-_PROMISE_KEPT = 0.25  # least share of its first-order decrease that a step must bring
-_MOST_FAILURES = 12  # halvings in a row, after which there is no descent
+_PROMISE_KEPT = 0.25  # smallest share of its first-order decrease that a step must achieve
+_MOST_FAILURES = 12  # consecutive halvings after which the descent stops
 
 
 def with_gradient(losses_and_restored):
-    """Return a function that evaluates a mean loss: x to L (n,), the gradient of d L, and the residual.
+    """Return a function from x to the mean loss L, the gradient of d L and the residual.
 
     Parameters
     ----------
     losses_and_restored : callable
-        Takes x (n, ...) to L and to the reconstruction of x; d is the number of values of a sample.
+        Function from x (n, ...) to L (n,) and the reconstruction of x; d is the number of values of a sample.
+
+    Returns
+    -------
+    callable
+        Function from x to L (n,), the gradient and the residual.
     """
 
     def evaluate(x):
@@ -26,31 +31,39 @@ def with_gradient(losses_and_restored):
 
 
 def descend(start, evaluate, weigh, *, alpha, anchor, n_steps, lowest_loss, line_search, limits, real):
-    """Yield x and E(x) (n,) of all samples, at the start and after every trial, until the last one stops.
+    """Yield x and its energies E (n,), at the start and after every trial, until all samples have stopped.
 
     Parameters
     ----------
     start : Tensor of shape (n, ...)
-        Where x begins, and where the anchor holds it.
+        Start of the descent, to which the anchor pulls.
     evaluate : callable
-        As returned by `with_gradient`.
+        Function returned by `with_gradient`.
     weigh : callable
-        Takes residuals to m, the weight of the gradient in every value.
+        Function from residuals to the weights of the gradient, value by value.
     alpha : float
-        Length of steps: the factor itself, or, with `line_search`, the largest change of a value in the first trial,
-        as a share of the largest residual.
+        Step length: the factor of the gradient, or, with `line_search`, the largest change of a value in the first
+        trial, as a share of the largest residual.
     anchor : float
         Weight of the mean distance to the start in E.
     n_steps : int
         Largest number of steps of a sample.
     lowest_loss : float
-        Samples stop when their loss is not above it.
+        Loss at or below which samples stop.
     line_search : bool
-        If True, steps are proximal, and shortened until E falls; else they are plain steps of length `alpha`.
+        If True, steps are proximal, and shortened until the energy decreases; if False, they are plain steps of length
+        `alpha`.
     limits : tuple of float or None
-        Smallest and largest value of x.
+        Smallest and largest value of x; None for no limits.
     real : Tensor of shape (n,), bool
-        False for samples that stay where they are.
+        False for samples that must not move.
+
+    Yields
+    ------
+    x : Tensor of shape (n, ...)
+        Samples.
+    energies : Tensor of shape (n,)
+        Their energies.
     """
     loss, gradient, residual = evaluate(start)
     now = (start, gradient, weigh(residual), loss, loss, torch.zeros_like(loss))
@@ -82,7 +95,7 @@ def descend(start, evaluate, weigh, *, alpha, anchor, n_steps, lowest_loss, line
 
 
 def _proximal_step(x, start, gradient, anchor, rate, limits):
-    """Return x after the gradient's step, its distance to the start shrunk by the anchor's."""
+    """Return x after a gradient step and soft-thresholding of the distance to the start."""
     shift = x - start - rate * gradient
     return _within(start + shift.sign() * (shift.abs() - rate * anchor).clamp(min=0), limits)
 
@@ -97,13 +110,13 @@ def _within(x, limits):
 
 
 def _first_length(alpha, residual, gradient, weight):
-    """Return the length (n,) of the first trial, for weights of which the largest is 1."""
+    """Return the step length (n,) of the first trial, for weights whose maximum is 1."""
     weight = weight / _per_value(_peak(weight), weight)
     return alpha * _peak(weight * residual) / _peak(weight * gradient)
 
 
 def _peak(values):
-    """Return the largest absolute value of every sample (n,), not zero."""
+    """Return the largest absolute value (n,) of each sample, at least a tiny positive number."""
     return values.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(values.dtype).tiny)
 
 
@@ -112,5 +125,5 @@ def _mean(values):
 
 
 def _per_value(values, x):
-    """Return values (n,), or of the shape of x, in a shape that broadcasts to x."""
+    """Return values (n,) in a shape that broadcasts to x; values in the shape of x are left as they are."""
     return values.view(len(x), *[1] * (x.ndim - 1)) if values.ndim == 1 else values

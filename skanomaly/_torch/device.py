@@ -1,4 +1,4 @@
-"""The one file that knows about devices."""
+"""Resolution of devices."""
 
 import numpy as np
 import torch
@@ -7,19 +7,24 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def resolve_device(device, dtype=np.float32):
-    """Return the torch device for a `device` parameter; "auto" takes CUDA, then MPS, then the CPU.
+    """Return the torch device that a parameter `device` stands for.
 
     Parameters
     ----------
     device : str
-        One of `DEVICES`.
+        One of `DEVICES`; "auto" takes CUDA, then MPS, then the CPU.
     dtype : dtype, default=float32
-        That of the arrays; MPS has no float64, which is computed on the CPU instead.
+        Type of the arrays. MPS does not support float64, for which the CPU is used instead.
+
+    Returns
+    -------
+    torch.device
+        The device.
 
     Raises
     ------
     ValueError
-        If this machine does not have the device.
+        If the device is not available.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
@@ -27,5 +32,5 @@ def resolve_device(device, dtype=np.float32):
     kind = str(device).split(":")[0]
     if not available.get(kind, False):
         usable = ", ".join(name for name, there in available.items() if there)
-        raise ValueError(f"device={device!r} is not available on this machine; accepted: auto, {usable}.")
+        raise ValueError(f"device={device!r} is not available on this machine; it must be one of auto, {usable}.")
     return torch.device("cpu" if kind == "mps" and np.dtype(dtype) == np.float64 else device)

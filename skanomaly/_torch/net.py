@@ -1,4 +1,4 @@
-"""The torch life of networks: arrays go in, arrays come out."""
+"""Networks as functions from arrays to arrays."""
 
 import numpy as np
 import torch
@@ -10,21 +10,25 @@ _DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.floa
 
 
 class Net:
-    """A module, or several in a `ModuleDict`, on its device and in its dtype.
+    """Module, or several in a `ModuleDict`, on a device and in a dtype.
 
-    A net is never stored: `state` is, from which `from_state` builds it again.
+    A net is never stored. Store its `state` instead, from which `from_state` builds it again.
 
     Parameters
     ----------
     module : Module
-        Moved to the device and converted to the dtype.
+        Module, which is moved to the device and converted to the dtype.
     device : torch.device
+        Device of the module.
     dtype : torch.dtype, default=torch.float32
+        Type of the parameters and buffers.
 
     Attributes
     ----------
     module : Module
+        Module on its device.
     device : torch.device
+        Device of the module.
     """
 
     def __init__(self, module, device, dtype=torch.float32):
@@ -32,40 +36,53 @@ class Net:
 
     @classmethod
     def untrained(cls, build, generator, device):
-        """Return the net of `build()`, its first weights drawn from `generator`, to be trained in float32.
+        """Return a float32 net with initial weights drawn from `generator`.
 
         Parameters
         ----------
         build : callable
-            Returns a module; see `initialized`.
+            Function that returns a module; see `initialized`.
         generator : torch.Generator
+            Generator on the CPU.
         device : torch.device
+            Device of the module.
+
+        Returns
+        -------
+        Net
+            The net.
         """
         return cls(initialized(build, generator), device)
 
     @classmethod
     def from_state(cls, build, state, device, dtype=np.float32):
-        """Return the net of `build()` with stored weights.
+        """Return a net with stored weights.
 
         Parameters
         ----------
         build : callable
-            Returns a module.
+            Function that returns a module.
         state : dict of str to ndarray
-            Returned by `state`.
+            Parameters and buffers, as returned by `state`.
         device : torch.device
+            Device of the module.
         dtype : dtype, default=float32
-            That of the arrays that the net will see: float32 or float64.
+            Type of the arrays that the net is applied to: float32 or float64.
+
+        Returns
+        -------
+        Net
+            The net.
         """
         return cls(from_arrays(blank(build), state), device, _DTYPES[np.dtype(dtype)])
 
     def freeze(self):
-        """Put the net into evaluation mode, its parameters without gradients; return it."""
+        """Put the net into evaluation mode, disable gradients of its parameters, and return it."""
         self.module.eval().requires_grad_(False)
         return self
 
     def state(self):
-        """Return all parameters and buffers, by name, as arrays."""
+        """Return all parameters and buffers by name, as arrays."""
         return to_arrays(self.module)
 
     def to_tensor(self, array):
@@ -73,21 +90,23 @@ class Net:
         return torch.from_numpy(array).to(self.device)
 
     def run(self, function, *arrays, length, gradients=False):
-        """Return `function` of arrays as an array, or as a tuple of them; no sample's bits depend on the others.
+        """Apply a function to arrays batch by batch; the bits of a sample do not depend on the other samples.
 
         Parameters
         ----------
         function : callable
-            Takes one tensor of shape (length, ...) for each array, and returns one, or a tuple of them.
+            Function of one tensor of shape (length, ...) for each array; it returns a tensor or a tuple of tensors.
         *arrays : ndarray of shape (n, ...)
-            They reach the function in batches of `length` samples, the last one filled up with zeros.
+            Arrays, which are passed in batches of `length` samples; the last batch is padded with zeros.
         length : int
+            Number of samples in a batch.
         gradients : bool, default=False
-            If True, the function may ask torch for gradients.
+            If True, the function may compute gradients.
 
         Returns
         -------
         ndarray of shape (n, ...), or tuple of ndarray
+            Results for all samples.
         """
         batches = []
         for start, stop in padded_batches(len(arrays[0]), length):

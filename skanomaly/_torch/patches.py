@@ -1,4 +1,4 @@
-"""Overlapping patches of image tensors: cut, drawn in batches, and put together again by averaging."""
+"""Overlapping patches of image tensors: cutting, batching and averaging."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import torch
 
 
 def patch_corners(size, patch_size, stride):
-    """Return the (top, left) of patches that cover an image (H, W), spread evenly, at most `stride` pixels apart.
+    """Return the corners (top, left) of evenly spread patches that cover an image, at most `stride` pixels apart.
 
     >>> patch_corners((5, 8), 4, 3)
     [(0, 0), (0, 2), (0, 4), (1, 0), (1, 2), (1, 4)]
@@ -21,13 +21,13 @@ def patch_corners(size, patch_size, stride):
 
 
 def split_patches(x, corners, patch_size):
-    """Return the patches of images (n, C, H, W), those of one image after another: (n * n_patches, C, p, p)."""
+    """Return the patches of images (n, C, H, W), image by image: (n * n_patches, C, p, p)."""
     patches = [x[:, :, top : top + patch_size, left : left + patch_size] for top, left in corners]
     return torch.stack(patches, dim=1).flatten(0, 1)
 
 
 def average_patches(patches, corners, size):
-    """Return images (n, ..., H, W) of patches in the order of `split_patches`, their mean where they overlap."""
+    """Return images (n, ..., H, W) from patches in the order of `split_patches`, averaged where they overlap."""
     patches = patches.unflatten(0, (-1, len(corners)))
     patch_size = patches.shape[-1]
     total = patches.new_zeros((len(patches), *patches.shape[2:-2], *size))
@@ -40,7 +40,7 @@ def average_patches(patches, corners, size):
 
 
 class PatchSamples:
-    """The patches of images (n, C, H, W) as training samples, cut when a batch asks for them."""
+    """Patches of images (n, C, H, W) as training samples, which are cut when a batch needs them."""
 
     def __init__(self, images, corners, patch_size):
         self.images, self.corners, self.patch_size = images, corners, patch_size

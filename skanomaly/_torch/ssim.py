@@ -56,7 +56,7 @@ def _local_mean(x, window):
 
 
 def _mirror(x, margin):
-    """Return x (n, C, H, W) with `margin` mirrored pixels added on each side, border pixels repeated."""
+    """Return x (n, C, H, W) with `margin` mirrored pixels added on each side; border pixels are repeated."""
     for axis in (2, 3):
         n = x.shape[axis]
         places = torch.arange(-margin, n + margin, device=x.device)

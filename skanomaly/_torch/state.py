@@ -1,4 +1,4 @@
-"""The state of a module as numpy arrays, and modules whose first weights come from a generator of one's own."""
+"""Conversion of modules to numpy arrays, and initialisation of modules by a given generator."""
 
 import math
 
@@ -7,24 +7,24 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 _WEIGHTED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # the first is that of batch and instance norm
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # the first is the base class of batch and instance norm
 
 
 def to_arrays(module):
-    """Return parameters and buffers of a module by name, as numpy arrays of their own."""
+    """Return copies of the parameters and buffers of a module by name, as numpy arrays."""
     return {name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()}
 
 
 def from_arrays(module, arrays):
-    """Fill a module with the result of `to_arrays`; return it."""
+    """Load the result of `to_arrays` into a module, and return the module."""
     module.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return module
 
 
 def blank(build):
-    """Return the module that `build()` makes, with memory but without values.
+    """Return the module that `build` creates, without initial values.
 
-    The constructors of torch's layers draw first weights from the global generator; here they draw nothing.
+    The constructors of torch's layers would draw from the global generator; here, nothing is drawn.
     """
     with torch.device("meta"):
         module = build()
@@ -32,28 +32,28 @@ def blank(build):
 
 
 def initialized(build, generator):
-    """Return the module that `build()` makes, its first weights drawn from `generator`.
+    """Return the module that `build` creates, with initial weights drawn from `generator`.
 
-    Weights of linear and convolutional layers are uniform with the variance of Glorot and Bengio (2010), biases 0.
-    Norm layers start with weight 1, bias 0, and statistics of mean 0 and variance 1. Other layers with parameters or
-    buffers of their own have a method `reset_values`, which fills them without drawing.
+    Weights of linear and convolutional layers are uniform with the variance of Glorot and Bengio (2010), and their
+    biases are 0. Norm layers start with weight 1, bias 0, mean 0 and variance 1. Other layers with parameters or
+    buffers need a method `reset_values`, which sets their values without drawing.
 
     Parameters
     ----------
     build : callable
-        Returns a module, or several in a `ModuleDict`.
+        Function that returns a module, or several in a `ModuleDict`.
     generator : torch.Generator
-        On the CPU.
+        Generator on the CPU.
 
     Returns
     -------
     Module
-        On the CPU, float32.
+        Module on the CPU, float32.
 
     Raises
     ------
     TypeError
-        For a layer whose first values are not known.
+        If the initial values of a layer are unknown.
     """
     module = blank(build)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def _draw_weights(layer, generator):
 def _reset_values(layer):
     if not hasattr(layer, "reset_values"):
         raise TypeError(
-            f"{type(layer).__name__} has parameters or buffers of its own whose first values are not known; accepted "
-            "are linear, convolutional and norm layers, and modules with a method reset_values."
+            f"{type(layer).__name__} has parameters or buffers whose initial values are not known; it must be a "
+            "linear, convolutional or norm layer, or have a method reset_values."
         )
     layer.reset_values()

@@ -1,4 +1,4 @@
-"""Training in three verbs: fit_loop > run_epoch > train_step."""
+"""Training of networks: `fit_loop` calls `run_epoch`, which calls `train_step`."""
 
 import math
 
@@ -10,45 +10,45 @@ from tqdm import tqdm
 def fit_loop(
     module, data, train_step, validate=None, *, max_epochs, batch_size, patience, generator, keep="best", verbose=0
 ):
-    """Train for `max_epochs`, or until the validation loss has not fallen for `patience` epochs.
+    """Train a module for `max_epochs`, or until the validation loss has not improved for `patience` epochs.
 
     Parameters
     ----------
     module : Module
-        Network that is trained, or several in a `ModuleDict`: put into training mode before every epoch, and left in
-        evaluation mode.
-    data : Tensor, or another object with a length that is indexed by a LongTensor
-        Samples to learn from.
+        Network to be trained, or several in a `ModuleDict`. It is put into training mode before every epoch, and into
+        evaluation mode afterwards.
+    data : Tensor, or another object with a length that can be indexed by a LongTensor
+        Training samples.
     train_step : callable
-        Takes a batch of `data`, changes the module, and returns the loss as a tensor without gradient, or a dict of
-        such, whose entry "loss" is the one to watch. `gradient_step` makes one; a GAN passes its own.
-    validate : callable, optional
-        Returns the loss on held-out samples as a float; called in evaluation mode. Without it the loss of training
-        stands in.
+        Function that takes a batch of `data`, updates the module, and returns the loss as a tensor without gradient, or
+        a dict of such tensors with an entry "loss". Use `gradient_step` to create one; a GAN needs its own.
+    validate : callable, default=None
+        Function that returns the loss on held-out samples as a float; it is called in evaluation mode. If None, the
+        training loss is used instead.
     max_epochs : int
-        0 leaves the module as it is.
+        Largest number of epochs; 0 leaves the module unchanged.
     batch_size : int
-        The last batch of an epoch may be smaller.
+        Number of samples in a batch; the last batch of an epoch may be smaller.
     patience : int or None
-        None never stops early.
+        Number of epochs without improvement after which training stops; None never stops early.
     generator : torch.Generator
-        Shuffles the samples.
+        Generator that shuffles the samples.
     keep : {"best", "last"}, default="best"
-        Epoch whose parameters and buffers the module is left with: the one with the lowest validation loss, or the
-        last one, for losses that say nothing about quality, as those of a GAN.
-    verbose : int
-        1 shows a progress bar.
+        Epoch whose parameters and buffers are kept: the epoch with the lowest validation loss, or the last epoch, for
+        losses that do not measure quality, such as the losses of a GAN.
+    verbose : int, default=0
+        If 1, a progress bar is shown.
 
     Returns
     -------
     dict of str to ndarray of shape (n_epochs,)
-        "train_loss", mean over the samples of an epoch; "valid_loss", after it (where there is `validate`); and what
-        else `train_step` returned.
+        History: "train_loss", the mean over the samples of each epoch; "valid_loss", the loss after each epoch, if
+        `validate` is given; and any other losses that `train_step` returned.
 
     Raises
     ------
     ValueError
-        As soon as a loss is NaN or infinite.
+        If a loss becomes NaN or infinite.
     """
     history, best, best_epoch, best_state = [], math.inf, -1, None
     with tqdm(range(max_epochs), desc="training", unit="epoch", disable=not verbose) as epochs:
@@ -75,12 +75,14 @@ def fit_loop(
 
 
 def run_epoch(train_step, data, batch_size, generator):
-    """Call `train_step` on all samples in random order; return the means of what it returns, as floats by name."""
+    """Call `train_step` on all samples in random order; return its mean losses by name, as floats."""
     totals = {}
     for indices in torch.randperm(len(data), generator=generator).split(batch_size):
         losses = train_step(data[indices])
         for name, value in losses.items() if isinstance(losses, dict) else [("loss", losses)]:
-            totals[name] = totals.get(name, 0) + value * len(indices)  # stays on the device: no waiting per step
+            totals[name] = totals.get(name, 0) + value * len(
+                indices
+            )  # stays on the device, to avoid synchronisation at every step
     return {_HISTORY_NAME.get(name, name): float(total) / len(data) for name, total in totals.items()}
 
 
@@ -88,21 +90,23 @@ _HISTORY_NAME = {"loss": "train_loss"}
 
 
 def gradient_step(module, loss, *, lr, weight_decay=0.0):
-    """Return the train_step that lowers `loss` by Adam.
+    """Return a `train_step` that minimises `loss` by Adam.
 
     Parameters
     ----------
     module : Module
-        All of its parameters that require a gradient are trained.
+        Module whose parameters are trained, if they require gradients.
     loss : callable
-        Batch to scalar tensor.
-    lr, weight_decay : float
-        Of Adam.
+        Function from a batch to a scalar tensor.
+    lr : float
+        Learning rate of Adam.
+    weight_decay : float, default=0.0
+        Weight decay of Adam.
 
     Returns
     -------
     callable
-        Batch to the loss before the step, without gradient.
+        Function from a batch to the loss before the step, without gradient.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
@@ -119,7 +123,7 @@ def gradient_step(module, loss, *, lr, weight_decay=0.0):
 
 
 def mean_loss(loss, data, batch_size):
-    """Return the mean of `loss` over the samples of `data`, in their order and without gradient, as a float."""
+    """Return the mean of `loss` over the samples of `data`, in order and without gradients, as a float."""
     total = 0
     with torch.no_grad():
         for indices in torch.arange(len(data)).split(batch_size):
@@ -128,22 +132,25 @@ def mean_loss(loss, data, batch_size):
 
 
 def hold_out(n, share, generator, groups=None):
-    """Return the indices to train on and those to validate on, a random `share` of n (none if it rounds to 0).
+    """Split n samples at random into training and validation samples.
 
     Parameters
     ----------
     n : int
         Number of samples.
     share : float
-        In [0, 1).
+        Share of validation samples, in [0, 1); there are none if their number rounds to 0.
     generator : torch.Generator
-    groups : ndarray of shape (n,), optional
-        Samples with equal values stay together; the share is then one of groups.
+        Generator of the split.
+    groups : ndarray of shape (n,), default=None
+        Group of each sample. Samples of one group are never split, and `share` refers to groups.
 
     Returns
     -------
-    train, valid : ndarray of int
-        Ascending.
+    train : ndarray of int
+        Indices of the training samples, ascending.
+    valid : ndarray of int
+        Indices of the validation samples, ascending.
 
     >>> train, valid = hold_out(10, 0.2, torch.Generator().manual_seed(0))
     >>> sorted([*train, *valid]) == list(range(10)), len(valid)
@@ -157,7 +164,7 @@ def hold_out(n, share, generator, groups=None):
 
 
 def _by_first_appearance(groups):
-    """Return the number (n,) of the group of every sample, groups counted as they appear."""
+    """Return the group (n,) of each sample, numbered in order of appearance."""
     _, firsts, members = np.unique(groups, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(firsts))[members]
 
@@ -166,8 +173,8 @@ def _check_finite(losses, epoch, max_epochs):
     wrong = [f"{name}={value}" for name, value in losses.items() if not math.isfinite(value)]
     if wrong:
         raise ValueError(
-            f"Training diverged in epoch {epoch + 1} of {max_epochs}: {', '.join(wrong)}. Lower lr (by a factor of 10, "
-            "say), and check the scale of the data for extreme values."
+            f"Training diverged in epoch {epoch + 1} of {max_epochs}: {', '.join(wrong)}. Lower lr, for example by a "
+            "factor of 10, and check the scale of the data for extreme values."
         )
 
 

@@ -1,4 +1,4 @@
-"""One paper per file."""
+"""Detectors of anomalies in images and rows, one paper per file."""
 
 from ._autoencoder import Autoencoder
 from ._feature_dictionary import FeatureDictionary

@@ -18,31 +18,31 @@ from ._features import FeatureDetector
 
 
 class FeatureDictionary(FeatureDetector):
-    r"""CNN feature dictionary: distance to a few real patches that stand for all normal ones.
+    r"""CNN feature dictionary: distance to a few patches that represent all normal patches.
 
-    The features x of patches of normal images are divided by their l1 norm and projected on principal components,
-    :math:`z = C (x / \lVert x \rVert_1 - \mu)`. Of each cluster that k-means finds, the patch nearest to the centre
-    becomes an item of the dictionary. A patch scores its mean distance to the m items most similar to it, an image
-    its highest patch:
+    The features x of patches of normal images are divided by their l1 norm and projected onto principal components,
+    :math:`z = C (x / \lVert x \rVert_1 - \mu)`. The projections are clustered by k-means, and the patch nearest to each
+    cluster centre becomes an item of the dictionary. The score of a patch is its mean distance to the m nearest items;
+    the score of an image is its highest patch score:
 
     .. math:: s_p = \frac{1}{m} \sum_{d \in N_m(z_p)} \lVert z_p - d \rVert_2, \qquad s = \max_p s_p
 
     Parameters
     ----------
     features : transformer or None, default=None
-        Features that turn images into patch grids; None stands for ``PretrainedPatchFeatures()``, one pass of the
-        network per image. The paper cuts the image up first and has one pass per patch: `CropFeatures`. Pass an object
-        to choose or search its parameters (``features__layers``), or a `FrozenEstimator` of a fitted one.
+        Features that turn images into patch grids; None is ``PretrainedPatchFeatures()``, which takes one pass of
+        the network per image. The paper uses one pass per patch, as `CropFeatures` does. Pass an object to choose or
+        search its parameters (``features__layers``), or a `FrozenEstimator` of fitted features.
     n_components : float, int or None, default=0.95
-        Share of the variance that the principal components must explain, in (0, 1), or their number; None keeps all.
+        Share of the variance explained by the principal components, in (0, 1), or their number; None keeps all.
     n_clusters : int, default=10
-        Number of clusters, at least that of the dictionary's items: patches that are nearest to two centres count once.
-        The paper tries 10 to 1,000; the evaluation on MVTec AD takes 10.
+        Number of clusters. The dictionary has fewer items if a patch is nearest to several centres. The paper tries 10
+        to 1,000; the evaluation on MVTec AD uses 10.
     n_neighbors : int, default=1
-        Number m of items whose distances are averaged; not more than there are.
+        Number m of items whose distances are averaged; all, if there are fewer.
     max_patches : int, default=50_000
-        Largest number of patches of all training images, drawn at random, that components, clusters and items are taken
-        from. This bounds what `fit` needs beyond the features themselves.
+        Largest number of patches, drawn at random from all training images, that components, clusters and items are
+        computed from. It bounds the memory and time of `fit` beyond the features themselves.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
@@ -50,45 +50,47 @@ class FeatureDictionary(FeatureDetector):
     calibration : {"cv", "split"}, default="cv"
         How thresholds are calibrated.
 
-        - "cv": 10-fold cross-validation, with a dictionary for each fold.
-        - "split": a random 20 % of the training images are held out. Only this one carries the guarantee of
-          split-conformal prediction.
+        - "cv" uses 10-fold cross-validation and computes a dictionary for every fold.
+        - "split" holds out a random 20 % of the images. Only "split" carries the guarantee of split-conformal
+          prediction.
     min_defect_area : int, default=1
-        Smallest region in masks, in pixels of the image.
+        Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
         Seed of the drawn patches, k-means, the folds and the split.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
-    features_ : transformer
-        The fitted features.
+    features_ : estimator
+        Fitted features.
     mean_ : ndarray of shape (d,), float64
         Mean of the normalised features.
     components_ : ndarray of shape (n_components, d), float64
         Principal components.
     dictionary_ : ndarray of shape (n_items, d), float32
-        Features of the items, as they came from `features_`.
+        Features of the items, as returned by `features_`.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
-        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set.
     calibration_indices_ : ndarray of shape (n,)
-        Positions of these samples in the data of `fit` or `calibrate`.
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
 
     See Also
     --------
-    PatchCore : A bank of many patches instead of a few.
-    MLFSC : Sparse codes over learned atoms instead of real patches.
+    PatchCore : Distance to the nearest patch of a larger bank.
+    MLFSC : Error of sparse codes over learned atoms.
 
     Notes
     -----
     The paper's own features are ``CropFeatures(PretrainedPatchFeatures("resnet18", layers=("/32",), image_size=224))``.
-    Its threshold comes from the distances of training patches to a dictionary that was taken from them; here, it comes
-    from images that the dictionary has not seen.
+    In the paper, the threshold is set from the distances of training patches to their own dictionary; here, it is set
+    from images that the dictionary was not computed from.
 
     References
     ----------
@@ -161,18 +163,18 @@ class FeatureDictionary(FeatureDetector):
         return grids.max(axis=(1, 2)), grids
 
     def _draw(self, rows, rng):
-        """Return at most `max_patches` of the rows, in their order."""
+        """Return at most `max_patches` of the rows, in order."""
         if self.n_clusters > min(len(rows), self.max_patches):
             raise ValueError(
-                f"n_clusters={self.n_clusters} is more than the number of patches to cluster: {len(rows)}, of which at "
-                f"most max_patches={self.max_patches} are drawn."
+                f"n_clusters={self.n_clusters} is larger than the number of patches to cluster: {len(rows)}, of which "
+                f"at most max_patches={self.max_patches} are drawn."
             )
         if len(rows) <= self.max_patches:
             return rows
         return rows[np.sort(rng.permutation(len(rows))[: self.max_patches])]
 
     def _fit_components(self, rows, rng):
-        """Set mean and principal components of the normalised rows."""
+        """Set the mean and the principal components of the normalised rows."""
         pca = PCA(self.n_components, random_state=rng.randint(2**31 - 1))
         pca.fit(normalize(rows.astype(np.float64), norm="l1"))
         self.mean_, self.components_ = pca.mean_, pca.components_
@@ -180,5 +182,7 @@ class FeatureDictionary(FeatureDetector):
     def _centers(self, projected, rng):
         """Return the centres of k-means."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer different patches than clusters
+            warnings.simplefilter(
+                "ignore", ConvergenceWarning
+            )  # raised if there are fewer distinct patches than clusters
             return KMeans(self.n_clusters, random_state=rng.randint(2**31 - 1)).fit(projected).cluster_centers_

@@ -1,4 +1,4 @@
-"""What detectors share that look at images through patch features."""
+"""The base class of detectors that use features of images."""
 
 from numbers import Real
 
@@ -10,10 +10,9 @@ from ..features import PretrainedPatchFeatures
 
 
 class FeatureDetector(BaseDetector):
-    """Detectors that look at images; ``features=None`` is a pretrained network.
+    """Base class of detectors that use features of images.
 
-    A subclass takes ``features`` and, where it has maps, ``sigma``; where other features suit it better, it writes
-    `default_features`.
+    A subclass has a parameter ``features`` and, if it has maps, ``sigma``. It may override `default_features`.
     """
 
     _parameter_constraints = {
@@ -27,13 +26,13 @@ class FeatureDetector(BaseDetector):
 
         Parameters
         ----------
-        X : ignored
-            The default is the same for all images.
+        X : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         PretrainedPatchFeatures
-            Unfitted.
+            Features, unfitted.
         """
         return PretrainedPatchFeatures(verbose=self.verbose)
 
@@ -43,7 +42,15 @@ class FeatureDetector(BaseDetector):
 
 
 class LazyFeatures:
-    """Features of images that are computed when ``np.asarray`` is called on them, or on a part."""
+    """Features of images that are computed when ``np.asarray`` is called on them or on a slice.
+
+    Parameters
+    ----------
+    transform : callable
+        Function from samples to features.
+    samples : samples
+        Samples.
+    """
 
     def __init__(self, transform, samples):
         self.transform, self.samples = transform, samples
@@ -58,6 +65,17 @@ class LazyFeatures:
         return np.asarray(self.transform(self.samples), dtype)
 
     def batches(self, length):
-        """Yield arrays of up to `length` samples."""
+        """Yield the features batch by batch.
+
+        Parameters
+        ----------
+        length : int
+            Largest number of samples in a batch.
+
+        Yields
+        ------
+        ndarray
+            Features of a batch.
+        """
         for start in range(0, len(self), length):
             yield np.asarray(self[start : start + length])

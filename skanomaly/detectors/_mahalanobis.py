@@ -21,84 +21,86 @@ _COVARIANCES = {"ledoit_wolf": LedoitWolf, "oas": OAS, "empirical": EmpiricalCov
 
 
 class MahalanobisAD(IncrementalMixin, FeatureDetector):
-    r"""Mahalanobis distances of globally averaged features, summed over the layers of a network.
+    r"""MahalanobisAD: Mahalanobis distance of globally averaged features, summed over layers.
 
-    The map of every layer l is averaged over the image; the vectors :math:`v_l` of normal images make a Gaussian, whose
-    covariance is shrunk where images are few:
+    The map of each layer l is averaged over the image, and a Gaussian is fitted to the resulting vectors :math:`v_l` of
+    normal images, by default with a shrunk covariance:
 
     .. math::
 
         m_l(x) = \sqrt{(v_l - \mu_l)^T \Sigma_l^{-1} (v_l - \mu_l)}, \qquad A(x) = \sum_l m_l(x)
 
-    There are no maps: the method says whether, not where.
+    There are no anomaly maps: the score does not locate anomalies.
 
     Parameters
     ----------
     features : transformer or None, default=None
-        Features that turn images into maps of several layers (`PretrainedPatchFeatures`); None stands for
-        ``PretrainedPatchFeatures(layers=(0, 1, 2, 3, 4), neighborhood=1)``, all layers of the default network at the
-        224 pixels it was trained with. Pass an object to choose or search its parameters (``features__layers``), or a
-        `FrozenEstimator` of a fitted one.
+        Features that turn images into maps of several layers (`PretrainedPatchFeatures`); None is
+        ``PretrainedPatchFeatures(layers=(0, 1, 2, 3, 4), neighborhood=1)``, all layers of the default network. Pass
+        an object to choose or search its parameters (``features__layers``), or a `FrozenEstimator` of fitted features.
     covariance : {"ledoit_wolf", "oas", "empirical"} or estimator, default="ledoit_wolf"
-        Estimator of :math:`\mu_l` and :math:`\Sigma_l`, one of `sklearn.covariance`; the names stand for those with
-        default parameters. "empirical" needs more images than a layer has features, and is the only one that can
-        learn in parts.
+        Estimator of :math:`\mu_l` and :math:`\Sigma_l`, from `sklearn.covariance`; the names stand for estimators with
+        default parameters. "empirical" needs more images than a layer has features, and is the only one that supports
+        `partial_fit` and `merge`.
     pca : None, ("leading", share) or ("trailing", share), default=None
-        Principal components in which the distances are taken: the leading ones that explain this share of the variance,
-        in (0, 1) (the paper's PCA: 0.95 or 0.99), or those that are left (its NPCA: 0.99 to 0.9999). Directions in
-        which no training image varies are in neither. A layer of which no component is left adds nothing to the score.
+        Principal components in which distances are computed: the leading components that explain this share of the
+        variance, in (0, 1) (PCA in the paper: 0.95 or 0.99), or the remaining ones (NPCA: 0.99 to 0.9999). Directions
+        in which the training images do not vary belong to neither. A layer without components adds nothing to the
+        score.
     threshold : {"conformal", "chi2"}, default="conformal"
         How the threshold is set.
 
-        - "conformal": from scores of normal images, see `calibration`.
-        - "chi2": from the law that squared distances of a Gaussian would follow if its parameters were known, for
-          features of a single layer. No samples check that law: for images it is a rough guide. With "empirical", far
-          more normal images are flagged than asked for unless they outnumber the features many times (half of them
-          instead of 5 % with 60 training images and 20 features); with a shrunk covariance it may be more or fewer.
+        - "conformal" uses the scores of normal images; see `calibration`.
+        - "chi2" uses the chi-squared distribution that squared distances would follow if the features were Gaussian
+          with known parameters. It needs features of a single layer. For images it is only a rough guide: with
+          "empirical", far more normal images are flagged than requested unless there are many times more training
+          images than features (50 % instead of 5 % with 60 training images and 20 features); with a shrunk covariance,
+          there may be more or fewer.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"cv", "split"}, default="cv"
         How thresholds are calibrated, unless ``threshold="chi2"``.
 
-        - "cv": 10-fold cross-validation. The Gaussians of the folds know fewer images, which errs on the safe side.
-        - "split": a random 20 % of the training images are held out. Only this one carries the guarantee of
-          split-conformal prediction.
+        - "cv" uses 10-fold cross-validation. It errs on the safe side, because the Gaussians of the folds are fitted to
+          fewer images.
+        - "split" holds out a random 20 % of the images. Only "split" carries the guarantee of split-conformal
+          prediction.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds and the split.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     features_ : PooledFeatures
-        Averages of the fitted features; its own ``features_`` are these.
+        Averages of the fitted features, which are its ``features_``.
     location_ : list of ndarray of shape (d_l,), float64
-        :math:`\mu_l` of every layer.
+        Mean :math:`\mu_l` of each layer.
     components_ : list of ndarray of shape (k_l, d_l), float64
-        Principal components that are kept; only with `pca`.
+        Principal components that are kept in each layer. Defined only if `pca` is not None.
     covariance_ : list of ndarray of shape (k_l, k_l), float64
-        :math:`\Sigma_l` of every layer, with `pca` in those coordinates, else k_l = d_l.
+        Covariance :math:`\Sigma_l` of each layer, in the coordinates of `components_` if `pca` is not None.
     n_samples_seen_ : int
         Number of training images.
     offset_ : float
         Threshold on `score_samples`.
     calibration_scores_ : ndarray of shape (n,)
-        Anomaly scores that it is taken from; not with ``threshold="chi2"``.
+        Anomaly scores of the calibration samples, from which `offset_` is set. Not defined for "chi2".
     calibration_indices_ : ndarray of shape (n,)
-        Positions of these samples in the data of `fit` or `calibrate`; not with ``threshold="chi2"``.
+        Positions of the calibration samples in the data of `fit` or `calibrate`. Not defined for "chi2".
 
     See Also
     --------
-    PaDiM : A Gaussian at each position of the image, with maps.
-    GaussianScorer : The same distance for rows.
+    PaDiM : Gaussian at each position of the image, with anomaly maps.
+    GaussianScorer : The same distance for given rows.
     SPADE : Distance to the most similar normal images.
 
     Notes
     -----
-    "empirical" divides by the number of images n, like scikit-learn: the squared distances of one layer then average
-    d_l over the training images.
+    As in scikit-learn, "empirical" divides by the number of images, so the mean of the squared distances of the
+    training images in a layer is d_l.
 
-    The paper takes the nine levels of EfficientNet-B4, ``PretrainedPatchFeatures("tf_efficientnet_b4", layers=("bn1",
+    The paper uses the nine levels of EfficientNet-B4, ``PretrainedPatchFeatures("tf_efficientnet_b4", layers=("bn1",
     "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "bn2"), neighborhood=1,
     image_size=380)``.
 
@@ -161,13 +163,13 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
 
         Parameters
         ----------
-        X : ignored
-            The default is the same for all images.
+        X : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         PretrainedPatchFeatures
-            Unfitted.
+            Features, unfitted.
         """
         return PretrainedPatchFeatures(layers=(0, 1, 2, 3, 4), neighborhood=1)
 
@@ -188,8 +190,8 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
         n_layers = len(layer_widths(self.features_.features_))
         if self.threshold == "chi2" and n_layers > 1:
             raise ValueError(
-                f"threshold='chi2' is for a single layer, features has {n_layers} layers: their sum follows no chi2 "
-                "law. Take threshold='conformal', or features of one layer."
+                f"threshold='chi2' needs features of a single layer, got {n_layers} layers, whose sum does not follow "
+                "a chi-squared law. Use threshold='conformal', or features of one layer."
             )
 
     def _check_pca(self):
@@ -224,7 +226,7 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
         return estimator.location_, estimator.covariance_
 
     def _estimate_components(self, layers):
-        """Set the principal components; return the location of every layer, and its covariance in them."""
+        """Set the principal components; return the mean of each layer and its covariance in these."""
         self.components_ = [_components(vectors, *self.pca) for vectors in layers]
         self._check_components(len(layers[0]))
         gaussians = []
@@ -236,12 +238,12 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
 
     def _check_components(self, n):
         empty = [layer for layer, axes in enumerate(self.components_) if len(axes) == 0]
-        found = f"pca={self.pca!r} leaves no component of those in which {n} images vary"
+        found = f"pca={self.pca!r} leaves no component in which the {n} images vary,"
         if len(empty) == len(self.components_):
-            raise ValueError(f"{found}, in any layer; lower the share or fit more images.")
+            raise ValueError(f"{found} in any layer; lower the share or fit more images.")
         if empty:
             warnings.warn(
-                f"{found}, in the layers {empty} (counted from 0), which add nothing to the score.", stacklevel=2
+                f"{found} in the layers {empty} (counted from 0). They add nothing to the score.", stacklevel=2
             )
 
     def _add(self, Z):
@@ -259,7 +261,7 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
         self._join(other.n_samples_seen_, zip(other.location_, other.covariance_, strict=True))
 
     def _join(self, n, gaussians):
-        """Add the Gaussians of n images to those seen before."""
+        """Add the Gaussians of n further images."""
         old = zip(self.location_, self.covariance_, strict=True)
         joined = [_merge(self.n_samples_seen_, *a, n, *b) for a, b in zip(old, gaussians, strict=True)]
         self._take_over(self.n_samples_seen_ + n, joined)
@@ -296,15 +298,15 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
 
     def _forget_thresholds(self):
         super()._forget_thresholds()
-        if self.threshold == "chi2":  # its law needs no scores
+        if self.threshold == "chi2":  # this law needs no scores
             self.calibration_ = ChiSquaredLaw(len(self.covariance_[0]))
 
     def _calibrated(self, name, rated=True):
         calibration = super()._calibrated(name, rated)
         if not rated and calibration.scores is None:
             raise AttributeError(
-                f"this MahalanobisAD has no {name}: threshold='chi2' takes its threshold from a law, not from scores. "
-                "Call calibrate(X_normal) to take it from scores."
+                f"this MahalanobisAD has no {name}: threshold='chi2' sets the threshold from a law, not from scores. "
+                "Call calibrate(X_normal) to set it from scores."
             )
         return calibration
 
@@ -316,7 +318,7 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
         return sum(self._distances(layer, *pair) for layer, pair in layers), None
 
     def _distances(self, layer, vectors, factor):
-        """Return m_l, vector by vector: bits must not depend on the others."""
+        """Return m_l, vector by vector, so that the bits of a sample do not depend on the others."""
         if len(factor) == 0:
             return np.zeros(len(vectors))
         deviations = vectors - self.location_[layer]
@@ -334,7 +336,7 @@ def _check_updates(detector, method):
 
 
 def _components(vectors, which, share):
-    """Return the leading principal components that explain a share of the variance, or those left: (k, d)."""
+    """Return the principal components (k, d) that explain a share of the variance, or the remaining ones."""
     _, lengths, axes = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
     explained = np.cumsum(lengths**2)
     n_leading = 1 + np.searchsorted(explained, share * explained[-1], side="right")
@@ -348,7 +350,7 @@ def _moments(vectors):
 
 
 def _merge(n, mean, covariance, n_other, mean_other, covariance_other):
-    """Return the mean and the covariance of two sets of vectors together."""
+    """Return the mean and the covariance of the union of two sets of vectors."""
     share, step = n_other / (n + n_other), mean_other - mean
     between = share * (1 - share) * np.outer(step, step)
     return mean + share * step, (1 - share) * covariance + share * covariance_other + between

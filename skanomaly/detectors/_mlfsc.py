@@ -15,19 +15,19 @@ from .._torch.inference import padded_batches, run_padded
 from ..features import PretrainedPatchFeatures
 from ._features import FeatureDetector, LazyFeatures
 
-_PART_BYTES = 2**28  # of the patches of the channels that are worked on at a time
+_PART_BYTES = 2**28  # largest size of the patches of the channels that are processed at a time
 _FLAT = 1e-5  # standard deviation of a channel, as a share of its mean size, below which it counts as constant
-_SCALE = 1.5  # of the map, in standard deviations; the authors'
+_SCALE = 1.5  # scale of the map, in standard deviations, as in the authors' code
 
 
 class MLFSC(FeatureDetector):
-    r"""MLF-SC: what a few atoms of a dictionary per feature channel cannot reconstruct.
+    r"""MLF-SC: error of sparse codes over a dictionary for each feature channel.
 
-    A network sees the image at several scales, max-pooled by 1, 2, 4, ..., and of each scale one layer is taken, so
-    that all end at the same grid (`features`). Of every channel c of these, `border` cells are cut off, and the rest is
-    standardised by its own mean and standard deviation: :math:`F_c` has neither level nor contrast. It is cut into
-    overlapping patches :math:`P_{c,p}`. A dictionary per channel is learned from the patches of normal images under an
-    l1 penalty, and patches are coded by orthogonal matching pursuit with s atoms:
+    A network is applied to the image at several scales, max-pooled by 1, 2, 4, ..., and one layer is taken at each
+    scale, so that all layers have the same grid (`features`). From each channel c, `border` cells are cut off on every
+    side, and the rest is standardised by its own mean and standard deviation to :math:`F_c`, which is cut into
+    overlapping patches :math:`P_{c,p}`. A dictionary for each channel is learned from the patches of normal images
+    under an l1 penalty, and patches are coded by orthogonal matching pursuit with s atoms:
 
     .. math::
 
@@ -35,37 +35,36 @@ class MLFSC(FeatureDetector):
         A = \sum_c \sum_{\text{largest } n_{worst}} e_{c,p}, \qquad
         M = \frac{1}{C} \sum_c \Bigl( \frac{F_c - \hat F_c}{1.5} \Bigr)^2
 
-    A is the score of the image; M is its map, in which :math:`\hat F_c` is the mean of the overlapping coded patches,
-    and the cells that were cut off have the value of the nearest that was not.
+    A is the score of the image and M its map, where :math:`\hat F_c` is the mean of the overlapping reconstructed
+    patches. The cells that were cut off get the value of the nearest other cell.
 
     Parameters
     ----------
     features : PretrainedPatchFeatures or None, default=None
-        Network, its input size, and its `layers`. The layer of the largest reduction r takes the whole image, one of
-        reduction r / 2 the image max-pooled by 2, and so on; their order does not matter. None stands for
-        ``PretrainedPatchFeatures(layers=("/8", "/4", "/2"), image_size=256)``: 80 channels of 32 x 32 cells. Its
-        `neighborhood`, `dim` and `memory` are not used.
+        Network, its input size and its layers. The layer with the largest reduction r sees the whole image, a layer
+        with reduction r / 2 sees the image max-pooled by 2, and so on; their order does not matter. None is
+        ``PretrainedPatchFeatures(layers=("/8", "/4", "/2"), image_size=256)``, with 80 channels of 32 x 32 cells. The
+        parameters `neighborhood`, `dim` and `memory` are not used.
     n_components : int, default=5
         Number of atoms of each dictionary.
     n_nonzero_coefs : int, default=3
-        Largest number of atoms s of a code. At most `n_components` and ``patch_size**2 - 1`` are used.
+        Largest number s of atoms in a code. At most `n_components` and ``patch_size**2 - 1`` are used.
     alpha : float, default=1
-        Weight of the l1 norm while learning, at least 0.
+        Weight of the l1 norm in dictionary learning, at least 0.
     max_iter : int, default=20
-        Largest number of passes over the patches while learning; it ends when a pass lowers the objective by less than
-        0.1 %.
+        Largest number of passes over the patches. Learning stops when a pass lowers the objective by less than 0.1 %.
     patch_size : int, default=8
         Side of the patches, in grid cells.
     stride : int, default=2
-        Distance between patches, in grid cells.
+        Distance between neighbouring patches, in grid cells.
     border : int, default=2
-        Number of grid cells that are cut off on every side, where the network saw the padding.
+        Number of grid cells that are cut off on every side, because the padding of the network affects them.
     n_worst : int, default=5
-        Number of patches of an image and channel that are summed; all, where there are fewer.
+        Number of patches of each channel whose errors are summed to the score of an image; all, if there are fewer.
     max_images : int, default=400
         Largest number of images that the dictionaries are learned from, drawn at random, and whose features are kept in
-        memory during `fit`: 250 KB each with the default features, 2.8 MB with the paper's. With more images, features
-        are computed when they are needed, with ``calibration="cv"`` several times.
+        memory during `fit` (250 KB each with the default features, 2.8 MB with the features of the paper). With more
+        images, features are computed when needed, for "cv" several times.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
@@ -73,48 +72,50 @@ class MLFSC(FeatureDetector):
     calibration : {"cv", "split"}, default="cv"
         How thresholds are calibrated.
 
-        - "cv": 10-fold cross-validation; the dictionaries are learned 11 times. A few atoms learned from nine tenths of
-          the patches hardly differ from those learned from all, so this loses little, and every image counts.
-        - "split": a random 20 % of the training images are held out. Only this one carries the guarantee of
-          split-conformal prediction.
+        - "cv" uses 10-fold cross-validation and learns the dictionaries 11 times. Dictionaries learned from nine tenths
+          of the images hardly differ from those learned from all images, so the threshold is nearly exact.
+        - "split" holds out a random 20 % of the images. Only "split" carries the guarantee of split-conformal
+          prediction.
     min_defect_area : int, default=1
-        Smallest region in masks, in pixels of the image.
+        Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
         Seed of the dictionaries, the drawn images, the folds and the split.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     features_ : PretrainedPatchFeatures
-        The fitted features.
+        Fitted features.
     grid_shape_ : tuple of int
-        (h, w) at which all layers end.
+        Height and width (h, w) of the common grid of all layers.
     dictionaries_ : ndarray of shape (n_channels, n_components, patch_size^2), float64
-        Atoms of every channel; those of the layer of the largest reduction come first.
+        Atoms of each channel; the channels of the layer with the largest reduction come first.
     n_iter_ : int
-        Largest number of passes that were made for a channel.
+        Largest number of passes made over the patches of any channel.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
-        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set.
     calibration_indices_ : ndarray of shape (n,)
-        Positions of these samples in the data of `fit` or `calibrate`.
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
 
     See Also
     --------
-    SparseCodingScorer : One dictionary for rows or patch grids.
-    FeatureDictionary : Distance to a few real patches.
+    SparseCodingScorer : Error of sparse codes over a dictionary for given patch grids or rows.
+    FeatureDictionary : Distance to a few normal patches.
 
     Notes
     -----
     The paper's features are ``PretrainedPatchFeatures("vgg16", layers=("features.21", "features.14", "features.7"),
     image_size=256)``: conv4_3, conv3_3 and conv2_2 before the ReLU, with 512 + 256 + 128 channels. Overlapping patches
-    are averaged here; in the authors' code the last one is kept.
+    are averaged here; in the authors' code, the last one is kept.
 
-    The standardisation removes stains that change nothing but the level of all channels all over the image.
+    The standardisation hides stains that merely shift the level of channels over the whole image.
 
     References
     ----------
@@ -191,46 +192,46 @@ class MLFSC(FeatureDetector):
 
         Parameters
         ----------
-        X : ignored
-            The default is the same for all images.
+        X : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         PretrainedPatchFeatures
-            Unfitted.
+            Features, unfitted.
         """
         return PretrainedPatchFeatures(layers=("/8", "/4", "/2"), image_size=256, verbose=self.verbose)
 
     # ------------------------------------------------------------------------------------ images to standardised maps
 
     def _prepare(self):
-        """Set the grid that all layers end at."""
+        """Set the common grid of all layers."""
         with torch.inference_mode():
             maps = self._layer_maps(torch.zeros(1, 3, *self.features_.input_shape))
         shapes = [tuple(m.shape[2:]) for m in maps]
         if len(set(shapes)) > 1:
-            self._explain(shapes)
+            self._refuse(shapes)
         self.grid_shape_ = shapes[0]
         if self.patch_size > min(self.grid_shape_) - 2 * self.border:
             height, width = self.grid_shape_
             raise ValueError(
                 f"patch_size={self.patch_size} is larger than the grid of {height} x {width} cells less a border="
-                f"{self.border} on every side; take smaller ones, or a larger image_size of the features."
+                f"{self.border} on every side; use smaller values, or features with a larger image_size."
             )
 
-    def _explain(self, shapes):
+    def _refuse(self, shapes):
         reductions = sorted(self.features_.network_.reductions, reverse=True)
         found = ", ".join(
             f"{height} x {width} cells for the layer of reduction {reduction}"
             for reduction, (height, width) in zip(reductions, shapes, strict=True)
         )
         raise ValueError(
-            f"features: its layers must all end at the same grid, got {found}. Choose an image_size (or crop) that "
+            f"features must have layers with the same grid, got {found}. Choose an image_size (or crop) that "
             f"{reductions[0]} divides, and layers whose reductions divide {reductions[0]}."
         )
 
     def _layer_maps(self, pixels):
-        """Return the maps (n, c_l, h, w) of images (n, 3, H, W), each of the image at another scale."""
+        """Return the maps (n, c_l, h, w) of images (n, 3, H, W), each computed at a different scale."""
         network = self.features_.network_
         largest = max(network.reductions)
         return [
@@ -253,7 +254,7 @@ class MLFSC(FeatureDetector):
         return np.concatenate(maps)
 
     def _cut(self, maps):
-        """Return maps without the border, and without what no whole patch reaches."""
+        """Return maps without the border and the cells that no whole patch covers."""
         height, width = self._seen_shape()
         return maps[:, :, self.border : self.border + height, self.border : self.border + width]
 
@@ -297,10 +298,10 @@ class MLFSC(FeatureDetector):
     def _sum_worst(self, errors):
         """Return A (n,) from the errors e (C, n, p)."""
         worst = np.sort(errors, axis=2)[:, :, : -self.n_worst - 1 : -1]
-        return sum(sum(worst.swapaxes(1, 2)))  # in a fixed order: bits must not depend on the batch
+        return sum(sum(worst.swapaxes(1, 2)))  # in a fixed order, so that bits do not depend on the batch
 
     def _fill_border(self, levels):
-        """Return maps of the whole grid, with the nearest value where none was seen."""
+        """Return maps of the whole grid, extended by the nearest values."""
         pads = [
             (self.border, full - self.border - seen)
             for full, seen in zip(self.grid_shape_, levels.shape[1:], strict=True)
@@ -311,14 +312,14 @@ class MLFSC(FeatureDetector):
         return min(self.n_nonzero_coefs, self.n_components, self.patch_size**2 - 1)
 
     def _parts(self, maps):
-        """Return slices of the channels, so many that their patches are of bounded size."""
+        """Return slices of the channels such that the size of their patches is bounded."""
         n_values = int(np.prod(self._patch_grid())) * self.patch_size**2
         step = max(1, _PART_BYTES // (4 * len(maps) * n_values))
         return [slice(start, start + step) for start in range(0, maps.shape[1], step)]
 
 
 def _standardize(maps):
-    """Return maps (n, C, h, w) with mean 0 and standard deviation 1 per image and channel; constant ones become 0."""
+    """Return maps (n, C, h, w) standardised for each image and channel; constant maps become 0."""
     flat = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
     centered = flat - flat.mean(axis=2, keepdims=True)
     std = np.sqrt(np.square(centered).mean(axis=2, keepdims=True))

@@ -22,36 +22,37 @@ from ..features._same import check_same_features
 from ._features import FeatureDetector, LazyFeatures
 
 _IMAGES_AT_A_TIME = 16
-_DOUBLE_UP_TO = 200  # channels whose scatter is summed up in float64
+_DOUBLE_UP_TO = 200  # largest number of channels whose scatter is summed in float64
 
 
 class PaDiM(IncrementalMixin, FeatureDetector):
     r"""PaDiM: a Gaussian of normal patches at each position of the patch grid.
 
-    Of the concatenated features, `n_channels` are drawn at random, once. The patches of all N training images at
-    position (i, j) make a Gaussian; a patch scores its Mahalanobis distance, an image the maximum of its smooth map at
-    the size of the network's input:
+    `n_channels` of the concatenated features are drawn at random, once. A Gaussian is fitted to the patches of all N
+    training images at each position (i, j). The score of a patch is its Mahalanobis distance; the score of an image is
+    the maximum of its smoothed map at the size of the network input:
 
     .. math::
 
         \Sigma_{ij} = \frac{1}{N - 1} \sum_n (e_{ij}^n - \mu_{ij}) (e_{ij}^n - \mu_{ij})^T + \varepsilon I, \qquad
         M_{ij}(x) = \sqrt{(e_{ij} - \mu_{ij})^T \Sigma_{ij}^{-1} (e_{ij} - \mu_{ij})}
 
-    The parts must lie at the same place in all images.
+    The objects must be at the same place in all images.
 
     Parameters
     ----------
     features : transformer or None, default=None
-        Features that turn images into patch grids; None stands for ``PretrainedPatchFeatures(layers=(1, 2, 3),
-        neighborhood=1)``, whose grid has a quarter of the image's side. Pass an object to choose or search its
-        parameters (``features__layers``), or a `FrozenEstimator` of a fitted one.
+        Features that turn images into patch grids; None is
+        ``PretrainedPatchFeatures(layers=(1, 2, 3), neighborhood=1)``, whose grid has a quarter of the image's side.
+        Pass an object to choose or search its parameters (``features__layers``), or a `FrozenEstimator` of fitted
+        features.
     n_channels : int or None, default=100
-        Number of channels d that are kept (the paper: 100 of ResNet18's 448, 550 of WideResNet50's 1792); None keeps
-        all.
+        Number d of channels that are kept; None keeps all. The paper keeps 100 of the 448 channels of ResNet18, and 550
+        of the 1792 of WideResNet50.
     ridge : float, default=0.01
-        Variance :math:`\varepsilon` that is added to each channel, in squared units of the features; the default is the
-        paper's. With fewer images than channels, it decides how much the directions count in which the training images
-        do not vary.
+        Variance :math:`\varepsilon` that is added to each channel, in squared units of the features; the default is
+        from the paper. With fewer images than channels, it determines the weight of directions in which the training
+        images do not vary.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
@@ -59,54 +60,58 @@ class PaDiM(IncrementalMixin, FeatureDetector):
     calibration : {"loo", "cv", "split"}, default="loo"
         How thresholds are calibrated.
 
-        - "loo": each training image is scored by the Gaussians of the others (of the other groups, with `groups`),
-          which follow exactly from those of all. Costs one more pass over the images, which `memory` of the features
-          saves.
-        - "cv": 10-fold cross-validation.
-        - "split": a random 20 % of the training images are held out. Only this one carries the guarantee of
-          split-conformal prediction.
+        - "loo" scores each training image by the Gaussians of the other images (of the other groups, with `groups`),
+          which are computed exactly from the Gaussians of all images. It takes a second pass over the images, which a
+          feature cache avoids (`memory` of the features).
+        - "cv" uses 10-fold cross-validation.
+        - "split" holds out a random 20 % of the images. Only "split" carries the guarantee of split-conformal
+          prediction.
     min_defect_area : int, default=1
-        Smallest region in masks, in pixels of the image.
+        Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
         Seed of the channels, the folds and the split.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
-    features_ : transformer
-        The fitted features.
+    features_ : estimator
+        Fitted features.
     channels_ : ndarray of shape (d,), int64
-        Channels that are kept, ascending.
+        Indices of the channels that are kept, ascending.
     location_ : ndarray of shape (h * w, d), float64
-        Means.
+        Means of the Gaussians.
     scatter_ : ndarray of shape (h * w, d (d + 1) / 2)
-        Sums of outer products of the deviations from the mean, as lower triangles, row after row: element (i, j), with
-        j <= i, lies at ``i * (i + 1) // 2 + j``. float64 up to 200 channels, else float32 (1.9 GB at 56 x 56 positions
-        with 550 channels).
+        Sums of the outer products of deviations from the mean, as lower triangles stored row by row: element (i, j),
+        with j <= i, is at ``i * (i + 1) // 2 + j``. float64 up to 200 channels, else float32 (1.9 GB at 56 x 56
+        positions with 550 channels).
     n_samples_seen_ : int
         Number of training images N.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
-        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set.
     calibration_indices_ : ndarray of shape (n,)
-        Positions of these samples in the data of `fit` or `calibrate`.
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
 
     See Also
     --------
-    GaussianScorer : The same for grids of any features, in units of their own.
-    MahalanobisAD : Gaussians of features averaged over the image, for parts that lie anywhere.
-    PatchCore : Distance to the nearest normal patch, wherever it lies.
+    GaussianScorer : The same score for given patch grids or rows, in standardised units.
+    MahalanobisAD : Gaussians of features averaged over the image, for objects at any place.
+    PatchCore : Distance to the nearest normal patch at any position.
 
     Notes
     -----
-    Images are read in batches and their statistics are added up, so memory does not grow with their number. Without
-    sample i, at deviation :math:`\delta` from the mean, and with A made of the scatter over N - 2, the distance is
+    Images are read in batches and their statistics are accumulated, so memory does not grow with the number of images.
+    The distance of sample i to the Gaussian of the others, where :math:`\delta` is its deviation from the mean of all
+    and A is computed from the scatter over N - 2, is
     :math:`\frac{N}{N-1} \sqrt{q / (1 - c q)}` with :math:`q = \delta^T A^{-1} \delta` and
-    :math:`c = \frac{N}{(N-1)(N-2)}`; without a group of samples, its generalisation by Woodbury is used.
+    :math:`c = \frac{N}{(N-1)(N-2)}`. For groups of samples, the Woodbury identity generalises
+    this.
 
     The paper's variants:
 
@@ -115,7 +120,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
     - EfficientNet-B5: ``PretrainedPatchFeatures("tf_efficientnet_b5", layers=("blocks.1.3", "blocks.3.6",
       "blocks.4.5"), neighborhood=1, image_size=256, crop=224)``, blocks 7, 20 and 26 counted from 1.
 
-    Pickles hold the parameters and the attributes above; factors are computed again on demand.
+    Pickles hold the parameters and the attributes above; Cholesky factors are recomputed on demand.
 
     References
     ----------
@@ -168,13 +173,13 @@ class PaDiM(IncrementalMixin, FeatureDetector):
 
         Parameters
         ----------
-        X : ignored
-            The default is the same for all images.
+        X : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         PretrainedPatchFeatures
-            Unfitted.
+            Features, unfitted.
         """
         return PretrainedPatchFeatures(layers=(1, 2, 3), neighborhood=1, verbose=self.verbose)
 
@@ -206,7 +211,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         check_same_features(self.features_, other.features_, "PaDiM")
         if not np.array_equal(self.channels_, other.channels_):
             raise ValueError(
-                "other.channels_ are not those of this PaDiM: fit both with the same integer random_state."
+                "other.channels_ differ from the channels_ of this PaDiM: fit both with the same integer random_state."
             )
         self._take_over(merge_moments(_moments(self).copy(), _moments(other)))
 
@@ -229,12 +234,12 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         return self._summarize(mahalanobis(_by_position(Z), self.location_, factor))
 
     def _leave_one_out(self, Z, groups):
-        """Score every image by the Gaussians of the other groups."""
+        """Score each image by the Gaussians of the other groups."""
         n, sizes = self.n_samples_seen_, np.bincount(groups)
         if n - sizes.max() < 2:
             raise ValueError(
-                f"calibration='loo' needs at least 2 images outside of every group, got {n} images of which "
-                f"{n - sizes.max()} are left without the largest group; set false_alarm_rate=None to go without."
+                f"calibration='loo' needs at least 2 images outside each group, but {n - sizes.max()} of {n} images "
+                "are outside the largest group; set false_alarm_rate=None to fit without a threshold."
             )
         distances = np.empty((n, len(self.location_)))
         for size in np.unique(sizes):
@@ -246,7 +251,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
 
     def _factor_of_all(self):
         if self.n_samples_seen_ < 2:
-            raise ValueError(f"PaDiM needs at least 2 images to score, it has seen {self.n_samples_seen_}.")
+            raise ValueError(f"PaDiM needs at least 2 images to score, but it has seen only {self.n_samples_seen_}.")
         return self._factorize(1 / (self.n_samples_seen_ - 1))
 
     def _factorize(self, weight):
@@ -259,7 +264,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         return factor
 
     def _summarize(self, distances):
-        """Return the maxima of the maps at the size of the network's input, and the distances as grids."""
+        """Return the maxima of the maps at the size of the network input, and the distances as grids."""
         grids = distances.reshape(-1, *self.features_.grid_shape_)
         size = np.broadcast_to(self.features_.image_size, 2)
         maps = (self._render(grid, None, tuple(size)) for grid in grids)

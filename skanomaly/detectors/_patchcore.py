@@ -12,9 +12,9 @@ from ._features import FeatureDetector
 class PatchCore(FeatureDetector):
     r"""PatchCore: distance to the nearest patch of a coreset of normal patches.
 
-    Patches of pretrained features (`PretrainedPatchFeatures`) of all training images are thinned to a bank M by the
-    greedy k-centre rule (`GreedyCoreset`); a test patch scores its distance to the nearest bank patch, an image its
-    highest patch, re-weighted where the bank itself is sparse (`KNNScorer`):
+    The patch features of all training images (`PretrainedPatchFeatures`) are reduced to a bank M by the greedy k-centre
+    rule (`GreedyCoreset`). The score of a test patch is its distance to the nearest bank patch; the score of an image
+    is its highest patch score, re-weighted where the bank itself is sparse (`KNNScorer`):
 
     .. math::
 
@@ -27,7 +27,7 @@ class PatchCore(FeatureDetector):
     ----------
     features : transformer or None, default=None
         Features that turn images into patch grids; None is ``PretrainedPatchFeatures()``. Pass an object to choose or
-        search its parameters (``features__layers``), or a `FrozenEstimator` of a fitted one.
+        search its parameters (``features__layers``), or a `FrozenEstimator` of fitted features.
     coreset_ratio : float, default=0.1
         Share of the patches that is kept in the bank, in (0, 1].
     projection : int, transformer or None, default=None
@@ -43,8 +43,8 @@ class PatchCore(FeatureDetector):
     calibration : {"loo", "cv", "split"}, default="loo"
         How thresholds are calibrated.
 
-        - "loo" scores each training image by a bank that does not know it: the bank without the image's patches, and
-          where that leaves patches of other images uncovered, with some of these instead.
+        - "loo" scores each training image by the bank without the patches of that image (of its group, with `groups`);
+          if this leaves patches of other images uncovered, some of these are added.
         - "cv" uses 10-fold cross-validation and selects a bank for every fold.
         - "split" holds out a random 20 % of the images, which the bank never sees. Only "split" carries the guarantee
           of split-conformal prediction.
@@ -58,31 +58,33 @@ class PatchCore(FeatureDetector):
     Attributes
     ----------
     features_ : estimator
-        The fitted features.
+        Fitted features.
     coreset_ : GreedyCoreset
-        The fitted coreset.
+        Fitted coreset.
     scorer_ : KNNScorer
-        The fitted scorer; ``scorer_.bank_`` is the bank.
+        Fitted scorer; ``scorer_.bank_`` is the bank.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
-        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set.
     calibration_indices_ : ndarray of shape (n,)
-        Positions of these samples in the data of `fit` or `calibrate`.
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
 
     See Also
     --------
-    SPADE : Nearest patches of the most similar images, without a coreset.
-    PaDiM : A Gaussian for every position of the image.
-    KNNScorer : The same score for given patch grids, and for rows.
+    SPADE : Distance to the nearest patches of the most similar images, without a coreset.
+    PaDiM : Gaussian of normal patches at each position of the image.
+    KNNScorer : The same score for given patch grids or rows.
 
     Notes
     -----
     Measured false alarms (`benchmarks/bench_thresholds.py`): 40 draws of 80 training images of MVTec's screw and 120
     fresh normal ones, lite0 features. Shares of fresh images flagged / with any masked pixel, for a false_alarm_rate of
-    0.05 and 0.2; 95 % of such means would lie within .040-.059 and .180-.215 if the rule were exact:
+    0.05 and 0.2; 95 % of such means would lie within .040-.059 and .180-.215 if the thresholds were exact:
 
     ===========  ==============  ============  ============
     calibration  coreset_ratio   0.05          0.2
@@ -92,8 +94,8 @@ class PatchCore(FeatureDetector):
     "loo"        0.01            .038 / .036   .140 / .148
     ===========  ==============  ============  ============
 
-    So "loo" is exact within the error of the measurement down to a ratio of 0.1, and on the safe side at 0.01, where it
-    flags about three quarters of what was asked for. It needs one coreset; "cv" needs 11.
+    So "loo" is exact within the measurement error down to a ratio of 0.1, and errs on the safe side at 0.01, where it
+    flags about three quarters of the requested share. It needs a single coreset, whereas "cv" needs 11.
 
     Variants: the authors' code is ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224,
     dim=1024), projection=128, reweight=False)``, which ranks images as their squared distances do; anomalib's is
@@ -164,10 +166,10 @@ class PatchCore(FeatureDetector):
         return self.scorer_._score(Z, maps)
 
     def _leave_one_out(self, Z, groups):
-        """Score every image by a bank that covers all the other groups, but does not know its own.
+        """Score each image by a bank that covers all other groups but has no patches of its own group.
 
-        The bank without a group's patches leaves holes: patches of other groups that were nearest to one of these. Of
-        such orphans, the farthest is added again and again until all lie within the radius of the full bank.
+        Removing the patches of a group from the bank leaves holes: patches of other groups whose nearest bank patch was
+        removed. The farthest of these orphans is added repeatedly, until all lie within the radius of the full bank.
         """
         scorer, rows = self.scorer_, _rows(Z)
         bank_groups = groups[scorer.bank_images_]

@@ -17,9 +17,9 @@ from ._features import FeatureDetector
 class SPADE(FeatureDetector):
     r"""SPADE: distance to the most similar normal images, and to the nearest of their patches.
 
-    The last layer of the features, globally averaged, describes the image: f. The layers before it describe its
-    patches: F. An image y scores its mean distance to its K nearest training images, a patch p of it the mean distance
-    to the :math:`\kappa` nearest patches of those images, the gallery G:
+    The global average f of the last layer describes an image, and the layers F before it describe its patches. The
+    score of an image y is its mean distance to its K nearest training images. The score of a patch p is the mean
+    distance to its :math:`\kappa` nearest patches in the gallery G, which holds all patches of these images:
 
     .. math::
 
@@ -32,24 +32,24 @@ class SPADE(FeatureDetector):
     Parameters
     ----------
     features : transformer or None, default=None
-        Features that turn images into maps of several layers (`PretrainedPatchFeatures`); None stands for
+        Features that turn images into maps of several layers (`PretrainedPatchFeatures`); None is
         ``PretrainedPatchFeatures(layers=(1, 2, 3, 4), neighborhood=1)``. Pass an object to choose or search its
-        parameters (``features__layers``), or a `FrozenEstimator` of a fitted one.
+        parameters (``features__layers``), or a `FrozenEstimator` of fitted features.
     n_neighbors : int, default=50
-        Number of training images K in the gallery; all, where there are fewer.
+        Number K of training images in the gallery; all, if there are fewer.
     pixel_neighbors : int, default=1
         Number of patches :math:`\kappa` whose distances are averaged.
     combine : {"averaged", "concatenated"}, default="averaged"
         How the layers that describe patches are combined.
 
-        - "averaged": each layer has a gallery of its own, at its own resolution; its map is resized bilinearly to the
-          finest layer, and the maps are averaged.
-        - "concatenated": all layers are resized bilinearly to the finest one and make one long patch vector, as in the
-          paper. Takes several times the memory and time.
+        - "averaged" uses a gallery for each layer, at its own resolution; the maps of all layers are resized bilinearly
+          to the finest layer and averaged.
+        - "concatenated" resizes all layers bilinearly to the finest one and concatenates them, as in the paper. It
+          takes several times the memory and time.
     image_score : {"image", "map"}, default="image"
-        Score of an image: d(y), or the largest d(y, p). The former is the paper's and needs no map, but averages over
-        the image, so it is blind to small defects (an AUROC below 0.5 on MVTec's grid has been published); the latter
-        is not, and takes as long as the map.
+        Score of an image: d(y) for "image", the largest d(y, p) for "map". The former is from the paper and needs no
+        map, but averages over the image, so it misses small defects (an AUROC below 0.5 has been published for MVTec's
+        grid). The latter detects them, and takes as long as the map.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
@@ -57,53 +57,55 @@ class SPADE(FeatureDetector):
     calibration : {"loo", "cv", "split"}, default="loo"
         How thresholds are calibrated.
 
-        - "loo": each training image is scored by the others (by the other groups, with `groups`). This is exactly what
-          a detector fitted without it says, at the price of scoring it: nothing but neighbours is learnt.
-        - "cv": 10-fold cross-validation.
-        - "split": a random 20 % of the training images are held out. Only this one carries the guarantee of
-          split-conformal prediction.
+        - "loo" scores each training image by the other images (by the other groups, with `groups`), exactly as a
+          detector fitted without it would.
+        - "cv" uses 10-fold cross-validation.
+        - "split" holds out a random 20 % of the images. Only "split" carries the guarantee of split-conformal
+          prediction.
     min_defect_area : int, default=1
-        Smallest region in masks, in pixels of the image.
+        Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds and the split.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     features_ : estimator
-        The fitted features.
+        Fitted features.
     n_neighbors_ : int
-        K: `n_neighbors`, or the number of training images where that is smaller.
+        Number K of training images in the gallery: `n_neighbors`, or fewer if there are fewer training images.
     image_bank_ : ndarray of shape (n, d), float64
-        f of the training images.
+        Vectors f of the training images.
     patch_banks_ : list of ndarray of shape (n, h, w, d), float32
-        F of the training images, one array per gallery.
+        Patches F of the training images, one array per gallery.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
-        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set.
     calibration_indices_ : ndarray of shape (n,)
-        Positions of these samples in the data of `fit` or `calibrate`.
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
 
     See Also
     --------
-    PatchCore : One memory bank of patches for all images.
-    MahalanobisAD : Gaussians of globally averaged layers.
+    PatchCore : Distance to the nearest patch of a bank for all images.
+    MahalanobisAD : Gaussians of features averaged over the image.
 
     Notes
     -----
-    The paper squares the distances in d(y). Plain ones are taken here, as in the common re-implementation: they have
-    the unit of the map. For K = 1 the two rank images alike, for K > 1 they need not. The paper's network is
+    The paper squares the distances in d(y). Here, as in the common re-implementation, they are not squared, so that
+    they have the unit of the map. For K = 1, both rank images alike; for K > 1, they may differ. The paper's network is
     ``PretrainedPatchFeatures("wide_resnet50_2", layers=(1, 2, 3, 4), neighborhood=1, image_size=256, crop=224)``.
 
-    Distances are exact. No index is built for a gallery, which changes with every image: that of the whole bank is
-    cut into images once.
+    Distances are exact. Since the gallery differs for every image, no index is built for it; the bank is divided into
+    images once.
 
-    Pickles hold the parameters and the attributes above, not the network; with the default features 0.5 MB per training
-    image for "averaged", 2.2 MB for "concatenated". A fitted detector in use takes up to twice that.
+    Pickles hold the parameters and the attributes above, not the network. With the default features, they take 0.5 MB
+    per training image for "averaged" and 2.2 MB for "concatenated"; a fitted detector in use takes up to twice as much.
 
     References
     ----------
@@ -165,20 +167,20 @@ class SPADE(FeatureDetector):
 
         Parameters
         ----------
-        X : ignored
-            The default is the same for all images.
+        X : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         PretrainedPatchFeatures
-            Unfitted.
+            Features, unfitted.
         """
         return PretrainedPatchFeatures(layers=(1, 2, 3, 4), neighborhood=1, verbose=self.verbose)
 
     def _prepare(self):
         if len(layer_widths(self.features_)) < 2:
             raise ValueError(
-                f"SPADE needs features of at least 2 layers, the last of which describes the image and the others its "
+                f"SPADE needs features of at least 2 layers, of which the last describes the image and the others its "
                 f"patches; {type(self.features_).__name__} has 1."
             )
 
@@ -198,7 +200,7 @@ class SPADE(FeatureDetector):
     def _check_gallery(self, n_images):
         fewest = n_images * min(bank.shape[1] * bank.shape[2] for bank in self.patch_banks_)
         if fewest < self.pixel_neighbors:
-            raise ValueError(f"pixel_neighbors={self.pixel_neighbors}, but a gallery has {fewest} patches.")
+            raise ValueError(f"pixel_neighbors={self.pixel_neighbors}, but a gallery has only {fewest} patches.")
 
     def _score(self, Z, maps=True):
         distances, neighbors = k_nearest(self.image_bank_, Z.arrays[0], self.n_neighbors_)
@@ -207,7 +209,7 @@ class SPADE(FeatureDetector):
         return self._summarize(distances, self._maps(self._patches(Z), neighbors))
 
     def _leave_one_out(self, Z, groups):
-        """Score every image by those of other groups; K is what it would be without its own."""
+        """Score each image by the images of other groups; K is adapted to their number."""
         scores, grids, sizes = np.empty(len(Z)), [None] * len(Z), np.bincount(groups)[groups]
         for size in np.unique(sizes):
             run, k = np.flatnonzero(sizes == size), min(self.n_neighbors, len(Z) - size)
@@ -220,11 +222,11 @@ class SPADE(FeatureDetector):
         return scores, np.stack(grids)
 
     def _summarize(self, distances, grids):
-        """Return the scores of images, and their maps, from the distances (n, K) to their neighbours."""
+        """Return the scores and the maps of images with distances (n, K) to their neighbours."""
         return distances.mean(axis=1) if self.image_score == "image" else grids.max(axis=(1, 2)), grids
 
     def _maps(self, patches, neighbors, progress=False):
-        """Return d(y, p) as (n, h, w) of images with these neighbours (n, K)."""
+        """Return d(y, p) as (n, h, w) for images with neighbours (n, K)."""
         galleries = self._derived_state("_galleries", self._build_galleries)
         maps = [self._search(*pair, neighbors, progress) for pair in zip(patches, galleries, strict=True)]
         return np.stack([_average(grids) for grids in zip(*maps, strict=True)])
@@ -233,7 +235,7 @@ class SPADE(FeatureDetector):
         return [build_galleries(bank.reshape(len(bank), -1, bank.shape[-1])) for bank in self.patch_banks_]
 
     def _search(self, patches, galleries, neighbors, progress):
-        """Return the distances (n, h, w) of patches (n, h, w, d) to those of their gallery."""
+        """Return the distances (n, h, w) of patches (n, h, w, d) to their galleries."""
         n, height, width, d = patches.shape
         rows = patches.reshape(n, height * width, d)
         distances = [
@@ -244,7 +246,7 @@ class SPADE(FeatureDetector):
 
 
 def _pool(maps):
-    """Return the mean vectors (n, d), float64, of maps (n, h, w, d), each summed in the same order."""
+    """Return the means (n, d), float64, of maps (n, h, w, d); each is summed in the same order."""
     return np.stack([image.mean(axis=(0, 1), dtype=np.float64) for image in maps])
 
 

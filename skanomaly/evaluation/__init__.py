@@ -1,4 +1,4 @@
-"""What is done with a detector as a whole: measure it on a labelled set, score many files into a table."""
+"""Evaluate a detector on labelled data, and score many files into a table."""
 
 from ._evaluate import evaluate, save_overlay_sheet
 from ._files import score_files

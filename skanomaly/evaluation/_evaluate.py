@@ -1,4 +1,4 @@
-"""Fit on good images, score a labelled test set, and say how well it went."""
+"""Evaluation of a detector on a labelled data set."""
 
 import time
 from pathlib import Path
@@ -10,24 +10,37 @@ from ..metrics import aupro, f1_max, image_auroc, pixel_auroc, tnr_tpr
 
 
 def evaluate(detector, data, *, map_size=None):
-    """Fit a detector on the training images of a set and measure it on the test images.
+    """Fit a detector on the training images of a data set and evaluate it on the test images.
 
     Parameters
     ----------
     detector : detector
-        Is fitted.
+        Detector; it is fitted in place.
     data : Bunch
-        As returned by `load_mvtec` or `make_surfaces`.
-    map_size : tuple of int (H, W), optional
-        Size at which pixels are compared (masks resized to the nearest pixel); by default that of each image.
+        Data set, as returned by `load_mvtec` or `make_surfaces`.
+    map_size : tuple of int (H, W), default=None
+        Size at which pixels are compared; masks are resized to it by nearest neighbours. None compares at the size of
+        each image.
 
     Returns
     -------
     Bunch
-        ``image_auroc``, ``f1_max``, ``pixel_auroc``, ``aupro``; ``flagged_normal`` and ``flagged_anomalous``, shares
-        below the calibrated threshold; ``expected_flagged_normal``; ``fit_seconds``, ``score_seconds``;
-        ``anomaly_score`` (n,) and ``anomaly_maps``, list of (H, W), of the test images, with their ``masks``. For a
-        detector without maps the pixel metrics are NaN and the maps None.
+        Dictionary-like object with the following attributes.
+
+        - ``image_auroc``, ``f1_max``, ``pixel_auroc``, ``aupro``: metrics, see `skanomaly.metrics`.
+        - ``flagged_normal``, ``flagged_anomalous``: shares of the normal images and of the anomalies that the detector
+          flags.
+        - ``expected_flagged_normal``: share of normal images that it is expected to flag.
+        - ``fit_seconds``, ``score_seconds``: durations.
+        - ``anomaly_score`` (n,), ``anomaly_maps`` and ``masks`` (lists of (H, W)): results and true masks of the test
+          images.
+
+        For a detector without maps, the pixel metrics are NaN and ``anomaly_maps`` is None. For a detector without a
+        threshold, the shares are NaN.
+
+    See Also
+    --------
+    save_overlay_sheet : Save a picture of test images with their anomaly maps.
     """
     start = time.perf_counter()
     detector.fit(data.X_train)
@@ -60,25 +73,32 @@ def evaluate(detector, data, *, map_size=None):
 
 
 def _decided(detector, y, scores):
-    """Return TNR and TPR at the calibrated threshold and the share of normals it should flag; NaN without one."""
+    """Return TNR, TPR and the expected share of flagged normal images at the threshold; NaN if there is none."""
     if not hasattr(detector, "offset_"):
         return np.nan, np.nan, np.nan
     return *tnr_tpr(y, scores > -detector.offset_), detector.calibration_.expected_rate(detector.false_alarm_rate)
 
 
 def save_overlay_sheet(path, detector, data, *, n_images=16):
-    """Write a PNG with test images above their anomaly maps, every kind of defect among them.
+    """Save a picture of test images with their anomaly maps, in which every kind of defect appears.
 
     Parameters
     ----------
-    path : path
-        Its folder is made if needed.
-    detector : fitted detector
+    path : path-like
+        Path of the PNG file; its folder is created if needed.
+    detector : detector
+        Fitted detector with a threshold and anomaly maps.
     data : Bunch
-        As for `evaluate`.
+        Data set, as returned by `load_mvtec` or `make_surfaces`.
     n_images : int, default=16
+        Largest number of images.
+
+    See Also
+    --------
+    evaluate : Fit and evaluate a detector.
+    skanomaly.plotting.plot_overlay_sheet : Plot images with given maps.
     """
-    from ..plotting import plot_overlay_sheet  # matplotlib loads only for pictures
+    from ..plotting import plot_overlay_sheet  # matplotlib is imported only when needed
 
     chosen = _of_every_kind(data.kinds_test, n_images)
     images = data.X_test[chosen]
@@ -98,7 +118,7 @@ def save_overlay_sheet(path, detector, data, *, n_images=16):
 
 
 def _of_every_kind(kinds, n):
-    """Return n indices, spread over the kinds in turn and within each kind."""
+    """Return up to n indices, spread evenly over the kinds and within each kind."""
     by_kind = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
     shares = np.diff(np.linspace(0, n, len(by_kind) + 1).astype(int))
     spread = [

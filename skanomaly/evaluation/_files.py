@@ -1,4 +1,4 @@
-"""Score many files into a table, one line per image, in bounded memory; a run that was stopped goes on."""
+"""Scoring of many files into a table, in bounded memory; an interrupted run can be resumed."""
 
 import csv
 import hashlib
@@ -18,39 +18,47 @@ _BATCH_LEN = 32
 
 
 def score_files(model, paths, out, *, overlays=False, trusted=(), verbose=False):
-    """Score image files with a model file, into `out`/scores.csv.
+    """Score image files with a saved detector and write the results to `out`/scores.csv.
 
-    The columns are the path; ``score_samples`` (higher is more normal); the label, 1 or -1; the conformal p-value; and
-    the area in pixels of the largest region called anomalous. Lines are written batch by batch. Called again after it
-    was stopped, it scores what is not in the table yet.
+    The columns of the table are the path, the score (higher is more normal), the label (1 or -1), the conformal p-value
+    and the area in pixels of the largest anomalous region. Lines are written batch by batch; if the function is called
+    again after an interruption, it scores only the images that are not in the table yet.
 
     Parameters
     ----------
-    model : path
-        A file written by `skanomaly.save`.
-    paths : sequence of paths
-    out : path
-        Folder, made if needed.
+    model : path-like
+        Path of a model file written by `skanomaly.save`.
+    paths : sequence of path-like
+        Paths of the images.
+    out : path-like
+        Path of the output folder, which is created if needed.
     overlays : bool, default=False
-        Also write `out`/overlays/<number>_<name>.png for every image, numbered as in `paths`.
-    trusted : sequence of str
-        As for `skanomaly.load`.
+        If True, every image is also saved with its anomaly map, as `out`/overlays/<number>_<name>.png, numbered as in
+        `paths`.
+    trusted : sequence of str, default=()
+        Full names of further types that the model file may hold; see `skanomaly.load`.
     verbose : bool, default=False
-        Show a progress bar.
+        If True, a progress bar is shown.
 
     Returns
     -------
     pathlib.Path
-        The table.
+        Path of the table.
 
     Raises
     ------
     ValueError
-        If `out` holds a table of another model, or for files that are no images.
+        If the model has no threshold, or `out` holds results of another model.
+    ImageReadError
+        If any of the files cannot be read as images.
+
+    See Also
+    --------
+    skanomaly.save : Save a fitted detector.
     """
     detector = _decider(load(model, trusted=trusted))
     if overlays and not hasattr(detector, "anomaly_map"):
-        raise ValueError(f"overlays=True, but a {type(detector).__name__} has no anomaly maps.")
+        raise ValueError(f"overlays=True needs anomaly maps, but {type(detector).__name__} does not make any.")
     out = Path(out)
     check_images(paths)
     (out / "overlays" if overlays else out).mkdir(parents=True, exist_ok=True)
@@ -79,22 +87,22 @@ def score_files(model, paths, out, *, overlays=False, trusted=(), verbose=False)
 
 
 def _decider(detector):
-    """Return a loaded detector, or raise where it cannot decide."""
+    """Return the detector, or raise if it cannot make decisions."""
     if not hasattr(detector, "iter_verdicts"):
         raise ValueError(
-            f"The model is a {type(detector).__name__}, which decides nothing; accepted are detectors with a "
-            "threshold. Wrap it in ConformalDetector before fitting."
+            f"The model is of type {type(detector).__name__}; it must be a detector with a threshold. Wrap it in "
+            "ConformalDetector before fitting."
         )
     if not hasattr(detector, "offset_"):
         raise ValueError(
-            f"The model is a {type(detector).__name__} without a threshold: fit it with a false_alarm_rate, or call "
-            "calibrate(X_normal) before saving."
+            f"The model is of type {type(detector).__name__} and has no threshold: fit it with a false_alarm_rate, or "
+            "call calibrate(X_normal) before saving."
         )
     return detector.set_params(verbose=0) if "verbose" in detector.get_params() else detector
 
 
 def _columns(verdict):
-    """Return score, label, p-value and area of the largest region; no area where there is no map."""
+    """Return the score, the label, the p-value and the area of the largest region (empty without a map)."""
     numbers = [repr(verdict.score), verdict.label, repr(verdict.p_value)]
     if verdict.mask is None:
         return [*numbers, ""]
@@ -103,15 +111,17 @@ def _columns(verdict):
 
 
 def _claim(path, model):
-    """Note which model the folder belongs to; raise if it is another's."""
+    """Record the model that the folder belongs to; raise if it belongs to another model."""
     mine = {"model_sha256": hashlib.sha256(Path(model).read_bytes()).hexdigest()}
     if path.is_file() and json.loads(path.read_text()) != mine:
-        raise ValueError(f"out={str(path.parent)!r} holds scores of another model than {model}; choose another folder.")
+        raise ValueError(
+            f"out={str(path.parent)!r} holds results of a model other than {model}; choose another folder."
+        )
     path.write_text(json.dumps(mine))
 
 
 def _finished_paths(table):
-    """Return the paths of all whole lines; cut off a last line that was being written when the run died."""
+    """Return the paths of all complete lines; remove a last line that was cut off when the run was killed."""
     if not table.is_file():
         return set()
     data = table.read_bytes()

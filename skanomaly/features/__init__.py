@@ -1,4 +1,4 @@
-"""What a user passes, images or rows, to what a model sees, and back."""
+"""Transformers of images and rows to the features that models see, and back."""
 
 from importlib import import_module
 
@@ -14,7 +14,7 @@ __all__ = list(_HOME)
 
 
 def __getattr__(name):
-    """Import a transformer when it is first asked for: patches of pixels do without torch."""
+    """Import a transformer when it is first used, because most of them do not need torch."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -1,4 +1,4 @@
-"""What all features share: the way from what a user passes to what a model sees, and back."""
+"""Base classes of all features."""
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -9,18 +9,20 @@ from ..base import all_or_nothing
 
 
 class BaseFeatures(TransformerMixin, BaseEstimator):
-    """Everything that all features share.
+    """Base class of all features.
 
-    A subclass writes
+    A subclass implements
 
-    - ``check_samples(X, *, reset=False)``: the door; returns samples, which have a length and take slices and integer
-      arrays, and takes back those that it returned; with `reset` it learns names and number of columns or channels;
-    - ``fit_samples(samples)``: what is learnt from samples, and ``n_features_out_``; returns self;
-    - ``transform(X)``: what a model sees of `X` or of samples;
-    - ``map_to_image(grid, sample, sigma, *, size=None)``, where ``makes_maps`` is True;
+    - ``check_samples(X, *, reset=False)``: check `X` and return it as samples, which have a length and can be indexed
+      by slices and integer arrays. It also accepts samples that it returned before. With `reset`, it sets the number
+      of channels, or the number and names of columns;
+    - ``fit_samples(samples)``: learn from samples, set ``n_features_out_`` and return self;
+    - ``transform(X)``: return the features of `X` or of samples;
+    - ``map_to_image(grid, sample, sigma, *, size=None)``: return a score grid as a map of the image. Needed only if
+      ``makes_maps`` is True.
 
-    and says by ``learns`` whether the values depend on the samples of `fit_samples`, by ``batch_len`` how many samples
-    are embedded and scored at a time (None: all).
+    The attribute ``learns`` says whether the features depend on the samples of `fit_samples`, and ``batch_len`` how
+    many samples are embedded and scored at a time (None for all).
     """
 
     makes_maps, learns, batch_len = True, False, 32
@@ -29,40 +31,43 @@ class BaseFeatures(TransformerMixin, BaseEstimator):
         return hasattr(self, "n_features_out_")
 
     def fit(self, X, y=None):
-        """Check `X`, and learn what these features learn.
+        """Fit the features.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
-        y : ignored
+            Samples, in any form that the class accepts.
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         self
+            Fitted estimator.
         """
         with all_or_nothing(self):
             return self.fit_samples(self.check_samples(X, reset=True))
 
     def transform_layers(self, X):
-        """Return the features layer by layer, each at its own resolution; here there is one layer.
+        """Compute the features of each layer at its own resolution; here, there is one layer.
 
         Parameters
         ----------
         X : array-like
-            As in `transform`.
+            Samples, as in `transform`.
 
         Returns
         -------
         Layers
+            Features of the layers.
         """
         return Layers([self.transform(X)])
 
 
 class ImageFeatures(BaseFeatures):
-    """Features of images, with parameters `data_range` and `max_pixels`.
+    """Base class of features of images, with parameters `data_range` and `max_pixels`.
 
-    A subclass writes `fit_samples`, `map_to_image`, and ``_embed(source)``, which `transform` returns.
+    A subclass implements `fit_samples`, `map_to_image` and ``_embed(source)``, whose result `transform` returns.
     """
 
     def __sklearn_tags__(self):
@@ -71,40 +76,45 @@ class ImageFeatures(BaseFeatures):
         return tags
 
     def fit(self, X, y=None):
-        """Check `X` and the parameters; nothing is learnt from the images.
+        """Check the images and the parameters; nothing is learnt from the images.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            uint8, uint16, bool, or float in [0, 1]; C in {1, 3, 4}.
-        y : ignored
+        X : array of shape (n, H, W[, C]), sequence of images or paths, or str
+            Images of dtype uint8, uint16, bool, or float in [0, 1], with C in {1, 3, 4}; a str is the path of a
+            folder, or a glob pattern.
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         self
+            Fitted estimator.
 
         Raises
         ------
         ValueError
-            For parameters that do not fit together.
+            If parameters contradict each other.
         ImageReadError
-            For files that are not images; the message names all of them.
+            If any files cannot be read as images; the message names all of them.
         """
         return super().fit(X, y)
 
     def check_samples(self, X, *, reset=False):
-        """Return `X` as checked, lazily read images.
+        """Check `X` and return it as images that are decoded when needed.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, glob string, or ImageSource
-            uint8, uint16, bool, or float in [0, 1]; C in {1, 3, 4}.
+        X : array of shape (n, H, W[, C]), sequence of images or paths, str, or ImageSource
+            Images of dtype uint8, uint16, bool, or float in [0, 1], with C in {1, 3, 4}; a str is the path of a
+            folder, or a glob pattern.
         reset : bool, default=False
-            If True, learn the number of channels.
+            If True, the number of channels is set from the images.
 
         Returns
         -------
         ImageSource
+            Checked images.
         """
         if reset:
             self._validate_params()
@@ -114,27 +124,30 @@ class ImageFeatures(BaseFeatures):
         return samples
 
     def transform(self, X):
-        """Return the patch grids of images.
+        """Compute the patch grids of images.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            As in `fit`; sizes and number of channels may differ from fit.
+        X : array of shape (n, H, W[, C]), sequence of images or paths, or str
+            Images of dtype uint8, uint16, bool, or float in [0, 1], with C in {1, 3, 4}; a str is the path of a
+            folder, or a glob pattern. Sizes and numbers of channels may differ from the images in `fit`.
 
         Returns
         -------
         ndarray of shape (n, h, w, d), float32
+            Patch grids.
         """
         check_is_fitted(self)
         return self._embed(self.check_samples(X))
 
 
 class Layers:
-    """Features of several layers, each at its own resolution, which are sliced by sample.
+    """Features of several layers, each at its own resolution, that can be indexed by sample.
 
     Parameters
     ----------
     arrays : list of ndarray of shape (n, h_l, w_l, d_l)
+        Features of each layer.
     """
 
     def __init__(self, arrays):
@@ -149,46 +162,72 @@ class Layers:
 
 
 def layer_widths(features):
-    """Return the number of features d_l of every layer of fitted features."""
+    """Return the number of features of each layer.
+
+    Parameters
+    ----------
+    features : estimator
+        Fitted features.
+
+    Returns
+    -------
+    list of int
+        Number of features d_l of each layer.
+    """
     shapes = getattr(features, "layer_shapes_", None)
     return [features.n_features_out_] if shapes is None else [shape[-1] for shape in shapes]
 
 
 def check_image_size(size):
-    """Return an `image_size` as (height, width), in pixels.
+    """Check the parameter `image_size` and return it as a pair.
+
+    Parameters
+    ----------
+    size : int or (int, int)
+        Parameter to check.
+
+    Returns
+    -------
+    tuple of int
+        Height and width, in pixels.
 
     Raises
     ------
     ValueError
-        For anything but one side or a pair, of positive integers.
+        If it is not a positive integer or a pair of positive integers.
     """
     pair = as_pair(size)
     if len(pair) != 2 or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in pair):
-        raise ValueError(f"image_size={size!r}; accepted is one side or (height, width), in pixels.")
+        raise ValueError(f"image_size={size!r} must be one side or (height, width), in pixels.")
     return pair
 
 
 def check_masks(masks, shapes):
-    """Return masks as a list of bool arrays.
+    """Check masks of samples and return them as arrays.
 
     Parameters
     ----------
     masks : sequence of array-like, bool
-        One for each sample.
+        Mask of each sample.
     shapes : list of tuple of int
-        Shape of every sample.
+        Shape of each sample.
+
+    Returns
+    -------
+    list of ndarray, bool
+        Checked masks.
 
     Raises
     ------
     ValueError
-        For another number of masks, another shape, or another dtype.
+        If the number of masks, a shape or a dtype is wrong.
     """
     if len(masks) != len(shapes):
-        raise ValueError(f"mask has length {len(masks)}, X has {len(shapes)} samples; accepted is one mask for each.")
+        raise ValueError(f"mask has length {len(masks)}, but X has {len(shapes)} samples; one mask is needed for each.")
     masks = [np.asarray(mask) for mask in masks]
     for i, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):
         if mask.shape != tuple(shape) or mask.dtype != bool:
             raise ValueError(
-                f"mask[{i}] is {mask.dtype} of shape {mask.shape}; accepted is bool of shape {tuple(shape)}, as in X."
+                f"mask[{i}] is {mask.dtype} of shape {mask.shape}; it must be bool of shape {tuple(shape)}, as in X."
             )
     return masks

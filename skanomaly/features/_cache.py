@@ -1,4 +1,4 @@
-"""A folder of patch grids, one file per image, found by the image's content and every setting that matters."""
+"""A cache of patch grids: one file per image, keyed by its content and all settings that affect the features."""
 
 import hashlib
 import json
@@ -16,34 +16,35 @@ from ..exceptions import CacheWarning
 
 _MARKER = "skanomaly-feature-cache.txt"
 _MARKER_TEXT = (
-    "This folder is a feature cache of skanomaly. When it outgrows its limit, the entries used longest ago are deleted "
-    "(??/*.grid). It can be deleted as a whole at any time.\n"
+    "This folder is a feature cache of skanomaly. When it exceeds its size limit, the least recently used entries "
+    "(??/*.grid) are deleted. The whole folder can be deleted at any time.\n"
 )
 _SUFFIX, _TEMPORARY_PREFIX = ".grid", "skanomaly-temporary-"
 _SHARD = re.compile("[0-9a-f]{2}")
 _ENTRY = re.compile(rf"[0-9a-f]{{64}}\{_SUFFIX}")
 _TEMPORARY = re.compile(rf"{_TEMPORARY_PREFIX}\w+")
-_ABANDONED = 3600  # seconds after which nobody can still be writing a temporary file
+_ABANDONED = 3600  # seconds after which no process can still be writing a temporary file
 
 
 class FeatureCache:
-    """Arrays by key, safe under several processes and sudden death.
+    """Folder of arrays that are stored by key, safe for several processes that may be killed at any time.
 
-    An entry is written to a temporary file and then renamed, so it is there whole or not at all; a checksum tells a
-    damaged one. The entries used longest ago are deleted when the folder outgrows its limit; no other file ever is.
+    An entry is written to a temporary file and then renamed, so it is never incomplete; damaged entries are detected by
+    a checksum. When the folder exceeds its size limit, the least recently used entries are deleted. No other files are
+    ever deleted.
 
     Parameters
     ----------
-    folder : path
-        A folder that carries the marker of a cache; a missing one, an empty one, or one that holds entries alone is
-        given it.
+    folder : path-like
+        Folder with the marker file of a cache. A folder that does not exist, is empty or holds only entries is turned
+        into one.
     max_bytes : int
-        Largest size of all entries together.
+        Largest total size of the entries, in bytes.
 
     Raises
     ------
     ValueError
-        If the folder holds anything else.
+        If the folder holds any other files.
     """
 
     def __init__(self, folder, max_bytes):
@@ -51,7 +52,23 @@ class FeatureCache:
         _claim(self.folder)
 
     def get(self, key):
-        """Return the array stored under a key, or None."""
+        """Return the array stored under a key.
+
+        Parameters
+        ----------
+        key : str
+            Key, as returned by `cache_key`.
+
+        Returns
+        -------
+        ndarray or None
+            The array; None if there is no intact entry.
+
+        Warns
+        -----
+        CacheWarning
+            If the entry is damaged.
+        """
         path = self._path(key)
         try:
             data = path.read_bytes()
@@ -68,7 +85,15 @@ class FeatureCache:
         return array
 
     def put(self, key, array):
-        """Store an array under a key."""
+        """Store an array under a key.
+
+        Parameters
+        ----------
+        key : str
+            Key, as returned by `cache_key`.
+        array : ndarray
+            Array to store.
+        """
         path = self._path(key)
         path.parent.mkdir(exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY_PREFIX)
@@ -81,7 +106,7 @@ class FeatureCache:
             raise
 
     def trim(self):
-        """Delete the entries used longest ago until the rest fits, and what killed processes left behind."""
+        """Delete the least recently used entries until the others fit, and files left behind by killed processes."""
         entries, total = [], 0
         for file in _files(self.folder):
             try:
@@ -104,24 +129,24 @@ class FeatureCache:
 
 
 def _claim(folder):
-    """Make a cache of a folder, unless it is one or holds what a cache does not."""
+    """Turn a folder into a cache unless it is one already; raise if it holds other files."""
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"memory={str(folder)!r} is a file; accepted is a folder.")
+        raise ValueError(f"memory={str(folder)!r} is a file; it must be a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / _MARKER
     if marker.is_file():
         return
     foreign = next(_foreign_paths(folder), None)
-    if foreign is not None and not marker.is_file():  # which another process may have written by now
+    if foreign is not None and not marker.is_file():  # another process may have written it by now
         raise ValueError(
-            f"memory={str(folder)!r} is not a feature cache: it holds {str(foreign.relative_to(folder))!r}. A cache "
-            f"deletes files: pass a folder of its own, new or empty, such as {str(folder / 'skanomaly-cache')!r}."
+            f"memory={str(folder)!r} is not a feature cache: it holds {str(foreign.relative_to(folder))!r}. Because a "
+            f"cache deletes files, pass a new or empty folder, such as {str(folder / 'skanomaly-cache')!r}."
         )
     marker.write_text(_MARKER_TEXT)
 
 
 def _foreign_paths(folder):
-    """Yield what no cache has written into a folder."""
+    """Yield the paths in a folder that no cache has written."""
     yield from (path for path in folder.iterdir() if not _is_shard(path))
     for file in _files(folder):
         if not (_is_entry(file) or _is_temporary(file)):
@@ -129,7 +154,7 @@ def _foreign_paths(folder):
 
 
 def _files(folder):
-    """Yield a `DirEntry` for all that lies in the subfolders of entries."""
+    """Yield a `DirEntry` for each item in the subfolders of entries."""
     for shard in filter(_is_shard, folder.iterdir()):
         with os.scandir(shard) as files:
             yield from files
@@ -153,14 +178,21 @@ def _is_own(file, pattern):
 
 
 def cache_key(source, i, settings):
-    """Return the key of image i: a hash of its bytes and of all settings.
+    """Return the key of an image: a hash of its bytes and of all settings.
 
     Parameters
     ----------
     source : ImageSource
+        Images.
     i : int
+        Index of the image.
     settings : dict
-        JSON-serialisable; everything but the image that the result depends on.
+        Settings that the result depends on besides the image, JSON-serialisable.
+
+    Returns
+    -------
+    str
+        SHA-256 hash, as 64 hexadecimal digits.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     item = source.items[i]

@@ -1,4 +1,4 @@
-"""Rows of tables, their columns brought to one scale."""
+"""Columns of tables, scaled."""
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
@@ -10,57 +10,62 @@ from .._inputs.arrays import check_magnitude
 from ._base import BaseFeatures, check_masks
 
 _MAX_QUANTILES = 1000
-_FARTHEST = 5.199337582605575  # where QuantileTransformer stops
-_FEW_ROWS, _FEW_SHARE = 10, 0.01  # fewer are apart in a column that is nearly constant
-_DUST_IS_SMALL = 100  # times the largest distance in a nearly constant column is its scale
-_ROUNDING = 1e-6  # share of the largest distance up to which rows count as equal
+_FARTHEST = 5.199337582605575  # largest output of QuantileTransformer
+_FEW_ROWS, _FEW_SHARE = 10, 0.01  # in a nearly constant column, fewer rows differ from the rest
+_DUST_IS_SMALL = 100  # scale of a nearly constant column, as a multiple of the largest distance
+_ROUNDING = 1e-6  # rows count as equal up to this share of the largest distance
 _IQR_OF_NORMAL = 1.3489795003921634  # interquartile range over standard deviation
 
 
-class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  # models behind it take arrays only
-    r"""The columns of a table, brought to one scale by statistics of the training rows.
+class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  # models on top take arrays only
+    r"""Scale the columns of a table by statistics of the training rows.
 
     Column j of a row x becomes
 
     .. math:: z_j = \frac{x_j - m_j}{s_j}
 
-    A column that is constant has s = 1. One that is nearly so, with fewer than 10 rows and less than 1 % of them apart
-    from the rest, has a standard deviation that shrinks with the number of equal rows, until any dust counts as an
-    anomaly: one value of 1e-3 among 5,000 equal ones gives 1.4e-5, of which the same value is 70 in another row. There
-    s is 100 times the largest distance from m, so that dust of the size that was seen is 0.01; but not more than the
-    median s of the other columns, so that rare values of their size (a category of few rows, 0 or 1) still count, and
-    not less than the largest distance.
+    A constant column has s = 1. A column is nearly constant if fewer than 10 rows and less than 1 % of them differ from
+    the rest. The more rows are equal, the smaller is its standard deviation, until any speck of dust counts as an
+    anomaly: a single value of 1e-3 among 5,000 zeros gives a standard deviation of 1.4e-5, which turns the next such
+    value into z = 70. In nearly constant columns, s is therefore 100 times the largest distance from m, so that
+    deviations of the size seen in training become 0.01. However, s is at most the median s of the other columns, so
+    that rare values of ordinary size (0 or 1 for a rare category) still count, and at least the largest distance.
 
     Parameters
     ----------
     scale : {"standard", "robust", "quantile"} or None, default="standard"
-        Scale of the columns.
+        How the columns are scaled.
 
-        - "standard": m and s are mean and standard deviation.
-        - "robust": m is the median, and s the interquartile range divided by 1.349, its value for a normal
-          distribution of standard deviation 1. Rows that do not belong hardly move either. Where more than half of
-          the rows are equal and the range is 0, s is the standard deviation.
-        - "quantile": every column is made normal by its quantiles (scikit-learn's `QuantileTransformer`), and values
-          beyond those seen stop at about -5.2 or 5.2. Columns that are constant or nearly so have no quantiles to
-          speak of; they are scaled as by "standard", and stop there too.
-        - None: values stay as they are.
+        - "standard" uses the mean m and the standard deviation s.
+        - "robust" uses the median m and the interquartile range divided by 1.349, its value for a normal distribution
+          with standard deviation 1. Outliers hardly affect either. If the interquartile range is 0, because more than
+          half of the rows are equal, s is the standard deviation.
+        - "quantile" maps the quantiles of each column to a normal distribution (scikit-learn's `QuantileTransformer`);
+          values outside the training range are clipped to about -5.2 or 5.2. Columns that are constant or nearly
+          constant are scaled as by "standard", and clipped to the same range.
+        - None leaves the values unchanged.
 
     Attributes
     ----------
-    mean_, scale_ : ndarray of shape (d,), float64
-        m and s of every column, with ``scale="quantile"`` before the quantiles; absent without `scale`.
+    mean_ : ndarray of shape (d,), float64
+        Location m of each column, for "quantile" before the quantile transformation. Defined only if `scale` is not
+        None.
+    scale_ : ndarray of shape (d,), float64
+        Scale s of each column, for "quantile" before the quantile transformation. Defined only if `scale` is not None.
     steady_ : ndarray of shape (d,), bool
-        Whether a column is constant or nearly so; absent without `scale`.
+        True for columns that are constant or nearly constant. Defined only if `scale` is not None.
     quantiles_ : QuantileTransformer
-        The fitted quantiles of the standardised columns; only with ``scale="quantile"``.
-    n_features_in_, n_features_out_ : int
-        Number of columns d.
-    feature_names_in_ : ndarray of shape (d,)
-        Names of the columns, where they all are strings.
+        Transformer fitted on the standardised columns. Defined only for "quantile".
+    n_features_in_ : int
+        Number of features d seen during `fit`.
+    n_features_out_ : int
+        Number of features of the output, also d.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
 
     See Also
     --------
-    Pixels : The same for images.
+    Pixels : Features of whole images.
 
     Examples
     --------
@@ -83,7 +88,7 @@ class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  
 
     @property
     def learns(self):
-        """Whether the values depend on the rows of `fit`."""
+        """Whether the features depend on the rows of `fit`."""
         return self.scale is not None
 
     def fit(self, X, y=None):
@@ -92,27 +97,31 @@ class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Rows of finite numbers; n is at least 2.
-        y : ignored
+            Rows of finite numbers, at least 2.
+        y : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         self
+            Fitted estimator.
         """
         return super().fit(X, y)
 
     def check_samples(self, X, *, reset=False):
-        """Return `X` as checked rows.
+        """Check `X` and return it as an array.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
+            Rows of finite numbers.
         reset : bool, default=False
-            If True, learn number and names of the columns; else they must be the same.
+            If True, the number and the names of the columns are set from `X`; if False, they must match.
 
         Returns
         -------
         ndarray of shape (n, d), float64
+            Checked rows.
         """
         if isinstance(X, _CheckedRows) and not reset and X.shape[1] == self.n_features_in_:
             return X
@@ -128,15 +137,16 @@ class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  
         Parameters
         ----------
         samples : ndarray of shape (n, d)
-            As returned by `check_samples`.
+            Rows, as returned by `check_samples`.
 
         Returns
         -------
         self
+            Fitted estimator.
         """
         rows = np.asarray(samples)
         for name in ("mean_", "scale_", "steady_", "quantiles_"):
-            vars(self).pop(name, None)  # of an earlier fit
+            vars(self).pop(name, None)  # left from an earlier fit
         if self.scale is not None:
             self.mean_, self.scale_, self.steady_ = _standard(rows)
         if self.scale == "robust":
@@ -150,15 +160,17 @@ class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  
         return self
 
     def transform(self, X):
-        """Return rows with their columns brought to one scale.
+        """Scale the columns of rows.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
+            Rows of finite numbers.
 
         Returns
         -------
         ndarray of shape (n, d), float64
+            Scaled rows.
         """
         check_is_fitted(self)
         rows = np.asarray(self.check_samples(X))
@@ -170,17 +182,19 @@ class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  
         return scaled
 
     def inverse_transform(self, Z, samples=None):
-        """Return rows in the units that they had before `transform`.
+        """Undo the scaling.
 
         Parameters
         ----------
         Z : array-like of shape (n, d)
-        samples : ignored
-            For consistency with the features of images.
+            Scaled rows.
+        samples : Ignored
+            Not used, present for API consistency by convention.
 
         Returns
         -------
         ndarray of shape (n, d), float64
+            Rows in their original units.
         """
         check_is_fitted(self)
         Z = np.asarray(Z, np.float64)
@@ -191,51 +205,53 @@ class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  
         return Z * self.scale_ + self.mean_
 
     def transform_masks(self, masks, samples):
-        """Return where masks of rows lie in transformed rows.
+        """Return masks of rows as masks of scaled rows, which are the same.
 
         Parameters
         ----------
         masks : array-like of shape (n, d), bool
             Masks of the rows.
         samples : ndarray of shape (n, d)
-            The rows.
+            Rows, as returned by `check_samples`.
 
         Returns
         -------
         ndarray of shape (n, d), bool
+            Masks of the scaled rows.
         """
         return np.stack(check_masks(masks, [samples.shape[1:]] * len(samples)))
 
     def fill(self, Z, samples, masks):
-        """Return rows whose masked values are taken from transformed rows, the others as they are.
+        """Replace the masked values of rows by the values of scaled rows.
 
         Parameters
         ----------
         Z : ndarray of shape (n, d)
-            Transformed rows.
+            Scaled rows.
         samples : ndarray of shape (n, d)
-            The rows.
+            Rows, as returned by `check_samples`.
         masks : array-like of shape (n, d), bool
-            True for values that are replaced.
+            Masks, True for values to be replaced.
 
         Returns
         -------
         ndarray of shape (n, d), float64
+            Rows in their original units.
         """
         return np.where(masks, self.inverse_transform(Z), np.asarray(samples))
 
 
 class _CheckedRows(np.ndarray):
-    """Rows that have passed the door: they have lost their names, and are not asked for them again."""
+    """Checked rows, which have lost their feature names and must not be checked for them again."""
 
 
 def _standard(rows):
-    """Return mean and scale of every column, and whether it is constant or nearly so."""
+    """Return the mean and scale of each column, and whether it is constant or nearly constant."""
     mean, scale = rows.mean(axis=0), rows.std(axis=0)
     farthest = np.maximum(rows.max(axis=0) - mean, mean - rows.min(axis=0))
     constant = ~(scale > 10 * np.finfo(float).eps * np.abs(mean))
     rare = np.zeros_like(constant)
-    for j in np.flatnonzero(~constant & (scale < farthest / 9)):  # where few rows are apart, a tenth or less
+    for j in np.flatnonzero(~constant & (scale < farthest / 9)):  # necessary if few rows differ
         rare[j] = _few_apart(rows[:, j], farthest[j])
     ordinary = scale[~(constant | rare)]
     typical = np.median(ordinary) if len(ordinary) else np.inf
@@ -244,13 +260,13 @@ def _standard(rows):
 
 
 def _few_apart(column, farthest):
-    """Return whether few values of a column differ from its median by more than rounding."""
+    """Return whether only few values of a column differ from its median by more than rounding errors."""
     n_apart = np.count_nonzero(np.abs(column - np.median(column)) > _ROUNDING * farthest)
     return n_apart < _FEW_ROWS and n_apart < _FEW_SHARE * len(column)
 
 
 def _robust(rows, standard):
-    """Return median and scaled interquartile range of every column, `standard` where the range is 0."""
+    """Return the median and the scaled interquartile range of each column; `standard` where the range is 0."""
     low, median, high = np.percentile(rows, [25, 50, 75], axis=0)
     scale = (high - low) / _IQR_OF_NORMAL
     return median, np.where(scale > 10 * np.finfo(float).eps * np.abs(median), scale, standard)

@@ -1,4 +1,4 @@
-"""Features of cropped sub-images from a pretrained network."""
+"""Patch features of a pretrained network that is applied to every patch separately."""
 
 from numbers import Integral
 
@@ -17,42 +17,51 @@ from ._pretrained import PretrainedPatchFeatures
 
 
 class CropFeatures(ImageFeatures):
-    r"""Patch grids of features that see nothing but their own patch.
+    r"""Compute patch features from a pretrained network that sees every patch separately.
 
-    Every image is resized to `image_size` (antialiased bilinear; no part is lost) and cut into overlapping squares.
-    Each is enlarged bilinearly to the input of a pretrained network by itself, and each layer's map is averaged over
-    all of its cells:
+    Every image is resized to `image_size` (antialiased bilinear, without cropping) and cut into overlapping squares.
+    Each square is enlarged bilinearly to the input size of the network, and the map of each layer is averaged over all
+    of its cells:
 
     .. math:: z_{ij} = [\, \overline{\phi_{l_1}(x_{ij})}, \overline{\phi_{l_2}(x_{ij})}, \dots \,]
 
-    One pass of the network per patch: 3,721 for an image with the default geometry. `PretrainedPatchFeatures` takes
-    one per image, and its patches see their surroundings too.
+    This takes one pass of the network per patch, which is 3,721 passes per image with the default geometry.
+    `PretrainedPatchFeatures` needs a single pass per image, but its patches also depend on their surroundings.
 
     Parameters
     ----------
     features : PretrainedPatchFeatures or None, default=None
-        The network, its layers, and as its input size the side that crops are enlarged to. None is
-        ``PretrainedPatchFeatures(layers=("/32",), image_size=64)``; the paper has ``PretrainedPatchFeatures("resnet18",
-        layers=("/32",), image_size=224)``, with 12 times as many pixels. Its `neighborhood`, `dim`, `batch_size` and
-        `memory` are not used.
-    crop_size, stride : int, default=16, 4
-        Side and distance of the crops, in pixels of the resized image. Pixels at the right and bottom that no whole
-        crop reaches are not seen. The defaults are those of the evaluation on MVTec AD.
+        Network, its layers and its input size, to which crops are enlarged; None is
+        ``PretrainedPatchFeatures(layers=("/32",), image_size=64)``. The paper uses
+        ``PretrainedPatchFeatures("resnet18", layers=("/32",), image_size=224)``, with 12 times as many pixels. The
+        parameters `neighborhood`, `dim`, `batch_size` and `memory` are not used.
+    crop_size : int, default=16
+        Side of the crops, in pixels of the resized image. The default is from the evaluation on MVTec AD.
+    stride : int, default=4
+        Distance between neighbouring crops, in pixels of the resized image. Pixels at the right and bottom that no
+        whole crop covers are ignored. The default is from the evaluation on MVTec AD.
     image_size : int or (int, int), default=256
-        Height and width that images are resized to, in pixels.
+        Height and width that images are resized to, in pixels; an int stands for both.
     batch_size : int, default=64
-        Crops per pass. Batches are always filled up to this size, so results do not depend on it being reached.
+        Number of crops per pass. Batches are always padded to this size, so that the features of a crop do not depend
+        on the number of crops.
     verbose : int, default=0
-        1 shows a progress bar.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     features_ : PretrainedPatchFeatures
-        The fitted network.
+        Fitted features of the network.
     n_features_out_ : int
         Number of features d of a patch.
     grid_shape_ : tuple of int
-        (h, w) of the patch grid.
+        Height and width (h, w) of the patch grid.
+
+    See Also
+    --------
+    FeatureDictionary : Detector whose paper uses these features.
+    PatchFeatures : Patches of pixels, without a network.
+    PretrainedPatchFeatures : Patch features from a single pass of the network.
 
     References
     ----------
@@ -87,18 +96,20 @@ class CropFeatures(ImageFeatures):
         self.verbose = verbose
 
     def check_samples(self, X, *, reset=False):
-        """Return `X` as checked, lazily read images.
+        """Check `X` and return it as images that are decoded when needed.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, glob string, or ImageSource
-            uint8, uint16, bool, or float in [0, 1]; C in {1, 3, 4}.
+        X : array of shape (n, H, W[, C]), sequence of images or paths, str, or ImageSource
+            Images of dtype uint8, uint16, bool, or float in [0, 1], with C in {1, 3, 4}; a str is the path of a
+            folder, or a glob pattern.
         reset : bool, default=False
-            If True, learn the number of channels, with a fresh network.
+            If True, fresh features of the network are created, and the number of channels is set from the images.
 
         Returns
         -------
         ImageSource
+            Checked images.
         """
         if reset:
             self._validate_params()
@@ -112,16 +123,17 @@ class CropFeatures(ImageFeatures):
         Parameters
         ----------
         samples : ImageSource
-            As returned by `check_samples`.
+            Images, as returned by `check_samples`.
 
         Returns
         -------
         self
+            Fitted estimator.
 
         Raises
         ------
         ValueError
-            If the image is smaller than a crop, or for parameters that the network refuses.
+            If the resized image is smaller than a crop, or the network does not accept its parameters.
         """
         size = check_image_size(self.image_size)
         if self.crop_size > min(size):
@@ -132,26 +144,26 @@ class CropFeatures(ImageFeatures):
         return self
 
     def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
-        """Return a grid of patch scores as a smooth map of the image it came from.
+        """Turn a grid of patch scores into a smooth map of the image.
 
-        Every score is placed at the centre of its crop: linear in between, constant beyond the outer centres, Gaussian
-        there, bilinear to the image.
+        Scores are placed at the centres of their crops, interpolated linearly (constant beyond the outer centres),
+        smoothed by a Gaussian and resized bilinearly to the image.
 
         Parameters
         ----------
         grid : ndarray of shape (h, w)
             Scores of the patches.
         sample : ImageSample
-            The image.
+            Image that the scores belong to.
         sigma : float, default=4.0
-            Standard deviation of the Gaussian that smooths maps, in pixels of a 224 x 224 image; it scales with
-            `image_size`.
-        size : tuple of int (H, W), optional
-            Size of the map; by default that of the image.
+            Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
+        size : tuple of int (H, W), default=None
+            Size of the map; None gives it the size of the image.
 
         Returns
         -------
         ndarray of shape (H, W), float32
+            Anomaly map: higher is more anomalous.
         """
         first = (self.crop_size - 1) / 2
         rows, columns = (

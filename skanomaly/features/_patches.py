@@ -13,48 +13,54 @@ _NOISE = 10 / 255  # standard deviation below which a patch counts as flat
 
 
 class PatchFeatures(ImageFeatures):
-    r"""Patch grids of raw pixels.
+    r"""Compute patch features from raw pixels.
 
-    Every image is resized to `image_size` (antialiased bilinear; no part is lost), halved `level` times by averaging
-    2 x 2 pixels, and cut into overlapping squares, `stride` pixels apart. With ``normalization="contrast"`` the p
+    Every image is resized to `image_size` (antialiased bilinear, without cropping), halved `level` times by averaging
+    2 x 2 pixels, and cut into overlapping squares, `stride` pixels apart. With ``normalization="contrast"``, the p
     pixel values x of a patch become
 
     .. math:: z_i = \frac{x_i - \bar x}{\sqrt{\frac{1}{p} \sum_j (x_j - \bar x)^2 + (10 / 255)^2}}
 
-    so that brightness and contrast do not count, and the noise of flat patches is not blown up. Stains, which differ
-    in little but brightness, need ``normalization=None``.
+    so that brightness and contrast do not matter, while the noise of flat patches is not amplified. Use
+    ``normalization=None`` to detect stains, which differ in little but brightness.
 
     Parameters
     ----------
     patch_size : int, default=8
         Side of a patch, in pixels of the resized and halved image.
     stride : int, default=4
-        Distance of neighbouring patches, in the same pixels. Pixels at the right and bottom that no whole patch
-        reaches are not seen.
+        Distance between neighbouring patches, in pixels of the resized and halved image. Pixels at the right and bottom
+        that no whole patch covers are ignored.
     level : int, default=0
-        How often the resized image is halved: patches of the same number of pixels see 2^level times as far.
+        Number of times that the resized image is halved; patches cover 2^level times the height and width.
     normalization : {"contrast"} or None, default="contrast"
-        None keeps the pixel values, in [0, 1].
+        How the pixel values of a patch are normalised; None keeps them, in [0, 1].
     image_size : int or (int, int), default=128
-        Height and width that images are resized to, in pixels, so that the grids of all images agree.
+        Height and width that images are resized to, in pixels; an int stands for both.
     gray : bool, default=True
-        Average the colours; False keeps the channels, grey images are repeated to 3.
+        If True, colours are averaged; if False, patches have three channels, and grey images are repeated.
     data_range : float or None, default=None
-        What 1.0 stands for in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
+        Pixel value that corresponds to 1.0 in integer images, such as 4095 for a 12-bit camera; None is the largest
+        value of the dtype.
     max_pixels : int, default=169_000_000
-        Largest accepted number of pixels of one image.
+        Largest number of pixels that an image may have.
 
     Attributes
     ----------
     n_features_out_ : int
-        Number of features d of a patch: its pixels row by row, the channels of a pixel next to each other.
+        Number of features d of a patch: its pixels row by row, with the channels of a pixel next to each other.
     grid_shape_ : tuple of int
-        (h, w) of the patch grid.
+        Height and width (h, w) of the patch grid.
+
+    See Also
+    --------
+    Pixels : Whole images instead of patches.
+    PretrainedPatchFeatures : Patch features from a pretrained network.
 
     References
     ----------
-    Coates and Ng, "Learning Feature Representations with K-means", Neural Networks: Tricks of the Trade, 2012: the
-    normalization, with 10 added to the variance of grey levels up to 255, where here it is 10^2.
+    Coates and Ng, "Learning Feature Representations with K-means", Neural Networks: Tricks of the Trade, 2012,
+    for the normalisation. They add 10 to the variance of grey levels in [0, 255]; here, it is 10^2.
 
     Examples
     --------
@@ -104,42 +110,43 @@ class PatchFeatures(ImageFeatures):
         Parameters
         ----------
         samples : ImageSource
-            As returned by `check_samples`.
+            Images, as returned by `check_samples`.
 
         Returns
         -------
         self
+            Fitted estimator.
 
         Raises
         ------
         ValueError
-            If the image cannot be halved so often, or is smaller than a patch.
+            If the image cannot be halved `level` times, or is smaller than a patch.
         """
         self.grid_shape_ = tuple((n - self.patch_size) // self.stride + 1 for n in self._check_geometry())
         self.n_features_out_ = self.patch_size**2 * (1 if self.gray else 3)
         return self
 
     def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
-        """Return a grid of patch scores as a smooth map of the image it came from.
+        """Turn a grid of patch scores into a smooth map of the image.
 
-        Every score is placed at the centre of its patch: linear in between, constant beyond the outer centres,
-        Gaussian there, bilinear to the image.
+        Scores are placed at the centres of their patches, interpolated linearly (constant beyond the outer centres),
+        smoothed by a Gaussian and resized bilinearly to the image.
 
         Parameters
         ----------
         grid : ndarray of shape (h, w)
             Scores of the patches.
         sample : ImageSample
-            The image.
+            Image that the scores belong to.
         sigma : float, default=4.0
-            Standard deviation of the Gaussian that smooths maps, in pixels of a 224 x 224 image; it scales with
-            `image_size`.
-        size : tuple of int (H, W), optional
-            Size of the map; by default that of the image.
+            Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
+        size : tuple of int (H, W), default=None
+            Size of the map; None gives it the size of the image.
 
         Returns
         -------
         ndarray of shape (H, W), float32
+            Anomaly map: higher is more anomalous.
         """
         pixel = 2**self.level
         first = (self.patch_size * pixel - 1) / 2
@@ -150,11 +157,11 @@ class PatchFeatures(ImageFeatures):
         return render(rows, grid, columns)
 
     def _check_geometry(self):
-        """Return height and width of the halved image."""
+        """Return the height and width of the halved image."""
         size, step = check_image_size(self.image_size), 2**self.level
         if any(n % step for n in size):
             raise ValueError(
-                f"image_size={self.image_size} cannot be halved level={self.level} times; accepted are multiples of "
+                f"image_size={self.image_size} cannot be halved level={self.level} times; it must be a multiple of "
                 f"{step}."
             )
         height, width = (n // step for n in size)
@@ -172,10 +179,10 @@ class PatchFeatures(ImageFeatures):
         return grids
 
     def _read(self, source, i):
-        """Return image i, resized and halved, (H, W, C) float32 in [0, 1]."""
+        """Return image i, resized and halved, as (H, W, C), float32 in [0, 1]."""
         pixels = source.read(i)
         if self.gray and pixels.shape[2] == 3:
-            # in float64, the mean of three equal values is that value
+            # in float64, the mean of three equal values is exactly that value
             pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
         if pixels.shape[:2] != as_pair(self.image_size):
             pixels = resize_antialiased(pixels, as_pair(self.image_size))
@@ -194,7 +201,7 @@ class PatchFeatures(ImageFeatures):
 
 
 def _normalize_contrast(patches):
-    """Return patches (h, w, d) without their mean, divided by their contrast."""
+    """Return patches (h, w, d) with their mean subtracted, divided by their contrast."""
     centered = patches - patches.mean(axis=-1, keepdims=True)
     variance = np.square(centered).mean(axis=-1, keepdims=True)
     return centered / np.sqrt(variance + np.float32(_NOISE**2))

@@ -1,4 +1,4 @@
-"""Images as they are, resized."""
+"""Pixels of whole images."""
 
 from numbers import Integral, Real
 
@@ -12,35 +12,36 @@ from ._base import ImageFeatures, check_image_size, check_masks
 
 
 class Pixels(ImageFeatures):
-    """The pixels of images, resized to one size.
+    """Resize images to a common size and return their pixels.
 
-    Every image is resized to `image_size` (antialiased bilinear; no part is lost). Images are gray or have three
-    channels as the first image of `fit` does: of others, the colours are averaged, or gray is repeated.
+    Every image is resized to `image_size` (antialiased bilinear, without cropping). All images get the number of
+    channels of the first image in `fit`: colours are averaged, or grey is repeated.
 
     Parameters
     ----------
     image_size : int or (int, int), default=128
-        Height and width that images are resized to, in pixels.
+        Height and width that images are resized to, in pixels; an int stands for both.
     gray : bool, default=False
-        If True, the colours are averaged; False keeps the channels.
+        If True, colours are averaged; if False, the channels are kept.
     data_range : float or None, default=None
-        Value that stands for 1.0 in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
+        Pixel value that corresponds to 1.0 in integer images, such as 4095 for a 12-bit camera; None is the largest
+        value of the dtype.
     max_pixels : int, default=169_000_000
-        Largest accepted number of pixels of one image.
+        Largest number of pixels that an image may have.
 
     Attributes
     ----------
     n_channels_ : int
         Number of channels C, 1 or 3.
     grid_shape_ : tuple of int
-        (H, W) of the resized images.
+        Height and width (H, W) of the resized images.
     n_features_out_ : int
-        Number of features of a pixel: its channels.
+        Number of features of a pixel, which is its number of channels.
 
     See Also
     --------
+    Columns : Features of rows.
     PatchFeatures : Patches of pixels, for detectors that score patches.
-    Columns : The same for rows.
 
     Examples
     --------
@@ -70,18 +71,20 @@ class Pixels(ImageFeatures):
         self.max_pixels = max_pixels
 
     def check_samples(self, X, *, reset=False):
-        """Return `X` as checked, lazily read images.
+        """Check `X` and return it as images that are decoded when needed.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, glob string, or ImageSource
-            uint8, uint16, bool, or float in [0, 1]; C in {1, 3, 4}.
+        X : array of shape (n, H, W[, C]), sequence of images or paths, str, or ImageSource
+            Images of dtype uint8, uint16, bool, or float in [0, 1], with C in {1, 3, 4}; a str is the path of a
+            folder, or a glob pattern.
         reset : bool, default=False
-            If True, learn the number of channels.
+            If True, the number of channels is set from the images.
 
         Returns
         -------
         ImageSource
+            Checked images.
         """
         samples = super().check_samples(X, reset=reset)
         if reset and self.gray:
@@ -94,44 +97,47 @@ class Pixels(ImageFeatures):
         Parameters
         ----------
         samples : ImageSource
-            As returned by `check_samples`.
+            Images, as returned by `check_samples`.
 
         Returns
         -------
         self
+            Fitted estimator.
         """
         self.grid_shape_ = check_image_size(self.image_size)
         self.n_features_out_ = self.n_channels_
         return self
 
     def transform(self, X):
-        """Return the pixels of images.
+        """Return the pixels of resized images.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            As in `fit`; sizes and number of channels may differ from fit.
+        X : array of shape (n, H, W[, C]), sequence of images or paths, or str
+            Images of dtype uint8, uint16, bool, or float in [0, 1], with C in {1, 3, 4}; a str is the path of a
+            folder, or a glob pattern. Sizes and numbers of channels may differ from the images in `fit`.
 
         Returns
         -------
-        ndarray of shape (n, H, W, C), float32
-            In [0, 1], of the size `image_size`.
+        ndarray of shape (n, h, w, C), float32
+            Pixels of the images, resized to `image_size`, in [0, 1].
         """
         return super().transform(X)
 
     def inverse_transform(self, Z, samples=None):
-        """Return pixels as images that a user can look at.
+        """Resize pixels to the original sizes of images.
 
         Parameters
         ----------
-        Z : ndarray of shape (n, H, W, C)
-            Of the size `image_size`; clipped to [0, 1].
-        samples : ImageSource, optional
-            Images whose sizes the result takes; without them it keeps the size `image_size`.
+        Z : ndarray of shape (n, h, w, C)
+            Pixels, as returned by `transform`. They are clipped to [0, 1].
+        samples : ImageSource, default=None
+            Images whose sizes the result has; None keeps the size `image_size`.
 
         Returns
         -------
         list of ndarray of shape (H, W) or (H, W, 3), float32
+            Images, in [0, 1].
         """
         check_is_fitted(self)
         sizes = [self.grid_shape_] * len(Z) if samples is None else samples.sizes
@@ -139,18 +145,19 @@ class Pixels(ImageFeatures):
         return [image[..., 0] if self.n_channels_ == 1 else image for image in images]
 
     def transform_masks(self, masks, samples):
-        """Return where masks of images lie in resized images: wherever a resized pixel holds a masked one.
+        """Resize masks of images: a resized pixel is masked if it covers any masked pixel.
 
         Parameters
         ----------
         masks : sequence of array-like of shape (H, W), bool
             Masks of the images.
         samples : ImageSource
-            The images.
+            Images, as returned by `check_samples`.
 
         Returns
         -------
         ndarray of shape (n, h, w, 1), bool
+            Resized masks.
         """
         masks = check_masks(masks, samples.sizes)
         return np.stack(
@@ -158,41 +165,43 @@ class Pixels(ImageFeatures):
         )
 
     def fill(self, Z, samples, masks):
-        """Return images whose masked pixels are taken from resized images, the others as they are.
+        """Replace the masked pixels of images by the pixels of resized images.
 
         Parameters
         ----------
         Z : ndarray of shape (n, h, w, C)
-            Resized images.
+            Resized images, as returned by `transform`.
         samples : ImageSource
-            The images, whose sizes and channels (without alpha) the result takes.
+            Images, as returned by `check_samples`. The result has their sizes and channels, without alpha.
         masks : sequence of array-like of shape (H, W), bool
-            True for pixels that are replaced.
+            Masks, True for pixels to be replaced.
 
         Returns
         -------
         list of ndarray of shape (H, W) or (H, W, 3), float32
+            Images, in [0, 1].
         """
         restored = self.inverse_transform(Z, samples)
         return [_compose(samples.read(i), restored[i], np.asarray(mask)) for i, mask in enumerate(masks)]
 
     def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
-        """Return a grid of scores as a smooth map of the image it came from.
+        """Turn a grid of scores into a smooth map of the image.
 
         Parameters
         ----------
         grid : ndarray of shape (h, w)
-            Scores of equal parts of the image.
+            Scores of the cells of an even division of the image.
         sample : ImageSample
-            The image.
+            Image that the scores belong to.
         sigma : float, default=4.0
-            Standard deviation of the Gaussian that smooths maps, in pixels of a 224 x 224 image.
-        size : tuple of int (H, W), optional
-            Size of the map; by default that of the image.
+            Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
+        size : tuple of int (H, W), default=None
+            Size of the map; None gives it the size of the image.
 
         Returns
         -------
         ndarray of shape (H, W), float32
+            Anomaly map: higher is more anomalous.
         """
         return smooth_and_resize(grid, size or sample.size, sigma)
 
@@ -203,16 +212,16 @@ class Pixels(ImageFeatures):
         return pixels
 
     def _read(self, source, i):
-        """Return image i, resized, (H, W, C or 1) in [0, 1]."""
+        """Return image i, resized, as (H, W, C) in [0, 1]."""
         pixels = source.read(i)
         if self.n_channels_ == 1 and pixels.shape[2] == 3:
-            # in float64, the mean of three equal values is that value
+            # in float64, the mean of three equal values is exactly that value
             pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
         return pixels if pixels.shape[:2] == self.grid_shape_ else resize_antialiased(pixels, self.grid_shape_)
 
 
 def _compose(pixels, filled, mask):
-    """Return an image (H, W, C) with its masked pixels taken from another, which may have other channels."""
+    """Return an image (H, W, C) with masked pixels taken from another image, which may differ in its channels."""
     filled = filled.reshape(*mask.shape, -1)
     if pixels.shape[2] < filled.shape[2]:
         filled = filled.mean(axis=2, keepdims=True)

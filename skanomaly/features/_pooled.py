@@ -10,21 +10,25 @@ from ._base import BaseFeatures, layer_widths
 
 
 class PooledFeatures(BaseFeatures):
-    """The features of every layer averaged over the image, the layers side by side.
+    """Average the features of each layer over the image, and concatenate the layers.
 
     Parameters
     ----------
     features : estimator
-        Features whose `transform_layers` is averaged; rows stay as they are.
+        Features whose layers are averaged; rows are left unchanged.
     verbose : int, default=0
-        1 shows a progress bar.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     features_ : estimator
-        The fitted features.
+        Fitted features.
     n_features_out_ : int
-        Number of features of all layers together.
+        Total number of features of all layers.
+
+    See Also
+    --------
+    MahalanobisAD : Detector that scores these averages.
 
     Examples
     --------
@@ -46,7 +50,7 @@ class PooledFeatures(BaseFeatures):
 
     @property
     def learns(self):
-        """Whether the values depend on the samples of `fit`."""
+        """Whether the features depend on the samples of `fit`."""
         return getattr(self, "features_", self.features).learns
 
     @property
@@ -60,7 +64,20 @@ class PooledFeatures(BaseFeatures):
         return tags
 
     def check_samples(self, X, *, reset=False):
-        """Return `X` as samples of the features; with `reset`, begin with fresh ones."""
+        """Check `X` and return it as samples of the features.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples, in any form that the features accept.
+        reset : bool, default=False
+            If True, fresh features are created first.
+
+        Returns
+        -------
+        samples
+            Checked samples.
+        """
         if reset:
             self._validate_params()
             self.features_ = begin(self.features)
@@ -72,27 +89,29 @@ class PooledFeatures(BaseFeatures):
         Parameters
         ----------
         samples : samples
-            As returned by `check_samples`.
+            Samples, as returned by `check_samples`.
 
         Returns
         -------
         self
+            Fitted estimator.
         """
         self.features_.fit_samples(samples)
         self.n_features_out_ = sum(layer_widths(self.features_))
         return self
 
     def transform(self, X):
-        """Return the averages of all layers, side by side.
+        """Compute the averages of all layers.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the features accept.
+            Samples, in any form that the features accept.
 
         Returns
         -------
         ndarray of shape (n, sum of d_l), float64
+            Averages, layer by layer.
         """
         check_is_fitted(self)
         samples = self.check_samples(X)
@@ -103,22 +122,23 @@ class PooledFeatures(BaseFeatures):
         return np.concatenate(pooled) if pooled else np.empty((0, self.n_features_out_))
 
     def split(self, Z):
-        """Return the averages of every layer by itself.
+        """Split averages into layers.
 
         Parameters
         ----------
         Z : ndarray of shape (n, sum of d_l)
-            As returned by `transform`.
+            Averages, as returned by `transform`.
 
         Returns
         -------
         list of ndarray of shape (n, d_l)
+            Averages of each layer.
         """
         return np.split(Z, np.cumsum(layer_widths(self.features_))[:-1], axis=1)
 
 
 def _pool(layers):
-    """Return the means of all layers, side by side, those of each sample summed in the same order."""
+    """Return the means of all layers; each sample is summed in the same order, whatever the batch."""
     means = [
         [part.mean(axis=tuple(range(part.ndim - 1)), dtype=np.float64) for part in sample]
         for sample in zip(*layers.arrays, strict=True)

@@ -1,4 +1,4 @@
-"""Patch features from the middle of a pretrained network."""
+"""Patch features from the feature maps of a pretrained network."""
 
 import hashlib
 from collections.abc import Iterable
@@ -28,82 +28,87 @@ _CACHE_RUN = 64  # images between two writes to the cache
 
 
 class PretrainedPatchFeatures(ImageFeatures):
-    r"""Patch grids from the feature maps of a pretrained network.
+    r"""Compute patch features from the feature maps of a pretrained network.
 
-    Every image is resized to `image_size` (both sides, antialiased bilinear; no part is lost), optionally cropped,
-    normalised as the weights demand, and sent through the network. Each of the `layers` is averaged over
-    `neighborhood` x `neighborhood` cells (stride 1, zeros beyond the border), resized bilinearly to the grid of the
-    finest one, and concatenated:
+    Every image is resized to `image_size` (antialiased bilinear), optionally cropped, normalised as the weights require
+    and passed through the network. The map of each of the `layers` is averaged over `neighborhood` x `neighborhood`
+    cells (stride 1, zero padding) and resized bilinearly to the grid of the finest layer; the layers are concatenated:
 
     .. math:: z_{ij} = [\, \bar\phi_{l_1}(x)_{ij}, \bar\phi_{l_2}(x)_{ij}, \dots \,]
 
-    With `dim`, the recipe of PatchCore's authors instead: each layer's neighbourhoods are flattened and average-pooled
-    along their entries to `dim` values, the layers are stacked, and pooled to `dim` again.
+    With `dim`, layers are combined as in the code of PatchCore's authors instead: the neighbourhoods of each layer are
+    flattened and average-pooled along their entries to `dim` values; then the layers are concatenated and pooled to
+    `dim` values again.
 
     Parameters
     ----------
     backbone : str, default="tf_efficientnet_lite0"
-        Any model name of timm.
+        Name of a timm model.
     layers : sequence of int or str, default=(2, 3)
-        Layers of the network: an index into timm's ``feature_info``, "/8" for the last feature map with an eighth of
-        the input's side, or the name of a module, whose output is taken before anything else works on it.
-    weights : str, path or None, default=None
-        A state dict (.safetensors or .pth, read without executing code). None takes an installed weights package,
-        else timm's cache or download. "random" is an untrained network, for controls. A path is not kept in model
-        files: after `skanomaly.load` it reads "withheld: <name of the file>", and has to be set again before the
-        network is needed.
+        Layers of the network. Each is an index into timm's ``feature_info``, a reduction such as "/8", which stands for
+        the last feature map with an eighth of the side of the input, or the name of a module, whose output is used.
+    weights : str, path-like or None, default=None
+        Path of a state dict (.safetensors or .pth, read without executing code), or "random" for an untrained network.
+        None uses an installed weights package, or else timm's cache or download. Model files do not store the path:
+        after `skanomaly.load`, it reads "withheld: <name of the file>" and must be set again before the network is
+        used.
     image_size : int or (int, int), default=224
-        Height and width that images are resized to, in pixels.
+        Height and width that images are resized to, in pixels; an int stands for both.
     crop : int, (int, int) or None, default=None
-        Height and width of the centre that is kept after resizing. PatchCore's paper resizes to 256 and keeps 224;
-        map pixels outside are NaN.
+        Height and width of the centre crop after resizing, in pixels; None keeps the whole image. Map pixels outside
+        the crop are NaN. PatchCore's paper resizes to 256 and crops to 224.
     neighborhood : int, default=3
-        Side p of the averaged neighbourhood, odd; 1 for none.
+        Side of the neighbourhood over which maps are averaged, in cells; odd, 1 for no averaging.
     dim : int or None, default=None
-        Number of features by adaptive pooling (the authors use 1024); None concatenates the layers.
+        Number of features after adaptive pooling (PatchCore's authors use 1024); None concatenates the layers.
     batch_size : int, default=4
-        Number of images per pass. Batches are always filled up to this size, so results do not depend on it being
-        reached: take 1 for the fastest single image, more on a GPU.
+        Number of images per pass. Batches are always padded to this size, so that the features of an image do not
+        depend on the number of images. Use 1 for the lowest latency of single images, and more on a GPU.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
         Device on which the network runs; "auto" takes CUDA, then MPS, then the CPU.
     data_range : float or None, default=None
-        Value that stands for 1.0 in integer images (4095 for a 12-bit camera); None is the largest value of the dtype.
+        Pixel value that corresponds to 1.0 in integer images, such as 4095 for a 12-bit camera; None is the largest
+        value of the dtype.
     max_pixels : int, default=169_000_000
-        Largest accepted number of pixels of one image.
-    memory : path or None, default=None
-        Folder of a feature cache: patch grids are stored by the content of the image and every setting that matters, so
-        that a search or a second run passes each image through the network once. Safe for several processes. A new
-        or an empty folder; one that holds anything else is refused. Not kept in model files.
+        Largest number of pixels that an image may have.
+    memory : path-like or None, default=None
+        Folder of a feature cache, which several processes may share; None for no cache. Patch grids are stored by the
+        content of the image and all settings that affect them, so that a search or a second run passes each image
+        through the network only once. The folder must be new or empty, or hold such a cache. Model files do not store
+        this parameter.
     memory_limit : int, default=21_474_836_480
-        Largest size of that folder, in bytes; grids used longest ago are deleted. Not kept in model files.
+        Largest size of the feature cache, in bytes; the least recently used patch grids are deleted. Model files do not
+        store this parameter.
     random_state : int, RandomState instance or None, default=None
-        Seed of the first weights; only used by ``weights="random"``.
+        Seed of the initial weights. Used only if ``weights="random"``.
     verbose : int, default=0
-        1 shows a progress bar.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     n_features_out_ : int
         Number of features d of a patch.
     grid_shape_ : tuple of int
-        (h, w) of the patch grid.
+        Height and width (h, w) of the patch grid.
     layer_shapes_ : list of tuple of int
-        (h_l, w_l, d_l) of every layer.
+        Shape (h_l, w_l, d_l) of the map of each layer.
     n_channels_ : int
-        Number of channels of the first image of `fit`, 1 or 3; the network sees three in any case.
+        Number of channels of the first image in `fit`, 1 or 3; the network always sees three.
     network_ : PretrainedNetwork
-        The network, for maps of single layers and for gradients.
-    weights_source_, weights_sha256_ : str
-        Where the weights came from, and the hash of all tensors, which is checked whenever they are read again.
+        Network, for maps of single layers and for gradients.
+    weights_source_ : str
+        Source of the weights.
+    weights_sha256_ : str
+        Hash of the weights, which is checked whenever they are loaded again.
 
     See Also
     --------
+    CropFeatures : Patch features from a network that sees every patch separately.
     PatchFeatures : Patches of pixels, without a network.
-    CropFeatures : Patches that see nothing but themselves.
 
     Notes
     -----
-    Pickles hold parameters and the attributes above; the network is read again on demand.
+    Pickles hold the parameters and the attributes above; the network is loaded again on demand.
 
     The layers of the papers:
 
@@ -111,11 +116,11 @@ class PretrainedPatchFeatures(ImageFeatures):
     - SPADE: ``PretrainedPatchFeatures("wide_resnet50_2", layers=(1, 2, 3, 4), neighborhood=1, image_size=256,
       crop=224)``;
     - PaDiM: ``PretrainedPatchFeatures("resnet18", layers=(1, 2, 3), neighborhood=1, image_size=256, crop=224)``, or
-      "wide_resnet50_2"; its EfficientNet-B5 has ``layers=("blocks.1.3", "blocks.3.6", "blocks.4.5")``: the paper's
-      blocks 7, 20 and 26 of 39, counted from 1, which puts them in the stages 2, 4 and 5 that it names;
+      "wide_resnet50_2"; for EfficientNet-B5, ``layers=("blocks.1.3", "blocks.3.6", "blocks.4.5")`` are the paper's
+      blocks 7, 20 and 26 of 39, counted from 1, which lie in the stages 2, 4 and 5 that it names;
     - Rippel et al. (`MahalanobisAD`): the nine levels of ``PretrainedPatchFeatures("tf_efficientnet_b4",
       layers=("bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6", "bn2"),
-      neighborhood=1, image_size=380)``, stem, block groups and head, each after its activation;
+      neighborhood=1, image_size=380)``: stem, block groups and head, each after its activation;
     - MLF-SC: ``PretrainedPatchFeatures("vgg16", layers=("features.21", "features.14", "features.7"),
       image_size=256)``, which are conv4_3, conv3_3 and conv2_2 before the ReLU.
 
@@ -195,18 +200,19 @@ class PretrainedPatchFeatures(ImageFeatures):
         Parameters
         ----------
         samples : ImageSource
-            As returned by `check_samples`.
+            Images, as returned by `check_samples`.
 
         Returns
         -------
         self
+            Fitted estimator.
 
         Raises
         ------
         ValueError
-            For an unknown backbone or layer, or a device that is not there.
+            If the backbone, a layer or the device is unknown or unavailable, or parameters contradict each other.
         MissingWeightsError
-            Where no weights are found; the message says how to get them.
+            If no weights are found; the message says how to get them.
         """
         self._check_geometry()
         seed = int(check_random_state(self.random_state).randint(2**31))
@@ -218,18 +224,19 @@ class PretrainedPatchFeatures(ImageFeatures):
         return self
 
     def transform_layers(self, X):
-        """Return the maps of every layer by itself, at its own resolution.
+        """Compute the features of each layer at its own resolution.
 
         Parameters
         ----------
-        X : array of shape (n, H, W[, C]), sequence of images or paths, or glob string
-            As in `transform`.
+        X : array of shape (n, H, W[, C]), sequence of images or paths, or str
+            Images of dtype uint8, uint16, bool, or float in [0, 1], with C in {1, 3, 4}; a str is the path of a
+            folder, or a glob pattern.
 
         Returns
         -------
         Layers
-            Whose ``arrays`` are of shape (n, h_l, w_l, d_l), float32, in the order of `layers`; averaged over
-            `neighborhood` cells, without `dim`.
+            Features of the layers, in the order of `layers`: its ``arrays`` have shape (n, h_l, w_l, d_l) and are
+            averaged over `neighborhood` x `neighborhood` cells; `dim` is not used.
         """
         check_is_fitted(self)
         sizes = [int(np.prod(shape)) for shape in self.layer_shapes_]
@@ -249,7 +256,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         return values
 
     def _compute(self, source, output, values):
-        """Fill the output of all images; the next batch is read while the network works on this one."""
+        """Compute the output for all images; the next batch is read while the network processes the current one."""
         run = {"grid": self._patches, "layers": self._layers}[output]
         batches = list(padded_batches(len(source), self.batch_size))
         with (
@@ -266,7 +273,7 @@ class PretrainedPatchFeatures(ImageFeatures):
                 bar.update(stop - start)
 
     def _recall(self, source, output, values):
-        """Fill the output from the cache, and compute and store what is not there."""
+        """Get the output from the cache; compute and store what is missing."""
         cache, keys = FeatureCache(self.memory, self.memory_limit), self._cache_keys(source, output)
         missing = {}
         for i, key in enumerate(keys):
@@ -291,7 +298,7 @@ class PretrainedPatchFeatures(ImageFeatures):
             cache.trim()
 
     def _cache_keys(self, source, output):
-        """Return the keys of all images: hashes of their bytes and of every setting that matters."""
+        """Return the cache keys of all images."""
         settings = {
             name: value if isinstance(value, (int, float, str, type(None))) else str(value)
             for name, value in self.get_params().items()
@@ -302,26 +309,25 @@ class PretrainedPatchFeatures(ImageFeatures):
         return [cache_key(source, i, settings) for i in range(len(source))]
 
     def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
-        """Return a grid of patch scores as a smooth map of the image it came from.
+        """Turn a grid of patch scores into a smooth map of the image.
 
-        Bilinear from the patches to the network input, Gaussian there, bilinear to the image.
+        Scores are resized bilinearly to the network input, smoothed by a Gaussian and resized bilinearly to the image.
 
         Parameters
         ----------
         grid : ndarray of shape (h, w)
             Scores of the patches.
         sample : ImageSample
-            The image.
+            Image that the scores belong to.
         sigma : float, default=4.0
-            Standard deviation of the Gaussian that smooths maps, in pixels of a 224 x 224 image; it scales with the
-            size of the network input.
-        size : tuple of int (H, W), optional
-            Size of the map; by default that of the image.
+            Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
+        size : tuple of int (H, W), default=None
+            Size of the map; None gives it the size of the image.
 
         Returns
         -------
         ndarray of shape (H, W), float32
-            NaN outside the crop.
+            Anomaly map: higher is more anomalous. NaN outside the crop.
         """
         rows, columns = (
             map_operator(n_grid, n_cropped, n_resized, n_out, sigma * n_cropped / SIGMA_SIDE)
@@ -332,7 +338,9 @@ class PretrainedPatchFeatures(ImageFeatures):
         return render(rows, grid, columns)
 
     def set_params(self, **params):
-        """Set parameters of these features; `weights` and `device` act on a fitted network at once.
+        """Set the parameters of this estimator.
+
+        New `weights` and a new `device` take effect immediately on fitted features.
 
         Parameters
         ----------
@@ -342,6 +350,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         Returns
         -------
         self
+            Fitted estimator.
         """
         super().set_params(**params)
         if "network_" in vars(self):
@@ -350,41 +359,48 @@ class PretrainedPatchFeatures(ImageFeatures):
 
     @property
     def input_shape(self):
-        """Height and width of what the network sees, in pixels."""
+        """Height and width of the network input, in pixels."""
         return as_pair(self.image_size if self.crop is None else self.crop)
 
     def read_batch(self, samples):
-        """Return images as the network sees them, before normalisation.
+        """Read images, resized and cropped for the network.
 
         Parameters
         ----------
         samples : ImageSource
-            As returned by `check_samples`.
+            Images, as returned by `check_samples`.
 
         Returns
         -------
         Tensor of shape (n, 3, H, W), float32
-            In [0, 1], resized and cropped to `input_shape`.
+            Images of size `input_shape` in [0, 1], not yet normalised.
         """
         return torch.stack([self._read(samples, i) for i in range(len(samples))])
 
     def network_state(self):
-        """Return the tensors of the fitted network by name, as numpy arrays."""
+        """Return the weights of the fitted network.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Parameters and buffers by name.
+        """
         check_is_fitted(self)
         return self.network_.state()
 
     def use_network_state(self, state):
-        """Make the fitted network of these tensors, wherever it is loaded.
+        """Use the given weights whenever the fitted network is loaded.
 
         Parameters
         ----------
         state : dict of str to ndarray
-            As returned by `network_state`; checked against ``weights_sha256_`` when the network is next needed.
+            Weights, as returned by `network_state`. They are checked against ``weights_sha256_`` when the network is
+            next used.
         """
         self.network_.use_state(state)
 
     def withhold_weights(self):
-        """Replace a path in `weights` by the bare name of the file, which is never opened."""
+        """Replace a path in `weights` by the name of the file, which is never opened."""
         self.set_params(weights=withheld(self.weights))
 
     def _check_geometry(self):
@@ -397,7 +413,7 @@ class PretrainedPatchFeatures(ImageFeatures):
             raise ValueError("layers is empty; name at least one layer.")
 
     def _read(self, source, i):
-        """Return image i, resized and cropped, (3, H, W) in [0, 1]."""
+        """Return image i, resized and cropped, as (3, H, W) in [0, 1]."""
         pixels = torch.from_numpy(source.read(i)).permute(2, 0, 1)[None]
         size = as_pair(self.image_size)
         if pixels.shape[2:] != size:
@@ -418,31 +434,31 @@ class PretrainedPatchFeatures(ImageFeatures):
         return patches if self.dim is None else _pool_last(patches, self.dim)
 
     def _layers(self, pixels):
-        """Return the maps of all layers, one after another, as (n, sum of h_l w_l d_l)."""
+        """Return the flattened maps of all layers, concatenated: (n, sum of h_l w_l d_l)."""
         maps = self.network_.layer_maps(pixels)
         maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         return torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
 
 
 def _digest_key(key):
-    """Return the key under which the digest of an image lies beside its features."""
+    """Return the key of the digest of an image whose features have the given key."""
     return hashlib.sha256(f"digest of {key}".encode()).hexdigest()
 
 
 def _recall_digest(cache, key, source, i):
-    """Let a source know the digest of an image whose features were recalled, so that it need not be decoded."""
+    """Pass the cached digest of an image to its source, so that the image need not be decoded."""
     digest = cache.get(_digest_key(key))
     if digest is not None:
         source.note_digest(i, digest)
 
 
 def _align(maps, grid_shape):
-    """Return the maps (n, c, h_l, w_l) resized to the grid (n, c, h, w)."""
+    """Return maps (n, c, h_l, w_l) resized to the grid: (n, c, h, w)."""
     return maps if maps.shape[2:] == grid_shape else F.interpolate(maps, grid_shape, mode="bilinear")
 
 
 def _pool_neighborhoods(maps, neighborhood, dim):
-    """Return (n, dim, h, w): each cell's neighbourhood, flattened channel by channel, pooled to `dim` values."""
+    """Return the neighbourhood of each cell, flattened channel by channel and pooled: (n, dim, h, w)."""
     n, _, height, width = maps.shape
     flat = F.unfold(maps, neighborhood, padding=neighborhood // 2).transpose(1, 2)
     return _pool_last(flat, dim).transpose(1, 2).reshape(n, dim, height, width)

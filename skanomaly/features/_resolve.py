@@ -1,4 +1,4 @@
-"""The one place that asks whether `X` holds rows or images."""
+"""The only place that decides whether `X` holds rows or images."""
 
 from os import PathLike
 
@@ -8,20 +8,25 @@ from ._pixels import Pixels
 
 
 def resolve_features(X):
-    """Return the features that ``features=None`` stands for: `Columns` of rows, `Pixels` of images.
+    """Return the features that ``features=None`` stands for: `Columns` for rows, `Pixels` for images.
 
-    Images are paths, globs, and arrays of one image each or of more than 2 axes. Rows are all other samples: 2-D arrays
-    of any dtype, data frames, sparse matrices, lists of lists or of 1-D arrays of numbers.
+    Paths, glob patterns, sequences of arrays with more than 1 axis and arrays with more than 2 axes are images. All
+    other samples are rows: 2-D arrays of any dtype, data frames, sparse matrices, and lists of lists or of 1-D arrays.
 
     Parameters
     ----------
     X : array-like
-        What the user passed to `fit`.
+        Samples, as passed to `fit`.
 
     Returns
     -------
     Columns or Pixels
-        Unfitted.
+        Features, unfitted.
+
+    See Also
+    --------
+    Columns : Features of rows.
+    Pixels : Features of images.
 
     Examples
     --------

@@ -1,45 +1,47 @@
-"""Whether two fitted features see the same in the same image."""
+"""Comparison of fitted features."""
 
 import reprlib
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
-# No effect on the values: weights are compared by their hash, what was learnt with a random_state by itself.
+# These have no effect on the features. (Weights are compared by their hash, and fitted attributes directly.)
 NO_EFFECT = ("memory", "memory_limit", "verbose", "max_pixels", "random_state")
 _NOT_COMPARED = (*NO_EFFECT, "weights", "device", "batch_size", "features")
 _NOT_SEEN = ("network_", "weights_source_", "n_channels_")
 
 
 def check_same_features(mine, other, owner):
-    """Raise unless fitted features of two estimators give the same values of the same samples.
+    """Raise unless two fitted features return the same values for the same samples.
 
-    The device and the size of batches are left aside, though they move the last digits.
+    The device and the batch size are not compared, although they affect the last digits.
 
     Parameters
     ----------
-    mine, other : estimator
+    mine : estimator
         Fitted features.
+    other : estimator
+        Fitted features to compare them with.
     owner : str
-        Name of the estimator that `mine` belongs to, for messages.
+        Name of the estimator that `mine` belongs to, for the message.
 
     Raises
     ------
     ValueError
-        The message names what is different.
+        If the features differ; the message names the difference.
     """
     mine, its = (dict(_seen_by(features)) for features in (mine, other))
     for name in mine | its:
         if not _equal(mine.get(name), its.get(name)):
             theirs, ours = (reprlib.repr(seen.get(name)) for seen in (its, mine))
             raise ValueError(
-                f"other.features_ has {name}={theirs}, that of this {owner} {name}={ours}: the two cannot be merged."
+                f"other.features_ has {name}={theirs}, but this {owner} has {name}={ours}; the two cannot be merged."
             )
 
 
 def _seen_by(features, prefix=""):
-    """Yield the name and the value of all that the values of fitted features depend on."""
-    if isinstance(features, FrozenEstimator):  # it is what it holds
+    """Yield the name and value of every setting and attribute that fitted features depend on."""
+    if isinstance(features, FrozenEstimator):  # compare the estimator inside
         features = features.estimator
     yield prefix + "class", type(features).__name__
     for name, value in features.get_params(deep=False).items():

@@ -1,4 +1,4 @@
-"""Banks, Gaussians and dictionaries to patch scores."""
+"""Scorers of rows and patch grids: nearest neighbours, Gaussians and dictionaries."""
 
 from ._gaussian import GaussianScorer
 from ._knn import KNNScorer

@@ -20,76 +20,81 @@ from ._grids import GridScorer
 
 
 class GaussianScorer(IncrementalMixin, GridScorer):
-    r"""Score rows or patch grids by their Mahalanobis distance to a Gaussian of normal ones.
+    r"""Score rows or patch grids by their Mahalanobis distance to a Gaussian fitted to normal ones.
 
-    Each position of the grid has its own Gaussian, or, if `pooled`, all positions share one. A patch e scores
+    Each position of the grid has its own Gaussian or, with `pooled`, all positions share one. The score of a patch e is
 
     .. math::
 
         M(e) = \sqrt{(e - \mu)^T \Sigma^{-1} (e - \mu)}, \qquad
         \Sigma = S (\hat{C} + \varepsilon I) S
 
-    with S the standard deviations of the features over all samples and positions and :math:`\hat{C}` the covariance
-    of the features in these units, divided by n - 1. An image scores its highest patch. A row is a 1x1 grid.
+    where S holds the standard deviations of the features over all samples and positions, and :math:`\hat{C}` is the
+    covariance of the features in these units, divided by n - 1. The score of an image is its highest patch score. A row
+    is a 1x1 grid.
 
     Parameters
     ----------
     pooled : bool, default=False
         If True, all positions share one Gaussian; if False, each position has its own.
     ridge : float, default=1e-6
-        Share :math:`\varepsilon` of each feature's variance that is added to it, at least 0; it does not depend on the
-        units of the features. With fewer samples than features (per position), it decides how much the directions
-        count in which the samples do not vary: 0.01 is a good start there. 0 is the plain Mahalanobis distance.
+        Share :math:`\varepsilon` of each feature's variance that is added to it, at least 0. With fewer samples than
+        features (per position), it determines the weight of directions in which the samples do not vary; try 0.01 then.
+        0 gives the plain Mahalanobis distance.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="loo"
         How thresholds are calibrated.
 
-        - "loo": each training sample is scored by the Gaussians of the others (of the other groups, with `groups`),
-          which follow exactly from those of all.
-        - "cv": 10-fold cross-validation.
-        - "split": a random 20 % of the training samples are held out. Only this one carries the guarantee of
-          split-conformal prediction.
+        - "loo" scores each training sample by the Gaussians of the other samples (of the other groups, with `groups`),
+          which are computed exactly from the Gaussians of all samples.
+        - "cv" uses 10-fold cross-validation.
+        - "split" holds out a random 20 % of the samples. Only "split" carries the guarantee of split-conformal
+          prediction.
     min_defect_area : int, default=1
-        Smallest region in masks, in grid cells.
+        Area of the smallest region in masks, in grid cells.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds and the split.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     location_ : ndarray of shape (n_positions, d), float64
-        Means; a single position for rows and if `pooled`.
+        Means of the Gaussians; a single position for rows and with `pooled`.
     scatter_ : ndarray of shape (n_positions, d (d + 1) / 2), float64
-        Sums of outer products of deviations from the mean, as lower triangles, row after row.
+        Sums of the outer products of deviations from the mean, as lower triangles stored row by row.
     grid_shape_ : tuple of int
-        (h, w) of the positions that have a Gaussian; (1, 1) for rows and if `pooled`.
+        Height and width (h, w) of the grid of Gaussians; (1, 1) for rows and with `pooled`.
     n_samples_seen_ : int
-        Number of samples behind each Gaussian.
+        Number of samples that each Gaussian was fitted on.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
-        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set.
     calibration_indices_ : ndarray of shape (n,)
-        Positions of these samples in the data of `fit` or `calibrate`.
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
     n_features_in_ : int
-        Number of features d.
+        Number of features d seen during `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
 
     See Also
     --------
-    KNNScorer : Distance to the nearest normal patches.
-    PaDiM : Gaussians of deep features at each position of an image.
-    MahalanobisAD : Gaussians of features averaged over an image.
+    KNNScorer : Score by the distance to the nearest normal patches.
+    PaDiM : Detector with a Gaussian of deep features at each position of an image.
+    MahalanobisAD : Detector with a Gaussian of features averaged over an image.
 
     Notes
     -----
-    Thresholds hold for grids of at most as many cells as those of `fit` or `calibrate`: on larger ones, `predict` and
-    `anomaly_mask` raise, while scores and maps work.
+    Thresholds hold for grids with at most as many cells as the grids in `fit` or `calibrate`. For larger grids,
+    `predict` and `anomaly_mask` raise an error; scores and maps still work.
 
-    Pickles hold the attributes above; factors are computed again on demand.
+    Pickles hold the attributes above; Cholesky factors are recomputed on demand.
 
     References
     ----------
@@ -152,8 +157,8 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         mine, its = ((*scorer.grid_shape_, scorer.n_features_in_) for scorer in (self, other))
         if mine != its:
             raise ValueError(
-                f"other has Gaussians on a grid of shape (h, w, d) = {its}, this GaussianScorer {mine}: the two cannot "
-                "be merged."
+                f"other has Gaussians on a grid of shape (h, w, d) = {its}, but this GaussianScorer has {mine}; the "
+                "two cannot be merged."
             )
         self._take_over(merge_moments(_moments(self).copy(), _moments(other)))
 
@@ -161,7 +166,7 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         if not self.pooled and Z.shape[1:3] != self.grid_shape_:
             raise ValueError(
                 f"X has {Z.shape[1]}x{Z.shape[2]} positions, but this GaussianScorer was fitted on "
-                f"{self.grid_shape_[0]}x{self.grid_shape_[1]}; only pooled=True accepts others."
+                f"{self.grid_shape_[0]}x{self.grid_shape_[1]}; set pooled=True to accept grids of any size."
             )
 
     def _moments_of(self, Z):
@@ -177,14 +182,14 @@ class GaussianScorer(IncrementalMixin, GridScorer):
 
     def _factorize(self):
         if self.n_samples_seen_ < 2:
-            raise ValueError(f"GaussianScorer needs at least 2 samples, it has seen {self.n_samples_seen_}.")
+            raise ValueError(f"GaussianScorer needs at least 2 samples, but it has seen only {self.n_samples_seen_}.")
         units = self._units()
         factor, singular = factorize(self._scatter_in(units), 1 / (self.n_samples_seen_ - 1), self.ridge)
         if singular.any():
             raise ValueError(
                 f"The covariance of {singular.sum()} of {len(singular)} positions is singular: {self.n_samples_seen_} "
-                f"samples with {self.n_features_in_} features, ridge={self.ridge}. Raise ridge (0.01), or leave out "
-                "features that follow from others."
+                f"samples with {self.n_features_in_} features, ridge={self.ridge}. Raise ridge, to 0.01 for example, "
+                "or remove features that are linear combinations of others."
             )
         return units, self.location_ / units, factor
 
@@ -203,22 +208,22 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         return _summarize(mahalanobis(self._by_position(Z) / units, location, factor), Z.shape)
 
     def _leave_one_out(self, Z, groups):
-        """Score every sample by the Gaussians of the other groups, in the units of all."""
+        """Score each sample by the Gaussians of the other groups, in the units of all samples."""
         X, n = self._by_position(Z), self.n_samples_seen_
         groups = np.repeat(groups, len(X) // len(Z))  # pooled: the cells of an image leave together
         fewest = n - np.bincount(groups).max()
         if fewest < 2:
             raise ValueError(
-                f"calibration='loo' needs at least 2 samples outside of every group, got {n} samples of which {fewest} "
-                "are left without the largest group; set false_alarm_rate=None to go without."
+                f"calibration='loo' needs at least 2 samples outside each group, but {fewest} of {n} samples are "
+                "outside the largest group; set false_alarm_rate=None to fit without a threshold."
             )
         units = self._units()
         moments = Moments(n, self.location_ / units, self._scatter_in(units))
         distances = leave_one_out(X / units, moments, self.ridge, groups)
         if not np.isfinite(distances).all():
             raise ValueError(
-                f"calibration='loo': without one group of the {n} samples a covariance is singular, ridge="
-                f"{self.ridge}. Fit more samples, raise ridge, or set false_alarm_rate=None."
+                f"calibration='loo': a covariance is singular without one group of the {n} samples, with ridge="
+                f"{self.ridge}. Fit on more samples, raise ridge, or set false_alarm_rate=None."
             )
         return _summarize(distances, Z.shape)
 

@@ -12,71 +12,89 @@ from .._kernels.neighbors import k_nearest
 from .._kernels.pruned_neighbors import build_index, search_index
 from ._grids import GridScorer
 
-_WORTH_PRUNING = 512  # bank rows from which the index pays
+_WORTH_PRUNING = 512  # number of bank rows above which the index pays off
 
 
 class KNNScorer(GridScorer):
     r"""Score rows or patch grids by the distance to their nearest neighbours in a bank of normal ones.
 
-    A patch scores its mean Euclidean (not squared) distance to its k nearest bank rows; an image scores its highest
-    patch, optionally re-weighted as in PatchCore:
+    The score of a patch is its mean Euclidean (not squared) distance to the k nearest bank rows. The score of an image
+    is its highest patch score, optionally re-weighted as in PatchCore:
 
     .. math::
 
         s^* = \max_p \frac{1}{k} \sum_{m \in N_k(p)} \lVert p - m \rVert_2, \qquad
         s = \Bigl( 1 - \frac{e^{\lVert p^* - m^* \rVert}}{\sum_{m \in N_b(m^*)} e^{\lVert p^* - m \rVert}} \Bigr) s^*
 
-    with p* the highest patch, m* its nearest bank row, and N_b(m*) the b bank rows nearest to m*, itself included.
+    where p* is the patch with the highest score, m* its nearest bank row, and N_b(m*) the b bank rows nearest to m*,
+    including m* itself. A row is a 1x1 grid.
 
     Parameters
     ----------
     n_neighbors : int, default=1
-        Neighbours k to average over.
+        Number k of bank patches whose distances are averaged.
     reweight : int or False, default=False
-        Neighbours b of the re-weighting (anomalib uses 9); False for none.
+        Number b of bank patches in the re-weighting; False for none.
     algorithm : {"auto", "pruned", "brute", "pynndescent"}, default="auto"
-        "pruned" and "brute" are exact. "brute" multiplies matrices; "pruned" skips most distances by proof and is
-        faster from a few hundred bank rows on, which is where "auto" takes it. "pynndescent" follows a graph, in
-        time that hardly grows with the bank, and may miss the nearest row: distances are then too long. Its first
-        use compiles for a minute.
+        Algorithm that finds the nearest bank rows.
+
+        - "brute" computes all distances by matrix multiplication.
+        - "pruned" is exact as well; it skips most distances by the triangle inequality.
+        - "auto" uses "pruned" for banks of at least 512 rows, and "brute" for smaller ones.
+        - "pynndescent" searches a graph, in time that hardly grows with the bank. It may miss the nearest row, so that
+          distances are too large. Compilation at its first use takes about a minute.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="loo"
-        Which scores of normal samples set the threshold: of each training sample (image) against the bank without its
-        own patches; of 10 folds; of a held-out fifth of the samples. A bank of all rows without the scored one is
-        all but the bank that a fresh sample meets, hence the default.
+        How thresholds are calibrated.
+
+        - "loo" scores each training sample by the bank without the patches of that sample (of its group, with
+          `groups`), which is almost the bank that scores fresh samples.
+        - "cv" uses 10-fold cross-validation.
+        - "split" holds out a random 20 % of the samples. Only "split" carries the guarantee of split-conformal
+          prediction.
     min_defect_area : int, default=1
-        Smallest region in masks, in grid cells.
+        Area of the smallest region in masks, in grid cells.
     random_state : int, RandomState instance or None, default=None
-        Of the folds or the share, and of the graph.
+        Seed of the folds, the split and the graph.
     verbose : int, default=0
-        Not used here.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     bank_ : ndarray of shape (m, d)
-        Patches of the fitted samples.
+        Patches of the training samples.
     bank_images_ : ndarray of shape (m,), int64
-        The fitted sample each of them came from.
+        Index of the training sample that each patch comes from.
     reweight_ : int
-        Neighbours of the re-weighting: `reweight`, or as many as the bank has, without the rows of any one sample where
-        `calibration` is "loo"; 0 for none.
+        Number of bank patches in the re-weighting: `reweight`, or fewer if the bank is smaller, for "loo" without the
+        rows of any one group; 0 for none.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
-        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set.
     calibration_indices_ : ndarray of shape (n,)
-        Positions of these samples in the data of `fit` or `calibrate`.
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
     n_features_in_ : int
-        Number of features d.
+        Number of features d seen during `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
+
+    See Also
+    --------
+    GaussianScorer : Score by the Mahalanobis distance to a Gaussian.
+    GreedyCoreset : Reduce the bank to the patches that cover all others best.
+    PatchCore : Detector that combines pretrained features, a coreset and nearest neighbours.
 
     Notes
     -----
-    Thresholds hold for grids of at most as many cells as those of `fit` or `calibrate`: fitted on rows, or after
-    `GreedyCoreset`, `predict` and `anomaly_mask` raise for grids, while scores and maps work. `ConformalDetector`
-    around the pipeline calibrates the whole.
+    Thresholds hold for grids with at most as many cells as the grids in `fit` or `calibrate`. For larger grids,
+    `predict` and `anomaly_mask` raise an error; scores and maps still work. This concerns scorers fitted on rows or
+    behind `GreedyCoreset`; wrap such a pipeline in `ConformalDetector`, which calibrates it as a whole.
 
     Pickles hold the attributes above.
 
@@ -126,7 +144,9 @@ class KNNScorer(GridScorer):
     def _fit(self, Z):
         n, height, width, d = Z.shape
         if n * height * width < self.n_neighbors:
-            raise ValueError(f"n_neighbors={self.n_neighbors} needs as many patches in fit, got {n * height * width}.")
+            raise ValueError(
+                f"n_neighbors={self.n_neighbors} is larger than the number of patches, {n * height * width}."
+            )
         self.set_bank(Z.reshape(-1, d), np.repeat(np.arange(n), height * width))
 
     @property
@@ -134,17 +154,19 @@ class KNNScorer(GridScorer):
         return "float32" if self.algorithm == "pynndescent" else None
 
     def set_bank(self, bank, images):
-        """Take over a bank of patches.
+        """Use a given bank of patches.
 
         Parameters
         ----------
         bank : ndarray of shape (m, d)
+            Patches.
         images : ndarray of shape (m,), int
-            The training image each row came from.
+            Index of the training sample that each patch comes from.
 
         Returns
         -------
         self
+            Fitted estimator.
         """
         self._forget_derived()
         self.bank_, self.bank_images_ = bank, images
@@ -158,30 +180,33 @@ class KNNScorer(GridScorer):
         return self
 
     def _build_index(self):
-        """Return what `_search` needs beside the bank: derived from it, hence never pickled."""
+        """Return the index of the bank, or "brute" if there is none."""
         if self.algorithm == "pynndescent":
             return build_graph(self.bank_, self._graph_seed)
         pruned = self.algorithm == "pruned" or (self.algorithm == "auto" and len(self.bank_) >= _WORTH_PRUNING)
         return build_index(self.bank_) if pruned else "brute"
 
     def kneighbors(self, patches, n_neighbors=None, groups=None, bank_groups=None):
-        """Return the nearest rows of the bank.
+        """Find the nearest rows of the bank.
 
         Parameters
         ----------
         patches : ndarray of shape (n, d)
             Patches, in the dtype of the bank.
-        n_neighbors : int, optional
-            Number k of rows; by default the parameter `n_neighbors`. At most the number of rows outside any one group.
-        groups, bank_groups : ndarray of shape (n,) and (m,), int, optional
-            Groups of the patches and of the bank rows: no row of a patch's own group is returned.
+        n_neighbors : int, default=None
+            Number k of rows, at most the number of rows outside the largest group; None stands for the parameter
+            `n_neighbors`.
+        groups : ndarray of shape (n,), int, default=None
+            Group of each patch; rows of the same group are not returned.
+        bank_groups : ndarray of shape (m,), int, default=None
+            Group of each bank row.
 
         Returns
         -------
         distances : ndarray of shape (n, k), float64
             Euclidean distances, ascending.
         indices : ndarray of shape (n, k), int64
-            Rows of ``bank_``.
+            Indices of the rows in ``bank_``.
         """
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         index = self._derived_state("_index", self._build_index)
@@ -192,7 +217,7 @@ class KNNScorer(GridScorer):
         return search_index(index, patches, k, bank_groups, groups)
 
     def _search_graph(self, graph, patches, k, groups, bank_groups):
-        """Search approximately; exactly for patches around which the graph is too poor in rows of other groups."""
+        """Search the graph, and the bank itself for patches around which the graph has too few rows of other groups."""
         distances, rows = search_graph(graph, self.bank_, patches, k, bank_groups, groups)
         poor = np.isinf(distances[:, -1])
         if poor.any():
@@ -212,18 +237,18 @@ class KNNScorer(GridScorer):
         return self.score_left_out(Z, groups, groups[self.bank_images_])
 
     def score_left_out(self, Z, groups, bank_groups, added=None):
-        """Score samples by the bank without the rows of their own group.
+        """Score each sample by the bank without the rows of its own group.
 
         Parameters
         ----------
         Z : ndarray of shape (n, h, w, d)
             Patch grids.
         groups : ndarray of shape (n,), int
-            Group of each sample, from 0 on.
+            Group of each sample, an integer that starts at 0.
         bank_groups : ndarray of shape (m,), int
-            Group of each row of the bank.
-        added : list of ndarray of shape (m_g, d), optional
-            Rows that are added to the bank by which group g is scored.
+            Group of each bank row.
+        added : list of ndarray of shape (m_g, d), default=None
+            For each group g, rows that are added to the bank that scores it.
 
         Returns
         -------
@@ -237,8 +262,8 @@ class KNNScorer(GridScorer):
         fewest = len(self.bank_) - np.bincount(bank_groups).max()
         if fewest < self.n_neighbors:
             raise ValueError(
-                f"calibration='loo': without one sample only {fewest} bank rows are left, n_neighbors="
-                f"{self.n_neighbors} needs as many. Fit more samples, lower n_neighbors, or set false_alarm_rate=None."
+                f"n_neighbors={self.n_neighbors} is too large for calibration='loo': without one sample, only {fewest} "
+                "bank rows are left. Fit on more samples, lower n_neighbors, or set false_alarm_rate=None."
             )
         distances, _ = self.kneighbors(patches, None, np.repeat(groups, cells), bank_groups)
         for i, rows in enumerate(added):
@@ -248,12 +273,12 @@ class KNNScorer(GridScorer):
                 distances[own] = np.sort(np.hstack([distances[own], more]), axis=1)[:, : self.n_neighbors]
         scores, grids, top = _summarize(distances, Z.shape)
         if self.reweight:
-            self.reweight_ = min(self.reweight_, fewest)  # the scores to come must be weighted alike
+            self.reweight_ = min(self.reweight_, fewest)  # future scores must be weighted alike
             scores = scores * self._weights(patches[top], groups, bank_groups, added)
         return scores, grids
 
     def _weights(self, patches, groups=None, bank_groups=None, added=()):
-        """Return the factor in front of s* for patches p*: 1 minus the softmax share of m* among its neighbours."""
+        """Return the factors of s* for patches p*: 1 minus the softmax share of m* among its neighbours."""
         if self.reweight_ < 2:
             return np.ones(len(patches))
         nearest = self._nearest_rows(patches, 1, groups, bank_groups, added)[:, 0]
@@ -277,7 +302,7 @@ class KNNScorer(GridScorer):
 
 
 def _summarize(distances, shape):
-    """Return image scores, patch scores as grids, and the row of each image's highest patch."""
+    """Return image scores, patch scores as grids, and the index of each image's highest patch."""
     n, height, width, _ = shape
     scores = distances.mean(axis=1).reshape(n, height * width)
     top = scores.argmax(axis=1) + height * width * np.arange(n)

@@ -11,81 +11,83 @@ from ._grids import GridScorer
 
 
 class SparseCodingScorer(GridScorer):
-    r"""Score rows or patch grids by how badly a few atoms of a dictionary of normal ones reconstruct them.
+    r"""Score rows or patch grids by the error of their sparse codes over a dictionary of normal ones.
 
-    A dictionary D of k atoms is learned online from normal patches, under an l1 penalty. A patch p scores the squared
-    error of its code, found by orthogonal matching pursuit with s atoms; an image sums its largest errors:
+    A dictionary D of k atoms is learned online from normal patches, under an l1 penalty. The score of a patch p is the
+    squared error of its code, found by orthogonal matching pursuit with s atoms; the score of an image is the sum of
+    its largest errors:
 
     .. math::
 
         e_p = \lVert p - D a(p) \rVert^2, \quad \lVert a(p) \rVert_0 \le s, \qquad
         s^* = \sum_{\text{largest } n_{worst}} e_p
 
-    Nothing is centred or scaled: do that before, and choose `alpha` for values of that scale.
+    Patches are neither centred nor scaled; do so beforehand if needed, and choose `alpha` to suit their scale.
 
     Parameters
     ----------
     n_components : int, default=5
-        Number of atoms k; the default is MLF-SC's.
+        Number k of atoms.
     n_nonzero_coefs : int, default=3
-        Largest number of atoms s of a code; the default is MLF-SC's. At most d - 1 are used: d independent atoms
-        reconstruct any patch.
+        Largest number s of atoms in a code. At most d - 1 are used, because d independent atoms reconstruct any patch.
     alpha : float, default=1
-        Weight of the l1 norm while learning, at least 0.
+        Weight of the l1 norm in dictionary learning, at least 0.
     max_iter : int, default=20
-        Largest number of passes over the patches of `fit`.
+        Largest number of passes over the patches.
     batch_size : int, default=256
         Number of patches between two updates of the dictionary.
     tol : float, default=1e-3
-        Share of the objective; learning ends when a pass lowers it by less.
+        Relative tolerance: learning stops when a pass lowers the objective by less than this share.
     n_worst : int, default=5
-        Number of patches of an image that are summed, the default is MLF-SC's; all, where a grid has fewer. A row is
-        one patch.
+        Number of patches whose errors are summed to the score of an image; all, if a grid has fewer.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"cv", "split"}, default="cv"
         How thresholds are calibrated.
 
-        - "cv": 10-fold cross-validation, with a dictionary for each fold: `fit` learns 11 of them. A few atoms learned
-          from nine tenths of the patches hardly differ from those learned from all, so this loses little, and every
-          sample counts.
-        - "split": a random 20 % of the training samples are held out. Only this one carries the guarantee of
-          split-conformal prediction.
+        - "cv" uses 10-fold cross-validation and learns 11 dictionaries. Dictionaries learned from nine tenths of the
+          samples hardly differ from the dictionary learned from all samples, so the threshold is nearly exact.
+        - "split" holds out a random 20 % of the samples. Only "split" carries the guarantee of split-conformal
+          prediction.
     min_defect_area : int, default=1
-        Smallest region in masks, in grid cells.
+        Area of the smallest region in masks, in grid cells.
     random_state : int, RandomState instance or None, default=None
         Seed of the dictionary, the folds and the split.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     components_ : ndarray of shape (k, d), float64
         Atoms.
     n_nonzero_coefs_ : int
-        Largest number of atoms of a code: the smallest of `n_nonzero_coefs`, k and d - 1.
+        Largest number of atoms in a code: the smallest of `n_nonzero_coefs`, k and d - 1.
     n_iter_ : int
-        Number of passes made while learning.
+        Number of passes made over the patches.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
         Threshold on maps.
-    calibration_scores_, calibration_peaks_ : ndarray of shape (n,)
-        Anomaly scores, and highest levels of the anomaly maps, that the two are taken from.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set.
     calibration_indices_ : ndarray of shape (n,)
-        Positions of these samples in the data of `fit` or `calibrate`.
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
     n_features_in_ : int
-        Number of features d.
+        Number of features d seen during `fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
 
     See Also
     --------
-    SparseCoding : The codes themselves.
-    MLFSC : One such dictionary for each channel of a network's layers.
+    SparseCoding : Compute the codes themselves.
+    MLFSC : Detector with a dictionary for each channel of pretrained features.
 
     Notes
     -----
-    Thresholds hold for grids of at most as many cells as those of `fit` or `calibrate`: on larger ones, `predict` and
-    `anomaly_mask` raise, while scores and maps work.
+    Thresholds hold for grids with at most as many cells as the grids in `fit` or `calibrate`. For larger grids,
+    `predict` and `anomaly_mask` raise an error; scores and maps still work.
 
     References
     ----------
@@ -114,6 +116,8 @@ class SparseCodingScorer(GridScorer):
         "n_worst": [Interval(Integral, 1, None, closed="left")],
         "calibration": [StrOptions({"cv", "split"})],
     }
+
+    _computed_in = "float64"
 
     def __init__(
         self,
@@ -144,15 +148,10 @@ class SparseCodingScorer(GridScorer):
         self.random_state = random_state
         self.verbose = verbose
 
-    _computed_in = "float64"
-
-    def _fewest(self):
-        return 2 if self.false_alarm_rate else 1
-
     def _prepare(self):
         if self.n_features_in_ == 1:
             raise ValueError(
-                "X has 1 feature(s), and one atom reconstructs any value of it; SparseCodingScorer needs at least 2."
+                "X has 1 feature(s), any value of which one atom reconstructs; SparseCodingScorer needs at least 2."
             )
 
     def _fit(self, Z):
@@ -172,5 +171,5 @@ class SparseCodingScorer(GridScorer):
     def _score(self, Z, maps=True):
         errors = omp_errors(Z.reshape(-1, Z.shape[-1]), self.components_, self.n_nonzero_coefs_).reshape(len(Z), -1)
         worst = np.sort(errors, axis=1)[:, : -self.n_worst - 1 : -1]
-        scores = sum(worst.T)  # in a fixed order: bits must not depend on the batch
+        scores = sum(worst.T)  # in a fixed order, so that bits do not depend on the batch
         return scores, errors.reshape(Z.shape[:3])
