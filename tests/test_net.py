@@ -165,12 +165,24 @@ def test_cells_are_standardised_by_the_training_samples(rng):
 
 
 @pytest.mark.parametrize("n_columns", [1, 5, 6, 13, 29])
-def test_bits_of_a_row_do_not_depend_on_its_place(n_columns):
+@pytest.mark.parametrize("n_outputs", [1, 7, 8, 11])
+def test_bits_of_a_row_and_its_gradient_do_not_depend_on_its_place(n_columns, n_outputs):
     """Plain products in float64 fail this for 5, 13 and 29 columns on some processors."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1024, n_columns, generator=generator, dtype=torch.float64)
-    weight = torch.randn(7, n_columns, generator=generator, dtype=torch.float64)
-    expected = row_by_row(x, weight)
-    torch.testing.assert_close(expected, x @ weight.T, rtol=1e-13, atol=1e-13)
+    weight, bias = torch.randn(n_outputs, n_columns + 1, generator=generator, dtype=torch.float64).split(
+        [n_columns, 1], 1
+    )
+
+    def product_and_gradient(x):
+        x = x.clone().requires_grad_()
+        y = row_by_row(x, weight, bias[:, 0])
+        return y.detach(), torch.autograd.grad(y.square().sum(), x)[0]
+
+    expected = product_and_gradient(x)
+    plain = x @ weight.T + bias[:, 0]
+    torch.testing.assert_close(expected[0], plain, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(expected[1], 2 * plain @ weight, rtol=1e-12, atol=1e-12)
     for order in (torch.arange(1024).flip(0), torch.arange(1024).roll(5)):
-        assert torch.equal(row_by_row(x[order], weight), expected[order])
+        for value, reference in zip(product_and_gradient(x[order]), expected, strict=True):
+            assert torch.equal(value, reference[order])

@@ -86,9 +86,13 @@ class Images(Rows):
     Parameters
     ----------
     shape : tuple of int (c, h, w)
+    batch_len : int, default=4
+        Number of samples that are scored in one pass.
     """
 
-    batch_len = _IMAGES_AT_A_TIME
+    def __init__(self, shape, batch_len=_IMAGES_AT_A_TIME):
+        super().__init__(shape)
+        self.batch_len = batch_len
 
     def arrange(self, Z):
         """Return samples (an array) with the axes of x."""
@@ -113,10 +117,8 @@ class Patches(Images):
         Largest distance of neighbouring patches.
     """
 
-    batch_len = 1  # an image is many patches
-
     def __init__(self, shape, size, stride):
-        super().__init__(shape)
+        super().__init__(shape, batch_len=1)  # an image is many patches
         self.size, self.corners = size, patch_corners(size, shape[-1], stride)
 
     def split(self, x):
@@ -157,10 +159,11 @@ class Cells(Rows):
         Returned by `fit`.
     """
 
+    batch_len = 1  # products of vectors in float32 depend on their place in the batch
+
     def __init__(self, shape, grid, location=None, scale=None):
         super().__init__(shape)
         self.grid, self.location, self.scale = tuple(grid), location, scale
-        self.batch_len = max(1, _VECTORS_AT_A_TIME // math.prod(grid))
 
     def fit(self, Z):
         """Return mean and standard deviation of every feature, over the cells of training samples."""
