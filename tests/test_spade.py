@@ -233,7 +233,7 @@ class RawLayers(BaseFeatures):
         ({"n_neighbors": 0}, "'n_neighbors' parameter of SPADE"),
         ({"combine": "summed"}, "'combine' parameter of SPADE"),
         ({"image_score": "max"}, "'image_score' parameter of SPADE"),
-        ({"pixel_neighbors": 1000}, "pixel_neighbors=1000, but a gallery has 192 patches"),
+        ({"pixel_neighbors": 1000}, "pixel_neighbors=1000, but a gallery has only 192 patches"),
         ({"pixel_neighbors": 180}, "pixel_neighbors=180, but a gallery has 176 patches"),
         ({"features__layers": (3,)}, "at least 2 layers.*PretrainedPatchFeatures has 1"),
         ({"features": PatchFeatures()}, "at least 2 layers.*PatchFeatures has 1"),
