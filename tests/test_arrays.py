@@ -13,6 +13,7 @@ from skanomaly import (
     SparseCodingScorer,
 )
 from skanomaly._inputs.arrays import check_magnitude
+from skanomaly.networks import DenseNetwork
 
 ESTIMATORS = {
     "brute": KNNScorer(algorithm="brute", reweight=3),
@@ -24,9 +25,11 @@ ESTIMATORS = {
     "projected coreset": GreedyCoreset(0.5, projection=3, random_state=0),
     "sparse coding": SparseCoding(max_iter=2, random_state=0),
     "projection": RandomProjection(3, random_state=0),
-    "autoencoder": Autoencoder((4, 2), max_epochs=1, random_state=0),
-    "mahalanobis autoencoder": Autoencoder((4, 2), max_epochs=1, residual="mahalanobis", random_state=0),
-    "vae": VAE((4, 2), max_epochs=1, random_state=0),
+    "autoencoder": Autoencoder(network=DenseNetwork((4, 2)), max_epochs=1, random_state=0),
+    "mahalanobis autoencoder": Autoencoder(
+        network=DenseNetwork((4, 2)), max_epochs=1, residual="mahalanobis", random_state=0
+    ),
+    "vae": VAE(network=DenseNetwork((4, 2)), max_epochs=1, random_state=0),
 }
 SCALES = {
     np.float32: (1e18, 1e20, 3e38),

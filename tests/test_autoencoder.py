@@ -232,6 +232,33 @@ def test_warm_start_goes_on(plane):
         detector.fit(train[:, :4])
 
 
+@pytest.mark.parametrize("calibration", ["split", "cv"])
+def test_a_warm_start_sets_no_thresholds(plane, calibration):
+    """Its samples may have been learnt from before, whatever is held out now."""
+    train, normal, _ = plane
+    detector = dense(8, 2, max_epochs=1, warm_start=True, calibration=calibration, random_state=0).fit(train[:500])
+    assert detector.offset_ < 0
+    detector.fit(train[500:])
+    assert not hasattr(detector, "offset_")
+    with pytest.raises(AttributeError, match=r"no threshold, which .* needs: .* call calibrate\(X_normal\)"):
+        detector.predict(normal)
+    for seen in (train[:500], train[500:]):
+        with pytest.warns(CalibrationWarning, match="100% of the samples were in the data"):
+            detector.calibrate(seen)
+    assert (detector.calibrate(normal).predict(normal) == 1).mean() > 0.9
+
+
+def test_early_stopping_holds_out_whole_groups(plane):
+    """The features do not learn from what is held out either."""
+    train, groups = plane[0][:400], np.repeat(np.arange(40), 10)
+    detector = dense(4, 2, training={"validation_share": 0.25}, max_epochs=1, random_state=0, false_alarm_rate=None)
+    detector.fit(train, groups=groups)
+    chosen, held_out = detector.training.hold_out(400, first_draws(0), groups)
+    assert len(set(groups[held_out])) == 10
+    assert not set(groups[held_out]) & set(groups[chosen])
+    assert_allclose(detector.features_.mean_, train[chosen].mean(axis=0))
+
+
 def test_an_error_leaves_the_old_fit(plane):
     train, normal, _ = plane
     detector = dense(8, 2, max_epochs=2, random_state=0).fit(train)
@@ -368,7 +395,7 @@ def test_the_other_kind_is_refused(plane, cloth):
     rows = dense(4, 2, max_epochs=1).fit(plane[0])
     with pytest.raises(ValueError, match="dim 3"):
         rows.score_samples(cloth.X_train)
-    assert "has no anomaly maps: Columns makes none" in reason_for_missing(rows, "anomaly_map")
+    assert "has no anomaly maps because Columns does not make any" in reason_for_missing(rows, "anomaly_map")
     images = Autoencoder(**SMALL, false_alarm_rate=None).fit(cloth.X_train)
     with pytest.raises(ValueError, match=r"shape \(1000, 5\)"):
         images.score_samples(plane[0])

@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skanomaly import VAE, Autoencoder, Columns, GradientProjection, PatchFeatures, Pixels, load, save
 from skanomaly._torch.descent import descend, with_gradient
+from skanomaly.exceptions import CalibrationWarning
 from skanomaly.metrics import image_auroc, pixel_auroc
 from skanomaly.networks import DenseNetwork, SSIMLoss, StridedNetwork, Training
 from skanomaly.testing import parametrize_with_image_checks
@@ -35,7 +36,7 @@ def linear_model(encoder, decoder, lowest_loss=0.0, kind=Autoencoder, **options)
     d, k = decoder.shape
     network, training = DenseNetwork((k,), activation="linear"), Training(validation_share=0)
     model = kind(Columns(scale=None), network, training=training, max_epochs=0, false_alarm_rate=None, **options)
-    model.fit(np.random.default_rng(0).normal(size=(20, d)))
+    model.fit(np.random.default_rng(1).normal(size=(20, d)))
     for part, weight in (("encoder", encoder), ("decoder", decoder)):
         model.network_state_[f"{part}.0.weight"] = weight.astype(np.float32)
         model.network_state_[f"{part}.0.bias"] = np.zeros(len(weight), np.float32)
@@ -107,16 +108,26 @@ def test_a_fixed_step_goes_through_the_model(rng, oblique, masked):
     assert not np.allclose(moved, X - 0.1 * m * 2 * r, rtol=0.1)
 
 
-def test_two_fixed_steps_with_the_anchor(rng, oblique):
+def test_fixed_steps_are_the_published_ones(rng, oblique):
+    """x - alpha (grad of the summed energy) (x - f(x))^2, with the sub-gradient of the anchor, 0 at the start."""
     X = rng.normal(size=(4, 5))
-    moved = GradientProjection(oblique, alpha=0.1, anchor=0.5, n_steps=2, step="fixed", false_alarm_rate=None).fit(X)
-    moved = moved.project(X)
+    options = {"alpha": 0.1, "anchor": 0.5, "step": "fixed", "false_alarm_rate": None}
     A, x = matrix(oblique), X
-    for _ in range(2):
+    for n_steps in (1, 2, 3):
         r = x - x @ A.T
-        shift = x - X - 0.1 * r**2 * 2 * (r @ (np.eye(5) - A))
-        x = X + np.sign(shift) * np.maximum(np.abs(shift) - 0.1 * r**2 * 0.5, 0)
-    assert_allclose(moved, x, rtol=1e-9)
+        gradient = 2 * (r @ (np.eye(5) - A)) + 0.5 * np.sign(x - X)
+        x = x - 0.1 * gradient * r**2
+        moved = GradientProjection(oblique, **options, n_steps=n_steps).fit(X).project(X)
+        assert_allclose(moved, x, rtol=1e-9)
+
+
+def test_fixed_steps_keep_images_in_their_range():
+    """The anchor pulls by its sign, even where it is stronger than the loss."""
+    start, target = torch.tensor([[0.9, 0.5]]), torch.tensor([[2.0, 0.4]])
+    settings = {"alpha": 0.5, "anchor": 1.0, "n_steps": 2, "lowest_loss": 0.0, "line_search": False, "limits": (0, 1)}
+    path = list(descend(start, pulled_to(target, []), torch.ones_like, real=torch.tensor([True]), **settings))
+    assert_allclose(path[1][0], [[1.0, 0.4]], rtol=1e-6)  # 0.9 + 1.1 is cut off
+    assert_allclose(path[2][0], [[1.0, 0.9]], rtol=1e-6)  # 1 + 1 - 0.5 is cut off; 0.4 + 0.5
 
 
 def test_scores_by_hand(rng, oblique):
@@ -236,6 +247,27 @@ def test_a_vae_of_images(stripes):
         assert_array_equal(detector.anomaly_map(images[60:]), maps)
         found[n_epochs] = pixel_auroc(masks[60:], maps)
     assert found[30] > 0.85 > found[0] + 0.1, found
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("kind", [Autoencoder, VAE])
+def test_a_defect_moves_as_far_in_a_corner_as_in_the_centre(kind, masked):
+    """f is gray: only the weights of pixels are left, of which one in the corner is in one patch, others in four."""
+    gray = np.full((6, 16, 16), 0.5, np.float32)
+    network = StridedNetwork(2, patch_size=8, stride=4)
+    model = kind(Pixels(16), network, max_epochs=0, random_state=0, false_alarm_rate=None).fit(gray)
+    weights = {name: array for name, array in model.network_state_.items() if name not in ("mean", "std")}
+    model.network_state_ |= {name: np.zeros_like(array) for name, array in weights.items()}
+    model.lowest_loss_ = -np.inf
+    frozen = FrozenEstimator(pickle.loads(pickle.dumps(model)))
+    detector = GradientProjection(frozen, masked=masked, n_steps=3, false_alarm_rate=None).fit(gray)
+    moved = []
+    for top, left in ((0, 0), (0, 6), (6, 6), (12, 12)):
+        X = gray[:1].copy()
+        X[:, top : top + 4, left : left + 4] += 0.4
+        moved.append(np.abs(detector.project(X) - X)[0, top : top + 4, left : left + 4].mean())
+    assert moved[0] > 0.05
+    assert_allclose(moved, moved[0], rtol=1e-4)
 
 
 def test_deep_features_are_moved(stripes):
@@ -378,11 +410,30 @@ def test_the_model_is_cloned_or_used_as_it_is(stripes, striped):
     assert not hasattr(detector.model_, "offset_")
     assert len(detector.calibration_scores_) == 8
     state = striped.estimator.network_state_
-    frozen = GradientProjection(striped, n_steps=1, random_state=0, calibration="cv").fit(images[:40])
+    frozen = GradientProjection(striped, n_steps=1, random_state=0, calibration="cv").fit(images[50:])
     assert frozen.model_ is striped.estimator
     assert frozen.model_.network_state_ is state
-    assert len(frozen.calibration_scores_) == 40
-    assert_array_equal(frozen.calibration_scores_, -frozen.score_samples(images[:40]))
+    assert_array_equal(frozen.calibration_scores_, -frozen.score_samples(images[50:]))
+
+
+@pytest.mark.parametrize("calibration", ["split", "cv"])
+def test_a_frozen_model_does_not_judge_what_it_was_fitted_on(stripes, striped, calibration):
+    images = stripes[0]
+    options = {"n_steps": 1, "calibration": calibration, "false_alarm_rate": 0.3, "random_state": 0}
+    with pytest.warns(CalibrationWarning, match="(100|7[0-9]|8[0-9]|9[0-9])% of the samples were in the data"):
+        GradientProjection(striped, **options).fit(images[10:50])
+    detector = GradientProjection(striped, **options).fit(images[50:])  # no warning
+    with pytest.warns(CalibrationWarning, match="100% of the samples were in the data"):
+        detector.calibrate(images[:50])
+    detector.calibrate(images[50:])
+
+
+def test_a_model_that_is_fitted_here_has_seen_the_samples(stripes):
+    model = Autoencoder(**{**SMALL, "max_epochs": 1})
+    detector = GradientProjection(model, n_steps=1, random_state=0, false_alarm_rate=0.3).fit(stripes[0][:40])
+    with pytest.warns(CalibrationWarning, match="100% of the samples were in the data"):
+        detector.calibrate(stripes[0][:40])
+    detector.calibrate(stripes[0][40:60])
 
 
 def test_refused_models(rng):

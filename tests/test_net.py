@@ -131,7 +131,25 @@ def test_a_view_leads_back_to_the_samples(view, rng):
     assert seen.shape[1:] == view.shape
     assert_allclose(view.arrange_back(view.join(seen)), Z, rtol=1e-6)
     assert torch.equal(view.to_learn_from(x)[torch.arange(len(seen))], seen)
+    assert_allclose(view.mean(seen), Z.reshape(5, -1).astype(float).mean(axis=1), atol=1e-6)
     assert len(view.per_sample(seen.flatten(1)[:, 0])) == 5
+
+
+def test_every_pixel_of_overlapping_patches_counts_once():
+    """A pixel in the corner is in one of the nine patches, the one in the centre in four."""
+    view = Patches((1, 4, 4), (8, 8), 2)
+    assert len(view.corners) == 9
+    for place in ((0, 0), (3, 3), (0, 4)):
+        x = torch.zeros(1, 1, 8, 8)
+        x[0, 0][place] = 1.0
+        assert_allclose(view.mean(view.split(x)), [1 / 64])
+        assert_allclose(view.total(view.split(x)), [16 / 64])
+
+
+def test_coarser_maps_of_patches_are_spread_over_their_pixels():
+    view = Patches((1, 4, 4), (8, 8), 4)
+    coarse = torch.arange(16.0).view(4, 1, 2, 2)
+    assert_allclose(view.mean(coarse), [7.5])
 
 
 def test_cells_are_standardised_by_the_training_samples(rng):
@@ -147,12 +165,24 @@ def test_cells_are_standardised_by_the_training_samples(rng):
 
 
 @pytest.mark.parametrize("n_columns", [1, 5, 6, 13, 29])
-def test_bits_of_a_row_do_not_depend_on_its_place(n_columns):
+@pytest.mark.parametrize("n_outputs", [1, 7, 8, 11])
+def test_bits_of_a_row_and_its_gradient_do_not_depend_on_its_place(n_columns, n_outputs):
     """Plain products in float64 fail this for 5, 13 and 29 columns on some processors."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1024, n_columns, generator=generator, dtype=torch.float64)
-    weight = torch.randn(7, n_columns, generator=generator, dtype=torch.float64)
-    expected = row_by_row(x, weight)
-    torch.testing.assert_close(expected, x @ weight.T, rtol=1e-13, atol=1e-13)
+    weight, bias = torch.randn(n_outputs, n_columns + 1, generator=generator, dtype=torch.float64).split(
+        [n_columns, 1], 1
+    )
+
+    def product_and_gradient(x):
+        x = x.clone().requires_grad_()
+        y = row_by_row(x, weight, bias[:, 0])
+        return y.detach(), torch.autograd.grad(y.square().sum(), x)[0]
+
+    expected = product_and_gradient(x)
+    plain = x @ weight.T + bias[:, 0]
+    torch.testing.assert_close(expected[0], plain, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(expected[1], 2 * plain @ weight, rtol=1e-12, atol=1e-12)
     for order in (torch.arange(1024).flip(0), torch.arange(1024).roll(5)):
-        assert torch.equal(row_by_row(x[order], weight), expected[order])
+        for value, reference in zip(product_and_gradient(x[order]), expected, strict=True):
+            assert torch.equal(value, reference[order])

@@ -51,7 +51,8 @@ def descend(start, evaluate, weigh, *, alpha, anchor, n_steps, lowest_loss, line
     lowest_loss : float
         Loss at or below which samples stop.
     line_search : bool
-        If True, steps are shortened until the energy decreases; if False, their length is `alpha`.
+        If True, steps are proximal, and shortened until the energy decreases; if False, they are plain steps of length
+        `alpha`.
     limits : tuple of float or None
         Smallest and largest value of x; None for no limits.
     real : Tensor of shape (n,), bool
@@ -72,8 +73,10 @@ def descend(start, evaluate, weigh, *, alpha, anchor, n_steps, lowest_loss, line
     yield start, loss
     while running.any():
         x, gradient, weight, _, energy, distance = now
-        rate = _per_value(length / _peak(weight) if line_search else length, x) * weight
-        x_new = _move(x, start, rate * gradient, rate * anchor, limits)
+        if line_search:
+            x_new = _proximal_step(x, start, gradient, anchor, _per_value(length / _peak(weight), x) * weight, limits)
+        else:
+            x_new = _plain_step(x, start, gradient, anchor, alpha * weight, limits)
         loss_new, gradient_new, residual = evaluate(x_new)
         distance_new = anchor * _mean((x_new - start).abs())
         energy_new = loss_new + distance_new
@@ -91,10 +94,18 @@ def descend(start, evaluate, weigh, *, alpha, anchor, n_steps, lowest_loss, line
         yield now[0], now[4]
 
 
-def _move(x, start, change, shrinkage, limits):
+def _proximal_step(x, start, gradient, anchor, rate, limits):
     """Return x after a gradient step and soft-thresholding of the distance to the start."""
-    shift = x - start - change
-    x = start + shift.sign() * (shift.abs() - shrinkage).clamp(min=0)
+    shift = x - start - rate * gradient
+    return _within(start + shift.sign() * (shift.abs() - rate * anchor).clamp(min=0), limits)
+
+
+def _plain_step(x, start, gradient, anchor, rate, limits):
+    """Return x after a step along the gradient of the loss and the sub-gradient of the anchor, 0 at the start."""
+    return _within(x - rate * (gradient + anchor * (x - start).sign()), limits)
+
+
+def _within(x, limits):
     return x if limits is None else x.clamp(*limits)
 
 

@@ -38,10 +38,10 @@ def run_padded(forward, batch, batch_size):
 
 
 def row_by_row(x, weight, bias=None):
-    """Return ``x @ weight.T + bias`` such that the bits of a row do not depend on its position in x.
+    """Return ``x @ weight.T + bias`` such that the bits of a row and of its gradient do not depend on its position.
 
     With an odd number of columns, float64 products treat rows differently depending on their alignment in memory; a
-    column of zeros makes the number even.
+    column of zeros makes the number even. The gradient is such a product over the columns of the result.
 
     Parameters
     ----------
@@ -57,6 +57,9 @@ def row_by_row(x, weight, bias=None):
     Tensor of shape (n, k)
         Product.
     """
-    if x.shape[1] % 2:
+    k, d = weight.shape
+    if d % 2:
         x, weight = (functional.pad(part, (0, 1)) for part in (x, weight))
-    return functional.linear(x, weight, bias)
+    if k % 2:
+        weight, bias = functional.pad(weight, (0, 0, 0, 1)), None if bias is None else functional.pad(bias, (0, 1))
+    return functional.linear(x, weight, bias)[:, :k]

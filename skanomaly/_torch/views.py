@@ -1,13 +1,14 @@
-"""Views of samples as inputs of a network: rows, whole images, overlapping patches of images, or cells of a grid.
+"""What a network sees of samples: rows, whole images, overlapping patches of them, or the cells of a grid.
 
-A view converts samples Z, arrays of shape (n, d) or (n, h, w, d), to tensors x (n, ...). From these, `split` makes the
-inputs of the network, (N, \\*shape), and `join` combines values of inputs to values of samples. The `mean` or `total`
-of the values of a sample is the same for whole images and for overlapping patches.
+A view leads from samples Z, arrays of shape (n, d) or (n, h, w, d), to tensors x (n, ...), of which `split` makes what
+the network sees, (N, \\*shape), and back: `join` puts values of those together to values of samples. A sample's `mean`,
+or `total`, of values is the same whether they come whole or in overlapping patches.
 """
 
 import math
 
 import numpy as np
+from torch.nn import functional as F
 
 from .patches import PatchSamples, average_patches, patch_corners, split_patches
 
@@ -21,17 +22,16 @@ def mean_values(values):
 
 
 class Rows:
-    """Rows (n, d) as they are.
+    """Rows (n, d), as they are.
 
     Parameters
     ----------
     shape : tuple of int (d,)
-        Shape of an input.
 
     Attributes
     ----------
     batch_len : int
-        Number of samples scored at a time.
+        Number of samples that are scored in one pass.
     """
 
     batch_len = _VECTORS_AT_A_TIME
@@ -40,7 +40,7 @@ class Rows:
         self.shape = tuple(shape)
 
     def fit(self, Z):
-        """Return the statistics of training samples that `standardize` needs, by name; here, there are none."""
+        """Return the statistics of training samples that `standardize` needs, by name; here there are none."""
         return {}
 
     def standardize(self, Z):
@@ -48,7 +48,7 @@ class Rows:
         return Z
 
     def arrange(self, Z):
-        """Return samples, an array, with the axes of x."""
+        """Return samples (an array) with the axes of x."""
         return Z
 
     def arrange_back(self, x):
@@ -56,27 +56,27 @@ class Rows:
         return x
 
     def split(self, x):
-        """Return the inputs of the network for x."""
+        """Return what the network sees of x."""
         return x
 
     def join(self, values):
-        """Return values of inputs as values of samples."""
+        """Return values of what the network sees as values of samples."""
         return values
 
     def to_learn_from(self, x):
-        """Return x as training samples for `fit_loop`."""
+        """Return x in the form that `fit_loop` takes batches of."""
         return self.split(x)
 
     def per_sample(self, values):
-        """Return the mean (n,) of values that each belong to an input."""
+        """Return the mean (n,) of one value for each part that the network sees."""
         return values
 
     def mean(self, values):
-        """Return the mean (n,) of values in the shape of the inputs."""
+        """Return the mean (n,) of values, of the shape of what the network sees."""
         return mean_values(self.join(values))
 
     def total(self, values):
-        """Return the sum (n,) of values in the shape of the inputs."""
+        """Return the sum (n,) of values, of the shape of what the network sees."""
         return self.join(values).flatten(1).sum(dim=1)
 
 
@@ -86,14 +86,17 @@ class Images(Rows):
     Parameters
     ----------
     shape : tuple of int (c, h, w)
-        Shape of an input.
+    batch_len : int, default=4
+        Number of samples that are scored in one pass.
     """
 
-    batch_len = _IMAGES_AT_A_TIME
+    def __init__(self, shape, batch_len=_IMAGES_AT_A_TIME):
+        super().__init__(shape)
+        self.batch_len = batch_len
 
     def arrange(self, Z):
-        """Return samples, an array, with the axes of x."""
-        # copied even if there is one channel, because torch chooses convolutions by strides, and their last bits differ
+        """Return samples (an array) with the axes of x."""
+        # a copy even of one channel, whose strides would have torch take convolutions that differ in the last bits
         return Z.transpose(0, 3, 1, 2).copy()
 
     def arrange_back(self, x):
@@ -107,66 +110,63 @@ class Patches(Images):
     Parameters
     ----------
     shape : tuple of int (c, side, side)
-        Shape of a patch.
+        Of the patches.
     size : tuple of int (h, w)
-        Size of the images.
+        Of the images.
     stride : int
-        Largest distance between neighbouring patches.
+        Largest distance of neighbouring patches.
     """
 
-    batch_len = 1  # an image has many patches
-
     def __init__(self, shape, size, stride):
-        super().__init__(shape)
+        super().__init__(shape, batch_len=1)  # an image is many patches
         self.size, self.corners = size, patch_corners(size, shape[-1], stride)
 
     def split(self, x):
-        """Return the patches of all images, image by image."""
+        """Return the patches of all images, those of one image after another."""
         return split_patches(x, self.corners, self.shape[-1])
 
     def join(self, values):
-        """Return images from the values of patches, averaged where patches overlap."""
+        """Return images of the values of patches, their mean where patches overlap."""
         return average_patches(values, self.corners, self.size)
 
     def to_learn_from(self, x):
-        """Return the patches, which are cut when a batch needs them."""
+        """Return the patches, which are cut when a batch asks for them."""
         return PatchSamples(x, self.corners, self.shape[-1])
 
     def per_sample(self, values):
-        """Return the mean (n,) of values that each belong to a patch."""
+        """Return the mean (n,) of one value for each patch."""
         return values.unflatten(0, (-1, len(self.corners))).mean(dim=1)
 
     def mean(self, values):
-        """Return the mean (n,) over patches of the mean in each patch."""
-        return self.per_sample(mean_values(values))
+        """Return the mean (n,) over images, where every pixel counts once, whatever the number of its patches."""
+        if values.shape[-2:] != self.shape[-2:]:
+            values = F.interpolate(values, self.shape[-2:])
+        return super().mean(values)
 
     def total(self, values):
-        """Return the mean (n,) over patches of the sum in each patch."""
-        return self.per_sample(values.flatten(1).sum(dim=1))
+        """Return the sum (n,) over a patch, at the mean of the image."""
+        return self.mean(values) * math.prod(self.shape)
 
 
 class Cells(Rows):
-    """Cells of feature grids (n, h, w, d) as vectors, standardised feature by feature.
+    """The cells of feature grids (n, h, w, d), each a vector, standardised feature by feature.
 
     Parameters
     ----------
     shape : tuple of int (d,)
-        Shape of an input.
     grid : tuple of int (h, w)
-        Size of the grids.
-    location : ndarray of shape (d,), default=None
-        Mean of each feature, as returned by `fit`.
-    scale : ndarray of shape (d,), default=None
-        Standard deviation of each feature, as returned by `fit`.
+    location, scale : ndarray of shape (d,), optional
+        Returned by `fit`.
     """
+
+    batch_len = 1  # products of vectors in float32 depend on their place in the batch
 
     def __init__(self, shape, grid, location=None, scale=None):
         super().__init__(shape)
         self.grid, self.location, self.scale = tuple(grid), location, scale
-        self.batch_len = max(1, _VECTORS_AT_A_TIME // math.prod(grid))
 
     def fit(self, Z):
-        """Return the mean and standard deviation of each feature over the cells of training samples."""
+        """Return mean and standard deviation of every feature, over the cells of training samples."""
         location, scale = Z.mean(axis=(0, 1, 2), dtype="f8"), Z.std(axis=(0, 1, 2), dtype="f8")
         scale = np.where(scale > 1e-6 * np.abs(location), scale, 1.0)
         return {"location": location.astype(Z.dtype), "scale": scale.astype(Z.dtype)}
@@ -176,13 +176,13 @@ class Cells(Rows):
         return (Z - self.location) / self.scale
 
     def split(self, x):
-        """Return the cells of all grids, grid by grid."""
+        """Return the cells of all grids, those of one grid after another."""
         return x.flatten(0, 2)
 
     def join(self, values):
-        """Return grids from the values of cells."""
+        """Return grids of the values of cells."""
         return values.unflatten(0, (-1, *self.grid))
 
     def per_sample(self, values):
-        """Return the mean (n,) of values that each belong to a cell."""
+        """Return the mean (n,) of one value for each cell."""
         return mean_values(self.join(values))

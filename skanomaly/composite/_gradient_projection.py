@@ -37,7 +37,12 @@ class GradientProjection(BaseDetector):
     .. math:: x \leftarrow x_0 + \mathrm{soft}(x - x_0 - a\, m \odot g,\ a \lambda m), \qquad m = r \odot r,
 
     soft(u, s) = sign(u) max(\|u\| - s, 0). Images are kept in [0, 1]. A sample stops when its loss is as low as the
-    lowest of a training sample, when no step lowers E, or after `n_steps`. The result is :math:`x_T`, and
+    lowest of a training sample, when no step lowers E, or after `n_steps`. The published step, ``step="fixed"``, takes
+    the sub-gradient of the anchor instead, with a = `alpha`,
+
+    .. math:: x \leftarrow x - \alpha\, m \odot (g + \lambda \, \mathrm{sign}(x - x_0)), \qquad \mathrm{sign}(0) = 0,
+
+    that is :math:`x - \alpha \nabla (d E) \odot (x - f(x))^2`. The result is :math:`x_T`, and
 
     ==========  =====================================================  =====================================
     `evidence`  map of images; the score is the maximum, smoothed      score of rows, of standardised columns
@@ -53,7 +58,7 @@ class GradientProjection(BaseDetector):
         frozen; None is an ``Autoencoder()``. The samples are looked at through its features.
     alpha : float, default=0.5
         Length of steps. "line_search": the first step that is tried changes no value by more than `alpha` times the
-        largest residual. "fixed": the factor a.
+        largest residual. "fixed": the factor :math:`\alpha`.
     anchor : float, default=0.05
         Weight :math:`\lambda` of the distance, in units of L per unit of x. It keeps values from moving whose slope is
         lower.
@@ -62,8 +67,8 @@ class GradientProjection(BaseDetector):
     masked : bool, default=True
         If True, the gradient is multiplied by the squared residual; else m = 1.
     step : {"line_search", "fixed"}, default="line_search"
-        Rule for the length of steps. "line_search" halves a, for each sample by itself, until a step lowers E, and
-        doubles it after each success: E never rises, whatever the scale of L. "fixed" is a = `alpha`.
+        Rule for the steps. "line_search" halves a, for each sample by itself, until a step lowers E, and doubles it
+        after each success: E never rises, whatever the scale of L. "fixed" is the published step, whatever E does.
     evidence : {"distance", "residual"}, default="distance"
         Quantity that is scored, see above.
     sigma : float, default=4.0
@@ -73,7 +78,7 @@ class GradientProjection(BaseDetector):
     calibration : {"split", "cv"}, default="split"
         How thresholds are calibrated. "split" holds out a random 20 % of the training samples; "cv" uses 10-fold
         cross-validation and trains 11 models. A frozen model learns nothing here: "cv" takes the scores of all samples.
-        Pass some that it was not fitted on.
+        Pass some that it was not fitted on; a `CalibrationWarning` says so otherwise.
     min_defect_area : int, default=1
         Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
@@ -107,10 +112,11 @@ class GradientProjection(BaseDetector):
 
     Notes
     -----
-    The published values are alpha = 0.5, lambda = 0.05 and 25 steps; the scale of the loss, without which a fixed alpha
-    means little, is not known. With L the mean squared residual and m in it, a fixed step of 0.5 hardly moves residuals
-    below 0.3; the line search makes the default work. In nats, as published, the loss of a VAE grows with
-    :math:`1 / \gamma`, and a small variance switches the anchor off; our unit keeps it.
+    The published values are alpha = 0.5, lambda = 0.05 and 25 steps, for an energy that is a sum over values, as d E
+    is; the scale of the loss, without which a fixed alpha means little, is not known. With L the mean squared residual
+    and m in the step, a fixed alpha of 0.5 hardly moves residuals below 0.3; the line search makes the default work. In
+    nats, as published, the loss of a VAE grows with :math:`1 / \gamma`, and a small variance switches the anchor off;
+    our unit keeps it.
 
     References
     ----------
@@ -256,6 +262,16 @@ class GradientProjection(BaseDetector):
             return model
         model.set_params(false_alarm_rate=None)
         return model if model.random_state is not None else model.set_params(random_state=self.random_state)
+
+    def _calibrate(self, samples, groups):
+        calibration = super()._calibrate(samples, groups)
+        if self._frozen and calibration is not None:
+            self._fitted_digests = self._digests(samples)
+            self._warn_if_seen(samples[calibration.indices])
+        return calibration
+
+    def _digests(self, samples):
+        return self.model_.reconstructor().digests if self._frozen else super()._digests(samples)
 
     def _prepare(self):
         if not self._frozen:

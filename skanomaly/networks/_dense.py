@@ -107,7 +107,9 @@ class DenseNetwork(Network):
         if len(shape) == 1:
             return Rows(shape)
         height, width, n_channels = shape
-        return Cells((n_channels,), (height, width), **statistics) if cells else Images((n_channels, height, width))
+        if cells:
+            return Cells((n_channels,), (height, width), **statistics)
+        return Images((n_channels, height, width), batch_len=1)  # as `Cells`
 
     def build(self, shape, n_codes_per_unit=1):
         """Return the untrained network.

@@ -1,0 +1,86 @@
+"""Every detector inside each wrapper: what the wrapper offers, it offers as the detector does."""
+
+import pytest
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+
+from skanomaly import (
+    MLFSC,
+    SPADE,
+    VAE,
+    Autoencoder,
+    ConformalDetector,
+    FeatureDictionary,
+    FitOnNormal,
+    GradientProjection,
+    GreedyCoreset,
+    KNNScorer,
+    MahalanobisAD,
+    PaDiM,
+    PatchCore,
+    Pixels,
+    PretrainedPatchFeatures,
+)
+from skanomaly.networks import StridedNetwork, Training
+from skanomaly.testing import image_detector_checks, parametrize_with_image_checks
+
+
+def network(layers=(2, 3), neighborhood=3):
+    return PretrainedPatchFeatures(
+        layers=layers, neighborhood=neighborhood, weights="random", image_size=64, random_state=0
+    )
+
+
+RECONSTRUCTION = {
+    "features": Pixels(16),
+    "network": StridedNetwork(8, patch_size=None),
+    "training": Training(lr=3e-3, batch_size=4),
+    "max_epochs": 3,
+}
+PATCHCORE = PatchCore(network())
+DETECTORS = [
+    PATCHCORE,
+    PaDiM(network((1, 2, 3), 1), n_channels=10),
+    SPADE(network((2, 3, 4), 1), n_neighbors=5, image_score="map"),
+    MahalanobisAD(network((0, 1, 2), 1)),
+    MLFSC(network(("/8", "/4", "/2")), patch_size=3, stride=1, border=1),
+    FeatureDictionary(network(), n_clusters=40),
+    Autoencoder(**RECONSTRUCTION),
+    VAE(**RECONSTRUCTION),
+    GradientProjection(Autoencoder(**RECONSTRUCTION), n_steps=3),
+]
+WRAPPERS = [ConformalDetector, FitOnNormal]
+WHOLE = [  # all checks
+    ConformalDetector(PATCHCORE),
+    ConformalDetector(make_pipeline(network(), GreedyCoreset(0.1), KNNScorer())),
+    FitOnNormal(PATCHCORE),
+]
+ANSWERS = ["check_unfitted", "check_labels", "check_calibration", "check_verdicts", "check_maps", "check_masks"]
+
+
+def learns_from_labels(detector):
+    """Return the checks that a wrapper fails by design."""
+    return {"check_parameters": "it learns from labels"} if isinstance(detector, FitOnNormal) else {}
+
+
+@parametrize_with_image_checks(WHOLE, n_images=12, expected_failed_checks=learns_from_labels)
+def test_all_checks(detector, check):
+    check(detector)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("detector", DETECTORS, ids=lambda d: type(d).__name__)
+def test_answers_are_the_detectors(detector, wrapper):
+    wrapped = wrapper(detector)
+    assert hasattr(wrapped, "anomaly_map") == hasattr(detector, "anomaly_map")
+    for candidate, check in image_detector_checks(wrapped, n_images=12):
+        if check.func.__name__ in ANSWERS:
+            check(candidate)
+
+
+@pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+def test_a_projection_of_a_frozen_model_offers_what_the_model_has(cloth):
+    model = Autoencoder(**RECONSTRUCTION, random_state=0).fit(cloth.X_train)
+    projection = GradientProjection(FrozenEstimator(model), n_steps=3, calibration="cv").fit(cloth.X_test[:6])
+    assert projection.anomaly_map(cloth.X_test).shape == cloth.X_test.shape
+    assert projection.project(cloth.X_test[:2]).shape == (2, 64, 64)
