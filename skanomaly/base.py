@@ -8,25 +8,21 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.model_selection import KFold
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from ._inputs.samples import begin, copies, digests
-from ._kernels.regions import largest_level, remove_small_regions
+from ._calibration import CALIBRATIONS, check_groups, concatenated, grouped, statistics
+from ._inputs.samples import begin, digests
+from ._kernels.regions import remove_small_regions
 from .exceptions import CalibrationWarning
 from .thresholds import Calibration, select_anomalies
 
 __all__ = ["BaseDetector", "IncrementalMixin", "Verdict", "all_or_nothing"]
 
-_N_FOLDS = 10
-_HELD_OUT_SHARE = 0.2
 _MOST_SEEN = 0.01  # `calibrate` warns if a larger share of its samples was in the data of `fit`
 _DERIVING = threading.RLock()
 
@@ -136,7 +132,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         """
         with all_or_nothing(self):
             samples = self._open(X)
-            self.calibration_ = self._calibrate(samples, _check_groups(groups, len(samples)))
+            self.calibration_ = self._calibrate(samples, check_groups(groups, len(samples)))
             if self.calibration_ is None:
                 self._forget_thresholds()
             else:
@@ -170,10 +166,10 @@ class BaseDetector(OutlierMixin, BaseEstimator):
             if self.false_alarm_rate is None:
                 raise ValueError("false_alarm_rate is None: set it before calling calibrate.")
             samples = self.features_.check_samples(X)
-            groups = _check_groups(groups, len(samples))
+            groups = check_groups(groups, len(samples))
             self._keep_settings()
-            batches = [self._statistics(*self._score(Z), batch) for batch, Z in self._batches(samples)]
-            self.calibration_ = Calibration(*_concatenated(batches), groups=_grouped(samples, groups))
+            batches = [statistics(self, *self._score(Z), batch) for batch, Z in self._batches(samples)]
+            self.calibration_ = Calibration(*concatenated(batches), groups=grouped(samples, groups))
             self.calibration_.warn_if_short(self.false_alarm_rate)
             self._warn_if_seen(samples)
         return self
@@ -469,7 +465,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         """Fit the detector; return its `Calibration`, or None if `false_alarm_rate` is None."""
         if self.false_alarm_rate is None:
             return self._learn(samples, groups=groups)
-        return _CALIBRATIONS[self.calibration](self, samples, groups)
+        return CALIBRATIONS[self.calibration](self, samples, groups)
 
     def _prepare(self):
         """Check parameters against the fitted features."""
@@ -511,30 +507,6 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     def _mask(self, score_map):
         return remove_small_regions(score_map > self.pixel_threshold_, self.min_defect_area_)
-
-    def _statistics(self, scores, grids, samples):
-        """Return the scores, and the peaks of the maps if there are any: the values that thresholds are set from."""
-        if grids is None:
-            return (scores,)
-        peaks = [largest_level(self._render(grid, samples[i]), self.min_defect_area_) for i, grid in enumerate(grids)]
-        return scores, np.array(peaks)
-
-    def _embed_once(self, samples):
-        """Return the embedding of all samples; None if the features learn, so that each split must fit its own."""
-        if self.features_.learns:
-            return None
-        self.features_.fit_samples(samples)
-        self._prepare()
-        return self._embed(samples)
-
-    def _score_unseen(self, samples, Z, held_out):
-        """Return the statistics of held-out samples."""
-        step = self.features_.batch_len or len(held_out)
-        runs = [held_out[start : start + step] for start in range(0, len(held_out), step)]
-        return _concatenated(
-            self._statistics(*self._score(self._embed(samples[run]) if Z is None else Z[run]), samples[run])
-            for run in runs
-        )
 
     def _derived_state(self, name, build):
         """Return the result of `build`, which is called once, whatever the number of threads."""
@@ -683,115 +655,5 @@ def stack_if_equal(arrays):
     return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
 
 
-# --------------------------------------------------------------------------------------------- groups
-
-
-def _check_groups(groups, n):
-    """Return groups as integers that start at 0, or None."""
-    if groups is None:
-        return None
-    groups = np.asarray(groups)
-    if groups.shape != (n,):
-        raise ValueError(f"groups has shape {groups.shape}; it must hold one value for each of the {n} samples.")
-    return np.unique(groups, return_inverse=True)[1]
-
-
-def _grouped(samples, groups):
-    """Return the group of each sample, an integer that starts at 0; groups that share equal images are joined."""
-    n, same = len(samples), copies(samples)
-    groups = np.arange(n) if groups is None else groups
-    if same is None or same.max(initial=0) + 1 == n:
-        return groups
-    links = coo_array((np.ones(n, bool), (groups, groups.max() + 1 + same)))
-    size = groups.max() + same.max() + 2
-    links = coo_array((links.data, links.coords), shape=(size, size))
-    joined = np.unique(connected_components(links, directed=False)[1][groups], return_inverse=True)[1]
-    if joined.max() < groups.max():
-        warnings.warn(
-            f"{n - same.max() - 1} of {n} images are copies of another image. Equal images count as a single sample "
-            "and are never split between training and calibration; pass `groups` to keep near copies together as well.",
-            CalibrationWarning,
-            stacklevel=2,
-        )
-    return joined
-
-
-def _members(groups, chosen):
-    """Return the indices, ascending, of the samples whose group is among those chosen."""
-    return np.flatnonzero(np.isin(groups, chosen))
-
-
 def _joined(digests, more):
     return None if digests is None or more is None else np.concatenate([digests, more])
-
-
-# --------------------------------------------------------------------------------------------- calibrations
-
-
-def _concatenated(statistics):
-    return tuple(np.concatenate(values) for values in zip(*statistics, strict=True))
-
-
-def _leave_one_out(detector, samples, groups):
-    """Fit on all samples; score each without its own group."""
-    if detector.features_.learns:
-        raise ValueError(
-            f"calibration='loo' does not suit {type(detector.features_).__name__}, because these features learn from "
-            "all samples; it must be 'split' or 'cv'."
-        )
-    Z = detector._embed_once(samples)
-    detector._learn(samples, Z, groups)
-    groups = _grouped(samples, groups)
-    if groups.max() == 0:
-        raise ValueError(
-            f"calibration='loo' needs at least 2 samples from different groups, got {len(samples)} from one; set "
-            "false_alarm_rate=None to fit without a threshold."
-        )
-    return Calibration(*detector._statistics(*detector._leave_one_out(Z, groups), samples), groups=groups)
-
-
-def _cross_validate(detector, samples, groups):
-    """Score each sample by a copy of the detector fitted without its fold."""
-    Z = detector._embed_once(samples)
-    groups = _grouped(samples, groups)
-    n_groups = groups.max() + 1
-    folds = min(_N_FOLDS, n_groups)
-    if folds < 2:
-        raise ValueError(
-            "calibration='cv' needs at least 2 samples, got n_samples = 1; set false_alarm_rate=None to fit "
-            "without a threshold."
-        )
-    seed = check_random_state(detector.random_state).randint(2**31)
-    statistics, order = [], []
-    for train, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.arange(n_groups)):
-        twin, held_out = copy.copy(detector), _members(groups, held_out)
-        _learn_part(twin, samples, Z, groups, _members(groups, train))
-        statistics.append(twin._score_unseen(samples, Z, held_out))
-        order.append(held_out)
-    detector._learn(samples, Z, groups)
-    back = np.argsort(np.concatenate(order))
-    return Calibration(*(values[back] for values in _concatenated(statistics)), groups=groups)
-
-
-def _hold_out(detector, samples, groups):
-    """Fit on a part of the samples; score the rest."""
-    Z = detector._embed_once(samples)
-    groups = _grouped(samples, groups)
-    n_groups = groups.max() + 1
-    n_held_out = max(1, round(_HELD_OUT_SHARE * n_groups))
-    if n_held_out >= n_groups:
-        raise ValueError(
-            f"calibration='split' needs at least 2 samples, got n_samples = {n_groups}; set false_alarm_rate=None to "
-            "fit without a threshold."
-        )
-    order = check_random_state(detector.random_state).permutation(n_groups)
-    held_out = _members(groups, order[:n_held_out])
-    _learn_part(detector, samples, Z, groups, _members(groups, order[n_held_out:]))
-    return Calibration(*detector._score_unseen(samples, Z, held_out), groups=groups[held_out], indices=held_out)
-
-
-def _learn_part(detector, samples, Z, groups, part):
-    detector._learn(samples[part], None if Z is None else Z[part], groups[part])
-
-
-_CALIBRATIONS = {"loo": _leave_one_out, "cv": _cross_validate, "split": _hold_out}

@@ -197,7 +197,7 @@ def test_features_are_the_same_as_their_copies(features):
 @pytest.mark.parametrize(
     ("name", "change", "shown"),
     [
-        ("pretrained", {"neighborhood": 1}, "neighborhood=1.*PaDiM neighborhood=3"),
+        ("pretrained", {"neighborhood": 1}, "neighborhood=1.*PaDiM has neighborhood=3"),
         ("pretrained", {"layers": (2,)}, "layers"),
         ("pretrained", {"image_size": 40}, "image_size"),
         ("pretrained", {"random_state": 1}, "weights_sha256_"),

@@ -43,9 +43,9 @@ class PaDiM(IncrementalMixin, FeatureDetector):
     ----------
     features : transformer or None, default=None
         Features that turn images into patch grids; None is
-        ``PretrainedPatchFeatures(layers=(1, 2, 3), neighborhood=1)``, whose grid has a quarter of the image's side.
-        Pass an object to choose or search its parameters (``features__layers``), or a `FrozenEstimator` of fitted
-        features.
+        ``PretrainedPatchFeatures(layers=(1, 2, 3), neighborhood=1)``, whose grid has a quarter of the side of the
+        image. Pass an object to choose or search its parameters (``features__layers``), or a `FrozenEstimator` of
+        fitted features.
     n_channels : int or None, default=100
         Number d of channels that are kept; None keeps all. The paper keeps 100 of the 448 channels of ResNet18, and 550
         of the 1792 of WideResNet50.
