@@ -22,12 +22,13 @@ from skanomaly._inputs.images import check_images
 from skanomaly.composite import GradientProjection
 from skanomaly.datasets import load_mvtec, make_surfaces
 from skanomaly.detectors import VAE, Autoencoder
-from skanomaly.evaluation import _nearest
+from skanomaly.features import Pixels
 from skanomaly.metrics import pixel_auroc
+from skanomaly.networks import SSIMLoss, StridedNetwork
 
 MODELS = {  # name: (class, parameters, loss)
     "AE": (Autoencoder, {}, "mean squared residual"),
-    "DSAE": (Autoencoder, {"loss": "ssim"}, "mean of 1 - SSIM"),
+    "DSAE": (Autoencoder, {"loss": SSIMLoss()}, "mean of 1 - SSIM"),
     "VAE": (VAE, {"decoder_variance": 0.01}, "negative bound, decoder variance 0.01"),
     "gamma-VAE": (VAE, {}, "negative bound, decoder variance learned"),
 }
@@ -59,16 +60,23 @@ def load(name, folder, n_test=None, seed=0):
 def detectors(name, options):
     """Return a model and its projection, both without thresholds."""
     kind, parameters, _ = MODELS[name]
-    common = {"image_size": options.image_size, "false_alarm_rate": None, "random_state": options.seed}
-    model = kind(**parameters, **common, patch_size=None if options.whole else "auto")
+    common = {"false_alarm_rate": None, "random_state": options.seed}
+    network = StridedNetwork(patch_size=None if options.whole else "auto")
+    model = kind(Pixels(options.image_size), network, **parameters, **common)
     return model, GradientProjection(FrozenEstimator(model), false_alarm_rate=None)
+
+
+def nearest(mask, size):
+    """Return a mask resized by nearest neighbours."""
+    rows, columns = ((np.arange(n) * 2 + 1) * old // (2 * n) for n, old in zip(size, mask.shape, strict=True))
+    return mask[np.ix_(rows, columns)]
 
 
 def run_table(name, options):
     """Print the rows of one data set."""
     data = load(name, options.data, options.test_images, options.seed)
     size = (options.map_size, options.map_size)
-    masks = [_nearest(np.asarray(mask), size) for mask in data.masks_test]
+    masks = [nearest(np.asarray(mask), size) for mask in data.masks_test]
     shown = []
     for model_name in options.models:
         model, projection = detectors(model_name, options)

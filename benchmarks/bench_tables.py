@@ -25,17 +25,20 @@ from tqdm import tqdm
 
 from skanomaly.datasets import load_creditcard
 from skanomaly.detectors import Autoencoder
+from skanomaly.networks import DenseNetwork, Training
 
 PARTS = "creditcard", "adbench", "speed"
 N_DRAWS = 200
-TUTORIAL = {  # network of the fraud tutorial, with as many epochs as time permits
-    "hidden": (14, 7),
-    "decoder_hidden": (7,),
-    "activation": ("tanh", "relu", "tanh"),
-    "output_activation": "relu",
-    "activity_penalty": 1e-7,
+TUTORIAL = {  # the network of the fraud tutorial, with the epochs that fit into the time
+    "network": DenseNetwork(
+        (14, 7),
+        decoder=(7,),
+        activation=("tanh", "relu", "tanh"),
+        output_activation="relu",
+        activity_penalty=1e-7,
+    ),
     "noise": 0,
-    "batch_size": 128,
+    "training": Training(batch_size=128),
     "max_epochs": 5,
 }
 
@@ -216,12 +219,10 @@ def bench_speed(folder, batch_sizes):
     print(f"{'batch':>6}{'ours':>9}{'PyOD plain':>12}{'ratio':>7}{'PyOD default':>14}{'ratio':>7}")
     for batch_size in batch_sizes:
         ours = Autoencoder(
-            (64, 32),
+            network=DenseNetwork((64, 32)),
             noise=0,
             max_epochs=1,
-            batch_size=batch_size,
-            weight_decay=1e-5,
-            validation_share=0,
+            training=Training(batch_size=batch_size, weight_decay=1e-5, validation_share=0),
             false_alarm_rate=None,
             random_state=0,
         )
