@@ -8,7 +8,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, Interval
 
 from ._inputs.samples import Mapless, Rows
-from .base import BaseDetector
+from .base import BaseDetector, stack_if_equal
 
 __all__ = ["PipelineDetector", "anomaly_map", "as_detector", "iter_anomaly_maps"]
 
@@ -170,7 +170,7 @@ def anomaly_map(estimator, X, *, size=None, sigma=4.0):
     >>> anomaly_map(pipeline, images).shape
     (3, 48, 48)
     """
-    return _with_maps(estimator, sigma).anomaly_map(X, size=size)
+    return stack_if_equal(list(iter_anomaly_maps(estimator, X, size=size, sigma=sigma)))
 
 
 def iter_anomaly_maps(estimator, X, *, size=None, sigma=4.0):
