@@ -46,14 +46,6 @@ def test_messages_name_the_owner(rng):
         door.check_samples(np.full((2, 3), np.nan))
 
 
-def test_fewest_samples_hold_for_fit_only(rng):
-    door = Grids("SparseCodingScorer", min_samples=2)
-    with pytest.raises(ValueError, match="1 sample.* minimum of 2 is required by SparseCodingScorer"):
-        door.check_samples(np.zeros((1, 3)), reset=True)
-    door.check_samples(np.zeros((2, 3)), reset=True)
-    assert len(door.check_samples(np.zeros((1, 3)))) == 1
-
-
 def test_a_refused_fit_leaves_the_door_as_it_was(rng):
     door = Grids("KNNScorer")
     door.check_samples(rng.normal(size=(5, 3)), reset=True)

@@ -44,7 +44,7 @@ DETECTORS = [
     SPADE(network((2, 3, 4), 1), n_neighbors=5, image_score="map"),
     MahalanobisAD(network((0, 1, 2), 1)),
     MLFSC(network(("/8", "/4", "/2")), patch_size=3, stride=1, border=1),
-    FeatureDictionary(network(), n_clusters=40),
+    FeatureDictionary(network((1,)), n_clusters=40),
     Autoencoder(**RECONSTRUCTION),
     VAE(**RECONSTRUCTION),
     GradientProjection(Autoencoder(**RECONSTRUCTION), n_steps=3),
