@@ -400,7 +400,7 @@ def test_the_other_kind_is_refused(plane, cloth):
     with pytest.raises(ValueError, match=r"shape \(1000, 5\)"):
         images.score_samples(plane[0])
     reason = reason_for_missing(images, "contributions")
-    assert "no contributions of columns: Pixels looks at images; anomaly_map shows" in reason
+    assert "no contributions of columns because Pixels looks at images; anomaly_map shows" in reason
 
 
 def reason_for_missing(detector, method):
@@ -426,7 +426,7 @@ def test_deep_features_are_reconstructed_cell_by_cell(cloth, small_features, tmp
     assert_allclose(-detector.score_samples(cloth.X_test), np.max(expected, axis=(1, 2)), rtol=1e-3)
     assert_allclose(model.losses(model.to_tensor(Z)), grids.mean(axis=(1, 2)), rtol=1e-3)
     reason = reason_for_missing(detector, "reconstruct")
-    assert "no samples to show: PretrainedPatchFeatures has no inverse_transform" in reason
+    assert "cannot turn its output into samples because PretrainedPatchFeatures has no inverse_transform" in reason
     save(detector, tmp_path / "model.skops")
     restored = load(tmp_path / "model.skops")
     assert_array_equal(restored.score_samples(cloth.X_test), detector.score_samples(cloth.X_test))
@@ -574,10 +574,10 @@ def test_warm_start_of_images(stripes):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"features": Pixels((32, 4))}, "at least 8 x 8 pixels; those of the features are 32 x 4"),
+        ({"features": Pixels((32, 4))}, "at least 8 x 8 pixels; the features return 32 x 4"),
         ({"network": StridedNetwork(patch_size=64)}, "patch_size=64 is larger than the images, 16 x 16"),
         ({"network": StridedNetwork(patch_size=8, stride=9)}, "stride=9 leaves gaps"),
-        ({"loss": SSIMLoss(10)}, "window=10 of SSIMLoss; accepted are odd"),
+        ({"loss": SSIMLoss(10)}, "window=10 of SSIMLoss is not accepted; it must be an odd"),
         ({"loss": SSIMLoss(), "network": PooledNetwork(patch_size=8)}, "window=11 of SSIMLoss.*from 3 to 8"),
         ({"residual": "mahalanobis"}, "residual='mahalanobis' is for vectors, but network=StridedNetwork"),
     ],

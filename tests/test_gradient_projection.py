@@ -438,7 +438,7 @@ def test_a_model_that_is_fitted_here_has_seen_the_samples(stripes):
 
 def test_refused_models(rng):
     X = rng.normal(size=(30, 3))
-    with pytest.raises(TypeError, match="model is a IsolationForest, which has no loss to differentiate"):
+    with pytest.raises(TypeError, match="model is of type IsolationForest, which has no loss to differentiate"):
         GradientProjection(IsolationForest()).fit(X)
     with pytest.raises(TypeError, match="model is a IsolationForest"):
         GradientProjection(FrozenEstimator(IsolationForest(n_estimators=2).fit(X))).fit(X)

@@ -79,7 +79,7 @@ def test_a_doubled_code_is_decoded_by_half(network):
 
 
 def test_a_feature_map_has_no_mean_and_variance():
-    with pytest.raises(ValueError, match=r"network=PooledNetwork\(\) .*accepted are StridedNetwork and DenseNetwork"):
+    with pytest.raises(ValueError, match=r"network=PooledNetwork\(\) .*must be a StridedNetwork or a DenseNetwork"):
         PooledNetwork().build((1, 16, 16), n_codes_per_unit=2)
 
 
@@ -120,14 +120,14 @@ def test_schedules():
     [
         (DenseNetwork("wide"), ROW, "'hidden' parameter"),
         (DenseNetwork(()), ROW, "hidden=.. has no code"),
-        (DenseNetwork((8, 0)), ROW, "hidden=.8, 0.; accepted are numbers of units"),
-        (DenseNetwork(decoder=(2.5,)), ROW, "decoder=.2.5,.; accepted"),
+        (DenseNetwork((8, 0)), ROW, "hidden=.8, 0. is not accepted; widths must be integers"),
+        (DenseNetwork(decoder=(2.5,)), ROW, "decoder=.2.5,. is not accepted"),
         (DenseNetwork(activation="relux"), ROW, "'activation' parameter"),
         (DenseNetwork(activation=("relu",)), ROW, "one for each of the 3 hidden layers"),
         (DenseNetwork(activation=("relu", "relu", "softmax")), ROW, "activation="),
         (StridedNetwork(0), IMAGE, "'code_size' parameter"),
         (StridedNetwork(), ROW, r"StridedNetwork\(\) sees images, but the samples are rows; use DenseNetwork"),
-        (PooledNetwork(), (32, 4, 1), "at least 8 x 8 pixels; those of the features are 32 x 4"),
+        (PooledNetwork(), (32, 4, 1), "at least 8 x 8 pixels; the features return 32 x 4"),
         (StridedNetwork(patch_size=4), IMAGE, "'patch_size' parameter"),
         (StridedNetwork(patch_size=17), IMAGE, "patch_size=17 is larger than the images, 16 x 20 pixels"),
         (PooledNetwork(patch_size=8, stride=9), IMAGE, "stride=9 leaves gaps between patches of patch_size=8"),
@@ -141,8 +141,8 @@ def test_bad_networks(network, shape, message):
 @pytest.mark.parametrize(
     ("loss", "shape", "message"),
     [
-        (SSIMLoss(10), (1, 16, 16), "window=10 of SSIMLoss; accepted are odd numbers from 3 to 16"),
-        (SSIMLoss(), (1, 8, 16), "odd numbers from 3 to 8"),
+        (SSIMLoss(10), (1, 16, 16), "window=10 of SSIMLoss is not accepted; it must be an odd number from 3 to 16"),
+        (SSIMLoss(), (1, 8, 16), "odd number from 3 to 8"),
         (SSIMLoss(c1=0), (1, 16, 16), "'c1' parameter"),
         (SSIMLoss(7), (5,), r"loss=SSIMLoss\(window=7\) compares images, but the network sees vectors"),
         (networks.FeatureLoss(DenseNetwork()), (1, 16, 16), "'features' parameter"),
@@ -174,7 +174,7 @@ def test_squared_and_structural_losses():
 def test_only_features_with_a_network_are_compared(rng):
     from skanomaly import PatchFeatures
 
-    with pytest.raises(TypeError, match="features of FeatureLoss is a PatchFeatures, which has no network"):
+    with pytest.raises(TypeError, match="features of FeatureLoss is of type PatchFeatures, which has no network"):
         networks.FeatureLoss(PatchFeatures()).fit_samples(rng.random((2, 32, 32)))
 
 

@@ -341,5 +341,5 @@ def test_bad_parameters(options, message, curve):
 
 
 def test_a_feature_map_is_no_code(stripes):
-    with pytest.raises(ValueError, match="accepted are StridedNetwork and DenseNetwork"):
+    with pytest.raises(ValueError, match="must be a StridedNetwork or a DenseNetwork"):
         VAE(Pixels(16), PooledNetwork()).fit(stripes[0])

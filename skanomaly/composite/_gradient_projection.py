@@ -1,4 +1,4 @@
-"""Gradient projection: the nearest normal sample, along the gradient of a model's loss."""
+"""Gradient projection of samples onto the normal ones, down the loss of a model."""
 
 import copy
 from collections import deque
@@ -17,32 +17,33 @@ from ..base import BaseDetector, all_or_nothing
 from ..detectors import Autoencoder
 from ..detectors._reconstruction import highest_levels, join_samples, with_way_back
 
-_MOST_ROWS = 256  # moved at a time, padded
+_MOST_ROWS = 256  # that are moved at a time, padding included
 
 
 class GradientProjection(BaseDetector):
-    r"""Gradient projection: score samples by how far they have to move until a model of normal samples restores them.
+    r"""Gradient projection: score samples by how far they must move until a model of normal samples reconstructs them.
 
-    An autoencoder f restores normal samples x with a small loss L(x), and blurs normal detail next to a defect. Here x
-    itself is moved, from the sample :math:`x_0` down the energy
+    An autoencoder f reconstructs normal samples x with a small loss L(x), but blurs normal detail next to a defect.
+    Here x itself is moved, from the sample :math:`x_0` down the energy
 
     .. math:: E(x) = L(x) + \lambda \frac{1}{d} \|x - x_0\|_1,
 
-    d the number of values of x, which leaves alone what is normal. L is the loss of the `Autoencoder`; that of a `VAE`
-    with decoder variance :math:`\gamma` is its reconstruction term in units of :math:`d / 2 \gamma`, up to a constant
-    the mean squared residual. The gradient goes *through* f: for the mean squared residual r = x - f(x), it is
-    :math:`\frac{2}{d} (I - J_f(x))^T r`. A step moves along the gradient g of d L, where the residual is large, and
-    shrinks the distance to :math:`x_0` by the anchor's share (a proximal step),
+    where d is the number of values of x; the second term, the anchor, keeps normal values unchanged. L is the loss of
+    the `Autoencoder`; for a `VAE` with decoder variance :math:`\gamma`, it is the reconstruction term in units of
+    :math:`d / 2 \gamma`, which is the mean squared residual up to a constant. The gradient is taken *through* f: for
+    the mean square of the residual r = x - f(x), it is :math:`\frac{2}{d} (I - J_f(x))^T r`. A step moves x along the
+    gradient g of d L, where the residual is large, and shrinks the distance to :math:`x_0` as the anchor requires (a
+    proximal step),
 
     .. math:: x \leftarrow x_0 + \mathrm{soft}(x - x_0 - a\, m \odot g,\ a \lambda m), \qquad m = r \odot r,
 
-    soft(u, s) = sign(u) max(\|u\| - s, 0). Images are kept in [0, 1]. A sample stops when its loss is as low as the
-    lowest of a training sample, when no step lowers E, or after `n_steps`. The published step, ``step="fixed"``, takes
-    the sub-gradient of the anchor instead, with a = `alpha`,
+    with soft(u, s) = sign(u) max(\|u\| - s, 0). Images are kept in [0, 1]. A sample stops when its loss is as low as
+    the lowest of a training sample, when no step lowers E, or after `n_steps`. The published step, ``step="fixed"``,
+    uses the subgradient of the anchor instead, with a = `alpha`,
 
     .. math:: x \leftarrow x - \alpha\, m \odot (g + \lambda \, \mathrm{sign}(x - x_0)), \qquad \mathrm{sign}(0) = 0,
 
-    that is :math:`x - \alpha \nabla (d E) \odot (x - f(x))^2`. The result is :math:`x_T`, and
+    which is :math:`x - \alpha \nabla (d E) \odot (x - f(x))^2`. The result is :math:`x_T`, and
 
     ==========  =====================================================  =====================================
     `evidence`  map of images; the score is the maximum, smoothed      score of rows, of standardised columns
@@ -53,22 +54,21 @@ class GradientProjection(BaseDetector):
 
     Parameters
     ----------
-    model : Autoencoder, VAE or FrozenEstimator of a fitted one, default=None
-        Model whose loss is lowered. It is cloned and fitted, without a threshold of its own, or used as it is if
-        frozen; None is an ``Autoencoder()``. The samples are looked at through its features.
+    model : Autoencoder, VAE, FrozenEstimator of a fitted one or None, default=None
+        Model whose loss is lowered, and whose features embed the samples. It is cloned and fitted, without a threshold
+        of its own, or used as it is if frozen; None is ``Autoencoder()``.
     alpha : float, default=0.5
-        Length of steps. "line_search": the first step that is tried changes no value by more than `alpha` times the
-        largest residual. "fixed": the factor :math:`\alpha`.
+        Length of steps. With "line_search", the first step that is tried changes no value by more than `alpha` times
+        the largest residual; with "fixed", it is the factor :math:`\alpha`.
     anchor : float, default=0.05
-        Weight :math:`\lambda` of the distance, in units of L per unit of x. It keeps values from moving whose slope is
-        lower.
+        Weight :math:`\lambda` of the distance, in units of L per unit of x. Values whose slope is smaller do not move.
     n_steps : int, default=25
-        Largest number of steps of a sample.
+        Maximum number of steps of a sample.
     masked : bool, default=True
-        If True, the gradient is multiplied by the squared residual; else m = 1.
+        If True, the gradient is multiplied by the squared residual; otherwise, m = 1.
     step : {"line_search", "fixed"}, default="line_search"
-        Rule for the steps. "line_search" halves a, for each sample by itself, until a step lowers E, and doubles it
-        after each success: E never rises, whatever the scale of L. "fixed" is the published step, whatever E does.
+        Rule for the steps. "line_search" halves a, separately for each sample, until a step lowers E, and doubles it
+        after each success: E never rises, at any scale of L. "fixed" is the published step, which may raise E.
     evidence : {"distance", "residual"}, default="distance"
         Quantity that is scored, see above.
     sigma : float, default=4.0
@@ -76,47 +76,56 @@ class GradientProjection(BaseDetector):
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"split", "cv"}, default="split"
-        How thresholds are calibrated. "split" holds out a random 20 % of the training samples; "cv" uses 10-fold
-        cross-validation and trains 11 models. A frozen model learns nothing here: "cv" takes the scores of all samples.
-        Pass some that it was not fitted on; a `CalibrationWarning` says so otherwise.
+        How thresholds are calibrated.
+
+        - "split" holds out a random 20 % of the training samples, which the model never sees. Only "split" carries the
+          guarantee of split-conformal prediction.
+        - "cv" uses 10-fold cross-validation and trains 11 models.
+
+        A frozen model is not fitted again, so "cv" uses the scores of all samples. Pass samples on which it was not
+        fitted; otherwise, a `CalibrationWarning` is raised.
     min_defect_area : int, default=1
         Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
-        Seed of the splits, and of the model where its own is None.
+        Seed of the folds and the split, and of the model if its own `random_state` is None.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     model_ : Autoencoder or VAE
-        The fitted model.
+        Fitted model.
     features_ : estimator
-        The fitted features of the model.
+        Fitted features of the model.
     calibration_ : Calibration
-        Scores of normal samples that the thresholds are taken from.
+        Scores of the calibration samples and peaks of their maps, from which thresholds and p-values are computed.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
-        Threshold on anomaly maps. Only where the features make maps.
-    calibration_scores_, calibration_peaks_, calibration_indices_ : ndarray of shape (n,)
-        Anomaly scores of the calibration samples, highest levels of their maps, and their positions in the data.
+        Threshold on maps. Defined only if the features make maps.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set. None if the features make no maps.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
     n_features_in_ : int
-        Number of columns. Rows only.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where they all are strings. Rows only.
+        Number of features d seen during `fit`. Defined only if the samples are rows.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
 
     See Also
     --------
-    Autoencoder : The model, and a detector that scores by its residual.
-    VAE : The same with a likelihood.
+    Autoencoder : The default model, itself a detector that scores by the residual.
+    VAE : Variational autoencoder, another model, which scores by the likelihood.
 
     Notes
     -----
     The published values are alpha = 0.5, lambda = 0.05 and 25 steps, for an energy that is a sum over values, as d E
-    is; the scale of the loss, without which a fixed alpha means little, is not known. With L the mean squared residual
-    and m in the step, a fixed alpha of 0.5 hardly moves residuals below 0.3; the line search makes the default work. In
-    nats, as published, the loss of a VAE grows with :math:`1 / \gamma`, and a small variance switches the anchor off;
-    our unit keeps it.
+    is; the scale of the loss, without which a fixed alpha means little, is not reported. If L is the mean squared
+    residual and the gradient is masked, a fixed alpha of 0.5 hardly moves values with residuals below 0.3; with the
+    line search, the same default works. In nats, as published, the loss of a VAE grows with :math:`1 / \gamma`, so that
+    a small variance disables the anchor; the unit chosen here avoids this.
 
     References
     ----------
@@ -185,38 +194,38 @@ class GradientProjection(BaseDetector):
 
     @with_way_back
     def project(self, X):
-        """Return the normal samples that samples were moved to.
+        """Move samples down the energy and return the nearby normal samples :math:`x_T`.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the model accepts.
+            Samples, in any form that the model accepts.
 
         Returns
         -------
         ndarray of shape (n, d), float64, or of shape (n, H, W[, 3]), float32
-            Rows in the units of `X`; images in [0, 1] and of their own sizes (a list where these differ).
+            Rows in the units of `X`; images in [0, 1] and in their original sizes (a list if these differ).
         """
         return join_samples(self.features_.inverse_transform(self._project(Z), batch) for batch, Z in self._batches(X))
 
     @with_way_back
     def inpaint(self, X, mask):
-        """Return samples whose masked part is replaced by what the model takes for normal there.
+        """Replace the masked part of samples by values that are normal according to the model.
 
-        Steps are along the gradient in the hole alone, without the anchor.
+        Only masked values are moved, along the gradient and without the anchor.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the model accepts.
-        mask : array-like of shape (n, d), or of shape (n, H, W) or sequence of n arrays of shape (H, W); bool
+            Samples, in any form that the model accepts.
+        mask : array-like of bool, of shape (n, d) or (n, H, W), or sequence of n arrays of shape (H, W)
             True where values may change.
 
         Returns
         -------
         ndarray of shape (n, d), float64, or of shape (n, H, W[, 3]), float32
-            Rows in the units of `X`; images in [0, 1], of their own sizes (a list where these differ) and channels
-            (without alpha). Values that may not change are those of `X`, to the bit.
+            Rows in the units of `X`; images in [0, 1], in their original sizes (a list if these differ) and with their
+            original channels (without alpha). Unmasked values are equal to those of `X`, to the bit.
         """
         check_is_fitted(self)
         samples = self.features_.check_samples(X)
@@ -255,8 +264,8 @@ class GradientProjection(BaseDetector):
         model = model.estimator if self._frozen else clone(model)
         if not hasattr(model, "reconstructor"):
             raise TypeError(
-                f"model is a {type(model).__name__}, which has no loss to differentiate; accepted is a detector by "
-                "reconstruction, such as Autoencoder, or FrozenEstimator of a fitted one."
+                f"model is of type {type(model).__name__}, which has no loss to differentiate; it must be an "
+                "Autoencoder, a VAE or another detector by reconstruction, or a FrozenEstimator of a fitted one."
             )
         if self._frozen:
             return model
@@ -289,7 +298,7 @@ class GradientProjection(BaseDetector):
     # ----------------------------------------------------------------------------------------- projection
 
     def _descend(self, model, start, real, hole=None):
-        """Return x_T of a batch of which some samples are real; `hole` is where values may change."""
+        """Return x_T of a batch in which some samples are real; values may change where `hole` is 1."""
 
         def losses_and_restored(x):
             losses, restored = model.losses_and_restored(x)
@@ -310,9 +319,9 @@ class GradientProjection(BaseDetector):
         return deque(path, maxlen=1).pop()[0]
 
     def _run(self, function, Z, *holes):
-        """Return function(model, x_0, x_T) of embedded samples as an array; no sample's bits depend on the others."""
+        """Return function(model, x_0, x_T) for embedded samples; no result depends on other samples, to the bit."""
         model = self.model_.reconstructor()
-        real = np.ones((len(Z), *[1] * (Z.ndim - 1)), bool)  # what fills up a batch is not
+        real = np.ones((len(Z), *[1] * (Z.ndim - 1)), bool)  # the padding of a batch is not real
 
         def move(start, real, *holes):
             end = self._descend(model, start, real, *holes)
@@ -323,7 +332,7 @@ class GradientProjection(BaseDetector):
         return model.run(move, Z, real, *(hole.astype(Z.dtype) for hole in holes), length=length, gradients=True)
 
     def _project(self, Z, *holes):
-        """Return x_T of embedded samples; holes (n, d) or (n, h, w, 1) are where values may change."""
+        """Return x_T of embedded samples; values may change where holes (n, d) or (n, h, w, 1) are 1."""
         return self._run(lambda model, start, end: model.arrange_back(end), Z, *holes)
 
     def _evidence(self, model, start, end):

@@ -15,15 +15,15 @@ from ..networks._losses import resolve_loss
 from ._reconstruction import ReconstructionDetector
 
 _RIDGE = 1e-6  # smallest variance of a residual, as a share of its column's
-_ROWS_PER_COLUMN = 10  # of held-out vectors, from which the statistics of residuals are taken from these alone
+_ROWS_PER_COLUMN = 10  # with as many held-out vectors, the statistics of residuals are computed from these alone
 
 
 def _has_columns(detector):
     features = detector._features()
     if features is not None and features.makes_maps:
         raise AttributeError(
-            f"this {type(detector).__name__} has no contributions of columns: {type(features).__name__} looks at "
-            "images; anomaly_map shows where they are anomalous."
+            f"this {type(detector).__name__} has no contributions of columns because {type(features).__name__} looks "
+            "at images; anomaly_map shows where they are anomalous."
         )
     return True
 
@@ -31,18 +31,18 @@ def _has_columns(detector):
 class Autoencoder(ReconstructionDetector):
     r"""Autoencoder: score samples by how badly a network trained on normal samples reconstructs them.
 
-    A network f squeezes a sample x through a narrow code and restores it. It is trained on normal samples,
+    A network f compresses a sample x into a narrow code and reconstructs it. It is trained on normal samples,
 
     .. math:: \min_f \sum_x L(x, f(x + \epsilon)),
 
-    and anomalies are the samples with a large residual r = x - f(x). `features` decide what x is, and `network` what f
-    is; None stands for `Columns` and a `DenseNetwork` where the samples are rows, and for `Pixels` and a
-    `StridedNetwork` where they are images.
+    and anomalies are the samples with a large residual r = x - f(x). `features` define x, and `network` defines f; None
+    stands for `Columns` and a `DenseNetwork` if the samples are rows, and for `Pixels` and a `StridedNetwork` if they
+    are images.
 
-    **Vectors**: rows, and the cells of a grid of features, such as those of `PretrainedPatchFeatures`, each by itself.
-    Columns and features are standardised by the training samples; noise :math:`\epsilon` of one standard deviation is
-    added in training (a denoising autoencoder), which keeps f from learning the identity. With r the residual of d
-    standardised columns, its mean m and covariance S on normal samples, the score of a row, and the level of a cell in
+    **Vectors** are rows, or the single cells of a grid of features, such as `PretrainedPatchFeatures`. Columns and
+    features are standardised with the training samples; noise :math:`\epsilon` of one standard deviation is added in
+    training (a denoising autoencoder), which keeps f from learning the identity. With r the residual of d
+    standardised columns, its mean m and covariance S on normal samples, the score of a row, and the value of a cell in
     the anomaly map, is
 
     ================  ====================================================
@@ -53,7 +53,7 @@ class Autoencoder(ReconstructionDetector):
     "mahalanobis"     :math:`\frac{1}{d} (r - m)^T S^{-1} (r - m)`
     ================  ====================================================
 
-    **Images**: the anomaly map is
+    **Images** have the anomaly map
 
     =================  =========================================  ==================================
     `loss`             L                                          map
@@ -64,92 +64,104 @@ class Autoencoder(ReconstructionDetector):
                        of pretrained feature maps
     =================  =========================================  ==================================
 
-    smoothed by `sigma` and resized to the image; the score is its maximum or mean. By default the network sees
-    overlapping patches of the image, and maps and reconstructions are averaged where these overlap: few images are many
-    patches. ``StridedNetwork(patch_size=None)`` sees the whole image, for parts that always lie at the same place.
+    smoothed with `sigma` and resized to the image; the score is its maximum or mean. By default the network sees
+    overlapping patches of the image, so that a few images yield many patches; maps and reconstructions are averaged
+    where patches overlap. ``StridedNetwork(patch_size=None)`` sees the whole image, for parts that are always in the
+    same place.
 
     Parameters
     ----------
     features : estimator or None, default=None
-        Features through which the detector looks at samples: `Columns`, `Pixels`, `PretrainedPatchFeatures` or others,
-        or a `FrozenEstimator` of fitted ones; None is ``Columns()`` for rows and ``Pixels()`` for images.
+        Features that turn samples into the input of the network, such as `Columns`, `Pixels` or
+        `PretrainedPatchFeatures`, or a `FrozenEstimator` of fitted features; None is ``Columns()`` for rows and
+        ``Pixels()`` for images.
     network : DenseNetwork, StridedNetwork, PooledNetwork or None, default=None
-        Network that is trained; None is ``StridedNetwork()`` for images and ``DenseNetwork()`` for rows and the cells
-        of other features.
+        Network to train; None is ``StridedNetwork()`` for images and ``DenseNetwork()`` for rows and the cells of other
+        features.
     loss : "l2", SSIMLoss or FeatureLoss, default="l2"
-        Loss that training minimises. Vectors take "l2".
+        Loss that training minimises. It must be "l2" for vectors.
     residual : {"mse", "standardized", "mahalanobis"}, default="mse"
-        Score of vectors, see above. m and S are those of the samples held out for early stopping if there are 10 per
-        column, else of all others; with fewer than 10 of these per column, S is shrunk (Ledoit and Wolf).
+        Score of vectors, see above. m and S are computed from the samples held out for early stopping if there are at
+        least 10 per column, otherwise from the other training samples; S is shrunk (Ledoit and Wolf) if there are fewer
+        than 10 of these per column.
     noise : float or None, default=None
-        Standard deviation of the noise in training, of standardised columns or of pixels in [0, 1]; None is 1 for
-        vectors and 0 for images.
+        Standard deviation of the noise added in training, in units of standardised columns or of pixels in [0, 1]; None
+        is 1 for vectors and 0 for images.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     image_score : {"max", "mean"}, default="max"
-        Score of an image: the maximum of the smoothed map, or the mean of the map.
+        Score of an image: "max" is the maximum of the smoothed map, "mean" the mean of the map.
     max_epochs : int or "auto", default="auto"
-        Largest number of epochs; "auto" leaves it to the network.
+        Maximum number of epochs; "auto" uses the default of the network.
     training : Training or None, default=None
-        Batch size, optimiser and early stopping; None is ``Training()``.
+        Batch size, optimiser settings and early stopping; None is ``Training()``.
     warm_start : bool, default=False
-        If True, `fit` continues training the previously fitted network, with the features as they were, for another
-        `max_epochs`. Such a fit sets no thresholds, since the network may have seen its samples before: call
+        If True, `fit` continues training the previously fitted network, with unchanged features, for another
+        `max_epochs`. Such a fit sets no thresholds because the network may already have seen its samples: call
         `calibrate` with fresh normal samples.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
         Device on which the network runs.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"split", "cv"}, default="split"
-        How thresholds are calibrated. "split" holds out a random 20 % of the training samples; "cv" uses 10-fold
-        cross-validation and trains 11 networks.
+        How thresholds are calibrated.
+
+        - "split" holds out a random 20 % of the training samples, which the network never sees. Only "split" carries
+          the guarantee of split-conformal prediction.
+        - "cv" uses 10-fold cross-validation and trains 11 networks.
     min_defect_area : int, default=1
         Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
-        Seed of first weights, shuffling, noise and splits.
+        Seed of the initial weights, the shuffling, the noise, the folds and the splits.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     features_ : estimator
-        The fitted features.
+        Fitted features.
     network_ : DenseNetwork, StridedNetwork or PooledNetwork
         Description of the network.
     training_ : Training
-        The training that was used.
+        Training settings that were used.
     loss_ : estimator
-        The loss that was minimised.
+        Fitted loss.
     network_state_ : dict of str to ndarray
-        Parameters of the network.
+        Weights of the network.
     sample_shape_ : tuple of int
-        Shape of what the features make of a sample: (d,) or (h, w, d).
+        Shape of an embedded sample: (d,) or (h, w, d).
     input_statistics_ : dict of str to ndarray
-        "location" and "scale" (d,) of the cells of training samples; empty where the network sees rows or images.
+        "location" and "scale" (d,) of the cells of the training samples; empty if the network sees rows or images.
     history_ : dict of str to ndarray of shape (n_epochs,)
-        "train_loss", and "valid_loss" where samples were held out.
-    residual_mean_, residual_covariance_ : ndarray of shape (d,) and (d, d)
-        m and S. Vectors only.
+        Losses of each epoch: "train_loss", and "valid_loss" if samples were held out.
+    residual_mean_ : ndarray of shape (d,)
+        Mean m of residuals. Defined only for vectors.
+    residual_covariance_ : ndarray of shape (d, d)
+        Covariance S of residuals. Defined only for vectors.
     lowest_loss_ : float
-        The smallest loss L of a training sample.
+        Smallest loss L of a training sample.
     calibration_ : Calibration
-        Scores of normal samples that the thresholds are taken from.
+        Scores of the calibration samples and peaks of their maps, from which thresholds and p-values are computed.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
-        Threshold on anomaly maps. Only where the features make maps.
-    calibration_scores_, calibration_peaks_, calibration_indices_ : ndarray of shape (n,)
-        Anomaly scores of the calibration samples, highest levels of their maps, and their positions in the data.
+        Threshold on maps. Defined only if the features make maps.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set. None if the features make no maps.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
     n_features_in_ : int
-        Number of columns. Rows only.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where they all are strings. Rows only.
+        Number of features d seen during `fit`. Defined only if the samples are rows.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
 
     See Also
     --------
-    VAE : A variational autoencoder, which scores by a likelihood.
-    GradientProjection : Moves samples until an autoencoder reconstructs them.
-    skanomaly.networks : Networks, losses and training that can be passed.
+    VAE : Variational autoencoder, which scores by the likelihood.
+    GradientProjection : Distance that samples have to move until an autoencoder reconstructs them.
+    skanomaly.networks : Networks, losses and training settings to pass.
 
     Notes
     -----
@@ -157,12 +169,12 @@ class Autoencoder(ReconstructionDetector):
     ``Autoencoder(network=DenseNetwork((14, 7), decoder=(7,), activation=("tanh", "relu", "tanh"),
     output_activation="relu", activity_penalty=1e-7), noise=0, training=Training(batch_size=128), max_epochs=100)``.
 
-    To search parameters of the network or the training, pass the object, then name its parameter:
+    To search parameters of the network or of training, pass the object, then name its parameter:
     ``{"network__hidden": [(64, 32), (32, 8)], "training__lr": [1e-3, 1e-2]}`` for
     ``Autoencoder(network=DenseNetwork(), training=Training())``.
 
-    Training holds in memory what the features make of all samples; scoring is bounded. Pickles hold the parameters and
-    the attributes above; the network is built again from its arrays.
+    Training keeps all embedded samples in memory; scoring runs in bounded memory. Pickles hold the parameters and the
+    attributes above; the network is rebuilt from `network_state_`.
 
     References
     ----------
@@ -227,7 +239,7 @@ class Autoencoder(ReconstructionDetector):
 
     @available_if(_has_columns)
     def contributions(self, X):
-        """Return the share of every column in the anomaly score of rows: the sum is ``-score_samples(X)``.
+        """Compute the share of each column in the anomaly scores of rows; they sum to ``-score_samples(X)``.
 
         Parameters
         ----------
@@ -237,7 +249,8 @@ class Autoencoder(ReconstructionDetector):
         Returns
         -------
         ndarray of shape (n, d), float64
-            Not negative, except with "mahalanobis", where correlated columns share what they add.
+            Shares of the columns. They are non-negative, except with "mahalanobis", where correlated columns share
+            their contribution.
         """
         model = self.reconstructor()
         return np.concatenate([model.run(lambda x: self._shares(model.module, x), Z) for _, Z in self._batches(X)])
@@ -256,7 +269,7 @@ class Autoencoder(ReconstructionDetector):
         if self.residual != "mse" and len(shape) > 1:
             raise ValueError(
                 f"residual={self.residual!r} is for vectors, but network={self.network_!r} sees images of shape "
-                f"{shape}; accepted is 'mse'."
+                f"{shape}; it must be 'mse'."
             )
 
     def _fit_loss(self, samples):
@@ -302,7 +315,7 @@ class Autoencoder(ReconstructionDetector):
         return self._shares(module, x).sum(dim=1)
 
     def _shares(self, module, x):
-        """Return the share of every value of vectors (N, d) in their score."""
+        """Return the share of each value of vectors (N, d) in their scores."""
         r = x - module(x)
         if self.residual == "mse":
             return r.square() / r.shape[1]

@@ -1,4 +1,4 @@
-"""What detectors share that learn to reconstruct normal samples: the training, the residuals, the way back."""
+"""Base class of the detectors that learn to reconstruct normal samples."""
 
 import copy
 from itertools import chain
@@ -19,7 +19,7 @@ from ..base import BaseDetector, stack_if_equal
 from ..features._resolve import resolve_features
 from ..networks import DenseNetwork, StridedNetwork, Training
 
-_EXAMPLES = {  # of what a parameter is passed as, before its own parameters can be set
+_EXAMPLES = {  # of objects that must be passed before their own parameters can be set
     "features": "Pixels()",
     "network": "DenseNetwork()",
     "training": "Training()",
@@ -31,8 +31,8 @@ def _has_way_back(detector):
     features = detector._features()
     if features is not None and not hasattr(features, "inverse_transform"):
         raise AttributeError(
-            f"this {type(detector).__name__} has no samples to show: {type(features).__name__} has no "
-            "inverse_transform, which would lead back to them."
+            f"this {type(detector).__name__} cannot turn its output into samples because {type(features).__name__} has "
+            "no inverse_transform."
         )
     return True
 
@@ -41,20 +41,20 @@ with_way_back = available_if(_has_way_back)
 
 
 class ReconstructionDetector(BaseDetector):
-    """Detectors that score a sample by how badly a network trained on normal samples reconstructs it.
+    """Base class of detectors that score samples by how badly a network trained on normal samples reconstructs them.
 
-    The features make samples Z, arrays (n, d) or (n, h, w, d). The view of the network (`_torch.views`) makes of these
-    tensors x, and of x what the network sees: rows, images, patches of images, or the cells of a grid of features. Rows
-    are scored in float64, everything else in float32.
+    The features embed samples as arrays Z of shape (n, d) or (n, h, w, d). The view of the network (`_torch.views`)
+    turns these into tensors x, and splits x into the inputs of the network, of shape (N, ...): rows, images, patches of
+    images, or the cells of a grid of features. Rows are scored in float64, everything else in float32.
 
-    A subclass takes the parameters below and writes, for what the network sees (N, ...),
+    A subclass takes the parameters below and implements, for inputs of the network,
 
-    - ``_training_loss(module, x, generator)``: the scalar that is minimised;
-    - ``_restore(module, x)``: the reconstruction, of the shape of x;
-    - ``_compare(x, restored, view)``: the reconstruction loss L_r of every sample (n,);
-    - ``_evidence(module, x)``: anomaly scores (N,) of vectors, residual maps (N, H, W) of images;
+    - ``_training_loss(module, x, generator)``: return the scalar that is minimised;
+    - ``_restore(module, x)``: return the reconstruction, in the shape of x;
+    - ``_compare(x, restored, view)``: return the reconstruction loss L_r (n,) of each sample;
+    - ``_evidence(module, x)``: return anomaly scores (N,) of vectors, residual maps (N, H, W) of images.
 
-    and where it needs to, ``_fit_loss(samples)``, ``_after_training(module, data, generator)`` and
+    It may override ``_fit_loss(samples)``, ``_after_training(module, data, generator)`` and
     ``_learn_residuals(train, held_out)``.
     """
 
@@ -81,12 +81,12 @@ class ReconstructionDetector(BaseDetector):
         Parameters
         ----------
         X : array-like
-            Samples that the detector is to be fitted on.
+            Samples on which the detector will be fitted.
 
         Returns
         -------
         Columns or Pixels
-            Unfitted: `Columns` for rows, `Pixels` for images.
+            Unfitted features: `Columns` for rows, `Pixels` for images.
         """
         return resolve_features(X)
 
@@ -101,21 +101,22 @@ class ReconstructionDetector(BaseDetector):
         Returns
         -------
         DenseNetwork or StridedNetwork
-            `StridedNetwork` for images, `DenseNetwork` for rows and for the cells of feature grids.
+            Network: `StridedNetwork` for images, `DenseNetwork` for rows and for the cells of feature grids.
         """
         return StridedNetwork() if _are_images(features) else DenseNetwork()
 
     def set_params(self, **params):
-        """Set parameters of this estimator, and of the objects that were passed to it.
+        """Set the parameters of this estimator and of the objects passed to it.
 
         Parameters
         ----------
         **params : dict
-            Estimator parameters; those of a passed object as in ``network__hidden``.
+            Estimator parameters. Parameters of a passed object are written as in ``network__hidden``.
 
         Returns
         -------
         self
+            Estimator instance.
         """
         for name, value in params.items():
             head, nested, _ = name.partition("__")
@@ -129,17 +130,17 @@ class ReconstructionDetector(BaseDetector):
 
     @with_way_back
     def reconstruct(self, X):
-        """Return the network's reconstruction of samples.
+        """Reconstruct samples with the network.
 
         Parameters
         ----------
         X : array-like
-            Samples in a form that the class accepts.
+            Samples, in any form that the detector accepts.
 
         Returns
         -------
         ndarray of shape (n, d), float64, or of shape (n, H, W[, 3]), float32
-            Rows in the units of `X`; images in [0, 1] and of their own sizes (a list where these differ).
+            Rows in the units of `X`; images in [0, 1] and in their original sizes (a list if these differ).
         """
         model = self.reconstructor()
         return join_samples(
@@ -148,11 +149,12 @@ class ReconstructionDetector(BaseDetector):
         )
 
     def reconstructor(self):
-        """Return the fitted network as functions of tensors that can be differentiated.
+        """Return the fitted network as differentiable functions of tensors.
 
         Returns
         -------
         Reconstructor
+            Fitted network, with its parameters frozen.
         """
         view, net = self._view(), self._derived_state("_net", self._frozen_net)
         return Reconstructor(
@@ -181,7 +183,7 @@ class ReconstructionDetector(BaseDetector):
         return samples
 
     def _continues(self):
-        """Return whether this fit goes on where the last one ended."""
+        """Return whether this fit continues the previous one."""
         return self.warm_start and hasattr(self, "network_state_")
 
     def _calibrate(self, samples, groups):
@@ -205,11 +207,11 @@ class ReconstructionDetector(BaseDetector):
 
     @property
     def _dtype(self):
-        """That of samples in scoring."""
+        """Dtype of embedded samples in scoring."""
         return np.float32 if self.features_.makes_maps else np.float64
 
     def _learn(self, samples, Z=None, groups=None):
-        """Learn from samples; those that early stopping holds out are not learnt from by the features either."""
+        """Learn from samples; the features, too, do not learn from those that are held out for early stopping."""
         warm = self._continues()
         self._forget_derived()
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31)))
@@ -256,17 +258,17 @@ class ReconstructionDetector(BaseDetector):
         return self.network_.build(self._view().shape, self._n_codes_per_unit)
 
     def _view(self):
-        """Return what the network sees of samples."""
+        """Return the view that turns samples into inputs of the network."""
         return self.network_.view(self.sample_shape_, cells=not _are_images(self.features_), **self.input_statistics_)
 
     def _fit_loss(self, samples):
-        """Learn what the loss needs from training samples."""
+        """Fit the loss on training samples."""
 
     def _after_training(self, module, data, generator):
-        """Learn what the trained module, in the dtype of training, has to say about the training samples."""
+        """Learn from the training samples with the trained module, which is still in the dtype of training."""
 
     def _learn_residuals(self, train, held_out):
-        """Learn from embedded samples, after training, what scores need beside the network."""
+        """Learn from embedded samples, after training, the statistics that scores need besides the network."""
         model = self.reconstructor()
         self.lowest_loss_ = float(model.run(model.losses, train).min())
 
@@ -277,7 +279,7 @@ class ReconstructionDetector(BaseDetector):
         return Net.from_state(self._build, self.network_state_, device, self._dtype).freeze()
 
     def _loss_unit(self, view):
-        """Return what L_r is divided by to be of the scale of a mean squared residual, as it is here."""
+        """Return the unit in which L_r has the scale of a mean squared residual: 1, unless L_r has another scale."""
         return 1.0
 
     def _score(self, Z, maps=True):
@@ -294,24 +296,28 @@ class ReconstructionDetector(BaseDetector):
 
 
 class Reconstructor:
-    """A fitted network as functions of tensors x: samples with the axes and in the units that the network knows.
+    """Fitted network as functions of tensors x, which are samples with the axes and in the units of the network.
 
-    All of them can be differentiated with respect to x; the parameters are frozen.
+    All functions are differentiable with respect to x; the parameters of the network are frozen.
 
     Parameters
     ----------
     net : Net
-    view : Rows or another view
-    restore, compare : callable
-        What the network sees to its reconstruction; both to the loss of every sample.
+        Network, with its dtype and device.
+    view : Rows, Images, Patches or Cells
+        View that turns samples into inputs of the network.
+    restore : callable
+        Function of inputs (N, ...) that returns their reconstructions.
+    compare : callable
+        Function of inputs and reconstructions (N, ...) that returns the losses (n,) of the samples.
     loss_unit : float
-        Losses divided by it are of the scale of a mean squared residual.
+        Unit in which losses have the scale of a mean squared residual.
     lowest_loss : float
-        The smallest loss of a training sample.
+        Smallest loss of a training sample.
     limits : tuple of float or None
-        Smallest and largest value of x.
+        Smallest and largest value of x; None if x is unbounded.
     digests : ndarray of uint64 or None
-        Hashes of the samples that the model was fitted on.
+        Hashes of the samples on which the model was fitted.
 
     Attributes
     ----------
@@ -325,68 +331,176 @@ class Reconstructor:
         self._net, self._view, self._restore, self._compare = net, view, restore, compare
 
     def to_tensor(self, Z):
-        """Return samples, an array that features made, as x."""
+        """Convert embedded samples to x.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, d) or (n, h, w, d)
+            Embedded samples.
+
+        Returns
+        -------
+        Tensor
+            Samples x.
+        """
         return self._net.to_tensor(self._view.arrange(self._view.standardize(Z)))
 
     def arrange_back(self, x):
-        """Return x, or a tensor of its shape, with the axes of samples, (n, d) or (n, h, w, d)."""
+        """Rearrange x, or a tensor of its shape, to the axes of embedded samples.
+
+        Parameters
+        ----------
+        x : Tensor
+            Samples x, or a tensor of the same shape.
+
+        Returns
+        -------
+        Tensor of shape (n, d) or (n, h, w, d)
+            Rearranged tensor.
+        """
         return self._view.arrange_back(x)
 
     def restore(self, x):
-        """Return the reconstruction of x."""
+        """Reconstruct x.
+
+        Parameters
+        ----------
+        x : Tensor
+            Samples x.
+
+        Returns
+        -------
+        Tensor
+            Reconstructions, in the shape of x.
+        """
         return self.per_part(self._restore, x)
 
     def losses(self, x):
-        """Return the reconstruction losses (n,) of x."""
+        """Compute the reconstruction losses of x.
+
+        Parameters
+        ----------
+        x : Tensor
+            Samples x.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+            Reconstruction losses.
+        """
         return self.losses_and_restored(x)[0]
 
     def losses_and_restored(self, x):
-        """Return the reconstruction losses (n,) and the reconstruction of x, which one pass gives together."""
+        """Compute the reconstruction losses and the reconstruction of x in a single pass.
+
+        Parameters
+        ----------
+        x : Tensor
+            Samples x.
+
+        Returns
+        -------
+        losses : Tensor of shape (n,)
+            Reconstruction losses.
+        restored : Tensor
+            Reconstructions, in the shape of x.
+        """
         parts = self._view.split(x)
         restored = self._restore(parts)
         return self._compare(parts, restored), self._view.join(restored)
 
     def per_part(self, function, x):
-        """Return `function` of what the network sees of x, put together again."""
-        return self._view.join(function(self._view.split(x)))
-
-    def per_sample(self, function, x):
-        """Return the mean (n,) of `function`, one value for each part that the network sees of x."""
-        return self._view.per_sample(function(self._view.split(x)))
-
-    def run(self, function, Z, *others, length=None, gradients=False):
-        """Return `function` of x as an array; no sample's bits depend on the others.
+        """Apply a function to the inputs into which x is split, and join its results.
 
         Parameters
         ----------
         function : callable
-            Takes x, and a tensor for each of the others, to a tensor (n, ...).
+            Function of inputs (N, ...) that returns a tensor (N, ...).
+        x : Tensor
+            Samples x.
+
+        Returns
+        -------
+        Tensor of shape (n, ...)
+            Joined results; overlapping ones are averaged.
+        """
+        return self._view.join(function(self._view.split(x)))
+
+    def per_sample(self, function, x):
+        """Average a function over the inputs into which each sample is split.
+
+        Parameters
+        ----------
+        function : callable
+            Function of inputs (N, ...) that returns one value for each, (N,).
+        x : Tensor
+            Samples x.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+            Mean value for each sample.
+        """
+        return self._view.per_sample(function(self._view.split(x)))
+
+    def run(self, function, Z, *others, length=None, gradients=False):
+        """Apply a function to embedded samples in batches; no result depends on the other samples, to the bit.
+
+        Parameters
+        ----------
+        function : callable
+            Function of x, and of a tensor for each of `others`, that returns a tensor (n, ...).
         Z : ndarray of shape (n, d) or (n, h, w, d)
-            Samples.
+            Embedded samples.
         *others : ndarray of shape (n, ...)
-            Further arrays with the axes of samples.
-        length : int, optional
-            Number of samples in a pass; by default `batch_len`.
+            Further arrays with the axes of embedded samples.
+        length : int, default=None
+            Number of samples in a batch; None is `batch_len`.
         gradients : bool, default=False
-            If True, the function may ask torch for gradients.
+            If True, the function may compute gradients.
 
         Returns
         -------
         ndarray of shape (n, ...)
+            Results of the function.
         """
         arrays = [self._view.arrange(array) for array in (self._view.standardize(Z), *others)]
         return self._net.run(function, *arrays, length=length or self.batch_len, gradients=gradients)
 
 
 def highest_levels(detector, grids):
-    """Return the highest level (n,) of the smoothed maps of grids, at the size that the features look at."""
+    """Compute the maxima of smoothed maps, at the size at which the features see images.
+
+    Parameters
+    ----------
+    detector : BaseDetector
+        Fitted detector.
+    grids : ndarray of shape (n, h, w)
+        Score grids.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Maximum of each map.
+    """
     size, features = as_pair(detector.features_.image_size), detector.features_
     levels = [np.nanmax(features.map_to_image(grid, None, detector.sigma_, size=size)) for grid in grids]
     return np.array(levels, np.float64)
 
 
 def join_samples(batches):
-    """Return batches of rows as one array, batches of images as one array or a list where sizes differ."""
+    """Join batches of samples.
+
+    Parameters
+    ----------
+    batches : iterable
+        Arrays of rows, or lists of images.
+
+    Returns
+    -------
+    ndarray or list of ndarray
+        All samples; a list if the sizes of images differ.
+    """
     batches = list(batches)
     if isinstance(batches[0], np.ndarray):
         return np.concatenate(batches)
@@ -394,10 +508,10 @@ def join_samples(batches):
 
 
 def _are_images(features):
-    """Return whether features make images: grids that lead back to what the user passed."""
+    """Return whether features make images: grids that can be transformed back to the samples of the user."""
     return features.makes_maps and hasattr(features, "inverse_transform")
 
 
 def _to_learn_from(view, net, Z):
-    """Return embedded samples in the form that `fit_loop` takes batches of, in float32."""
+    """Return embedded samples in the form from which `fit_loop` draws batches, in float32."""
     return view.to_learn_from(net.to_tensor(view.arrange(view.standardize(Z))).float())

@@ -10,15 +10,15 @@ from .._torch.training import mean_loss
 from ._reconstruction import ReconstructionDetector
 
 _LEAST_VARIANCE = 1e-6  # of the decoder, where it is learned
-_LOG_VARIANCES = (-20, 5)  # of codes: extreme rows must not blow up the training of the others
+_LOG_VARIANCES = (-20, 5)  # of codes; extreme rows must not make the loss of a whole batch explode
 
 
 class VAE(ReconstructionDetector):
-    r"""Variational autoencoder: score samples by their likelihood under a model with a few hidden causes.
+    r"""Variational autoencoder: score samples by their likelihood under a model with few latent variables.
 
-    An encoder gives mean m and variance :math:`s^2` of the code z of a sample x, a decoder gives the mean
-    :math:`\mu(z)` of a normal distribution of x with variance :math:`\gamma`. On normal samples they minimise the
-    negative lower bound of the log-likelihood, in nats per sample,
+    An encoder computes the mean m and the variance :math:`s^2` of the code z of a sample x, and a decoder the mean
+    :math:`\mu(z)` of a normal distribution of x with variance :math:`\gamma`. They are trained on normal samples to
+    minimise the negative lower bound of the log-likelihood, in nats per sample,
 
     .. math::
 
@@ -26,108 +26,116 @@ class VAE(ReconstructionDetector):
         \overbrace{\frac{(x_i - \mu_i(z))^2}{2 \gamma}}^M \Big)}_{L_r(x)} + \beta \, \mathrm{KL}(x), \\
         \mathrm{KL}(x) &= \tfrac12 \sum_j (m_j^2 + s_j^2 - 1 - \log s_j^2).
 
-    Training draws one z per sample; scoring takes z = m, so that scores do not depend on chance. They are
+    Training draws one z per sample; scoring uses z = m, so that scores are deterministic. They are
 
     ================  ==========  ============================================================
     `anomaly_score`   score       of vectors
     ================  ==========  ============================================================
-    "elbo"            A + M + KL  the bound L, whatever :math:`\beta` was in training
-    "reconstruction"  A + M       its reconstruction term L_r
-    "unregularized"   M           that without the normaliser
+    "elbo"            A + M + KL  the bound L with :math:`\beta = 1`
+    "reconstruction"  A + M       the reconstruction term L_r
+    "unregularized"   M           the reconstruction term without the normaliser
     ================  ==========  ============================================================
 
-    Since :math:`\gamma` is one number here, the normaliser A is a constant: "unregularized" and "reconstruction" rank
-    samples, label them and mask pixels alike, and differ in the scale of scores alone.
+    Since :math:`\gamma` is a single number here, the normaliser A is a constant: "unregularized" and "reconstruction"
+    rank samples, label them and mask pixels identically; only their scores differ, by a constant.
 
-    `features` decide what x is, and `network` what encoder and decoder are; None stands for `Columns` and a
-    `DenseNetwork` where the samples are rows, and for `Pixels` and a `StridedNetwork` where they are images.
-    **Vectors**, rows and the cells of a grid of features, each by itself, are standardised by the training samples; the
-    level of a cell in the anomaly map is its score. **Images** have a map of A + M (or M) of every pixel, summed over
-    the channels, smoothed by `sigma`; the score is its maximum or mean. KL is one number per image: it is in no map,
-    and "elbo" adds its share per pixel to the score, so that the mean is L per pixel. By default the network sees
-    overlapping patches, and L_r, KL and maps are averages over these.
+    `features` define x, and `network` defines the encoder and the decoder; None stands for `Columns` and a
+    `DenseNetwork` if the samples are rows, and for `Pixels` and a `StridedNetwork` if they are images. **Vectors**,
+    which are rows or the single cells of a grid of features, are standardised with the training samples; the value of a
+    cell in the anomaly map is its score. **Images** have a map of A + M (or M) at each pixel, summed over the channels
+    and smoothed with `sigma`; the score is its maximum or mean. KL is one number per image and appears in no map;
+    "elbo" adds KL per pixel to the score, so that with ``image_score="mean"`` the score is L per pixel. By default the
+    network sees overlapping patches, over which L_r, KL and maps are averaged.
 
     Parameters
     ----------
     features : estimator or None, default=None
-        Features through which the detector looks at samples: `Columns`, `Pixels`, `PretrainedPatchFeatures` or others,
-        or a `FrozenEstimator` of fitted ones; None is ``Columns()`` for rows and ``Pixels()`` for images.
+        Features that turn samples into the input of the network, such as `Columns`, `Pixels` or
+        `PretrainedPatchFeatures`, or a `FrozenEstimator` of fitted features; None is ``Columns()`` for rows and
+        ``Pixels()`` for images.
     network : DenseNetwork, StridedNetwork or None, default=None
-        Network that is trained, its encoder with a second head; None is ``StridedNetwork()`` for images and
+        Network to train, whose encoder gets a second head; None is ``StridedNetwork()`` for images and
         ``DenseNetwork()`` for rows and the cells of other features. ``DenseNetwork((k,))`` is the linear model,
         probabilistic PCA.
     decoder_variance : "learned" or float, default="learned"
-        :math:`\gamma`, of standardised columns or of pixels in [0, 1]. "learned" is the gamma-VAE: the best value, the
-        mean squared error, of each batch in training, and of all training samples, each with one draw of z, in the end;
-        not below 1e-6.
+        Variance :math:`\gamma` of the decoder, in units of standardised columns or of pixels in [0, 1]. "learned" is
+        the gamma-VAE, which uses the optimal value, the mean squared error: of each batch during training, and finally
+        of all training samples, each with one draw of z. It is at least 1e-6.
     beta : float, default=1.0
         Weight of KL in training.
     anomaly_score : {"reconstruction", "elbo", "unregularized"}, default="reconstruction"
-        Terms of L that make the score, see above.
+        Terms of L that are summed in the score, see above.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     image_score : {"max", "mean"}, default="max"
-        Score of an image: the maximum of the smoothed map, or the mean of the map.
+        Score of an image: "max" is the maximum of the smoothed map, "mean" the mean of the map.
     max_epochs : int or "auto", default="auto"
-        Largest number of epochs; "auto" leaves it to the network.
+        Maximum number of epochs; "auto" uses the default of the network.
     training : Training or None, default=None
-        Batch size, optimiser and early stopping; None is ``Training()``.
+        Batch size, optimiser settings and early stopping; None is ``Training()``.
     warm_start : bool, default=False
-        If True, `fit` continues training the previously fitted network, with the features as they were, for another
-        `max_epochs`. Such a fit sets no thresholds, since the network may have seen its samples before: call
+        If True, `fit` continues training the previously fitted network, with unchanged features, for another
+        `max_epochs`. Such a fit sets no thresholds because the network may already have seen its samples: call
         `calibrate` with fresh normal samples.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
         Device on which the network runs.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"split", "cv"}, default="split"
-        How thresholds are calibrated. "split" holds out a random 20 % of the training samples; "cv" uses 10-fold
-        cross-validation and trains 11 networks.
+        How thresholds are calibrated.
+
+        - "split" holds out a random 20 % of the training samples, which the network never sees. Only "split" carries
+          the guarantee of split-conformal prediction.
+        - "cv" uses 10-fold cross-validation and trains 11 networks.
     min_defect_area : int, default=1
         Area of the smallest region in masks, in pixels.
     random_state : int, RandomState instance or None, default=None
-        Seed of first weights, shuffling, draws of z and splits.
+        Seed of the initial weights, the shuffling, the draws of z, the folds and the splits.
     verbose : int, default=0
-        If 1, a progress bar is shown.
+        If 1, progress bars are shown.
 
     Attributes
     ----------
     features_ : estimator
-        The fitted features.
+        Fitted features.
     network_ : DenseNetwork or StridedNetwork
         Description of the network.
     training_ : Training
-        The training that was used.
+        Training settings that were used.
     decoder_variance_ : float
-        :math:`\gamma`.
+        Variance :math:`\gamma` of the decoder.
     network_state_ : dict of str to ndarray
-        Parameters of the network.
+        Weights of the network.
     sample_shape_ : tuple of int
-        Shape of what the features make of a sample: (d,) or (h, w, d).
+        Shape of an embedded sample: (d,) or (h, w, d).
     input_statistics_ : dict of str to ndarray
-        "location" and "scale" (d,) of the cells of training samples; empty where the network sees rows or images.
+        "location" and "scale" (d,) of the cells of the training samples; empty if the network sees rows or images.
     history_ : dict of str to ndarray of shape (n_epochs,)
-        "train_loss", and "valid_loss" where samples were held out: means of L.
+        Mean L of each epoch: "train_loss", and "valid_loss" if samples were held out.
     lowest_loss_ : float
-        The smallest L_r of a training sample; it may be negative.
+        Smallest L_r of a training sample; it may be negative.
     calibration_ : Calibration
-        Scores of normal samples that the thresholds are taken from.
+        Scores of the calibration samples and peaks of their maps, from which thresholds and p-values are computed.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
-        Threshold on anomaly maps. Only where the features make maps.
-    calibration_scores_, calibration_peaks_, calibration_indices_ : ndarray of shape (n,)
-        Anomaly scores of the calibration samples, highest levels of their maps, and their positions in the data.
+        Threshold on maps. Defined only if the features make maps.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set. None if the features make no maps.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
     n_features_in_ : int
-        Number of columns. Rows only.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where they all are strings. Rows only.
+        Number of features d seen during `fit`. Defined only if the samples are rows.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`. Defined only when `X` has feature names that are all strings.
 
     See Also
     --------
-    Autoencoder : A plain autoencoder, which scores by the residual.
-    GradientProjection : Moves samples until an autoencoder reconstructs them.
-    skanomaly.networks : Networks and training that can be passed.
+    Autoencoder : Deterministic autoencoder, which scores by the residual.
+    GradientProjection : Distance that samples have to move until an autoencoder reconstructs them.
+    skanomaly.networks : Networks and training settings to pass.
 
     References
     ----------
@@ -251,22 +259,50 @@ class VAE(ReconstructionDetector):
 
 
 def posterior(module, x):
-    """Return the mean and the log-variance (n, k) of the codes that a network gives of x."""
+    """Encode x.
+
+    Parameters
+    ----------
+    module : EncoderDecoder
+        Network whose encoder has a second head.
+    x : Tensor of shape (n, ...)
+        Inputs of the network.
+
+    Returns
+    -------
+    mean : Tensor of shape (n, k)
+        Means of the codes.
+    log_variance : Tensor of shape (n, k)
+        Logarithms of their variances.
+    """
     mean, log_variance = module.encode(x).chunk(2, dim=1)
     return mean, log_variance.clamp(*_LOG_VARIANCES)
 
 
 def divergence(mean, log_variance):
-    """Return the Kullback-Leibler divergence (n,) of diagonal normal distributions from the standard one."""
+    """Compute the Kullback-Leibler divergence of diagonal normal distributions from the standard one.
+
+    Parameters
+    ----------
+    mean : Tensor of shape (n, k)
+        Means.
+    log_variance : Tensor of shape (n, k)
+        Logarithms of the variances.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        Divergences, in nats.
+    """
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1) / 2
 
 
 def _drawn_squares(module, x, generator, mean, log_variance):
-    """Return squared residuals, of the shape of x, of reconstructions from one code each."""
+    """Return the squared residuals, in the shape of x, of reconstructions from one drawn code each."""
     noise = torch.randn(mean.shape, generator=generator).to(mean.device)
     return (x - module.decode(mean + (log_variance / 2).exp() * noise)).square()
 
 
 def _normalizer(variance, x):
-    """Return A of one value, log(2 pi variance) / 2, in the dtype and on the device of x."""
+    """Return A for a single value, log(2 pi variance) / 2, in the dtype and on the device of x."""
     return torch.as_tensor(2 * torch.pi * variance, dtype=x.dtype, device=x.device).log() / 2

@@ -1,4 +1,4 @@
-"""Descriptions of networks, losses and training: what detectors that train a network are given."""
+"""Networks, losses and training settings to pass to detectors that train a network."""
 
 from importlib import import_module
 
@@ -15,7 +15,7 @@ __all__ = list(_HOME)
 
 
 def __getattr__(name):
-    """Import a description when it is first asked for."""
+    """Import a class when it is first accessed."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOME[name]}", __name__), name)

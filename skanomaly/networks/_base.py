@@ -1,21 +1,21 @@
-"""What descriptions of networks share."""
+"""Base class of the descriptions of networks."""
 
 from sklearn.base import BaseEstimator
 
 
 class Network(BaseEstimator):
-    """Description of an encoder and a decoder, without torch: parameters, schedule, and what the network sees.
+    """Description, without torch, of an encoder and a decoder: their parameters, their inputs and their schedule.
 
     Samples have the shape (d,), rows, or (h, w, c), grids; networks see vectors (d,) or images (c, h, w). A subclass
-    writes
+    implements
 
-    - ``view(shape, *, cells=False, **statistics)``: the view, see `_torch.views`, of samples of a shape; `cells` says
-      that a grid is one of feature vectors rather than an image;
-    - ``build(shape, n_codes_per_unit=1)``: the untrained `EncoderDecoder` for what the view has the network see, whose
-      code has `n_codes_per_unit` values, linear ones where there are several, for each value that is decoded;
-    - ``check(shape)``: raise a ValueError for parameters that do not fit together, or not to samples of a shape;
+    - ``view(shape, *, cells=False, **statistics)``: return the view (`_torch.views`) that turns samples of a shape into
+      inputs of the network; `cells` is True if a grid consists of feature vectors rather than pixels;
+    - ``build(shape, n_codes_per_unit=1)``: return the untrained `EncoderDecoder` for inputs of a shape. Its encoder
+      returns `n_codes_per_unit` values, linear if more than one, for each value that is decoded;
+    - ``check(shape)``: raise a ValueError if parameters contradict each other or do not suit samples of a shape;
 
-    and states its schedule: number of optimiser steps, fewest and most epochs, smallest and largest batch.
+    and sets its schedule: the number of optimiser steps, and the limits of the numbers of epochs and of batch sizes.
     """
 
     n_steps: int
@@ -23,17 +23,65 @@ class Network(BaseEstimator):
     batch_sizes: tuple
 
     def auto_batch_size(self, n):
-        """Return the batch size for n training samples."""
+        """Return the default batch size.
+
+        Parameters
+        ----------
+        n : int
+            Number of training samples.
+
+        Returns
+        -------
+        int
+            Batch size.
+        """
         return min(max(n // 100, self.batch_sizes[0]), self.batch_sizes[1])
 
     def auto_epochs(self, n, batch_size):
-        """Return the number of epochs for n training samples."""
+        """Return the default number of epochs.
+
+        Parameters
+        ----------
+        n : int
+            Number of training samples.
+        batch_size : int
+            Batch size.
+
+        Returns
+        -------
+        int
+            Number of epochs.
+        """
         return min(max(-(-self.n_steps * batch_size // n), self.epochs[0]), self.epochs[1])
 
     def default_noise(self, shape):
-        """Return the standard deviation of the noise that denoising training adds to inputs of a shape."""
+        """Return the default standard deviation of the noise that is added to inputs in training.
+
+        Parameters
+        ----------
+        shape : tuple of int (d,) or (c, h, w)
+            Shape of an input.
+
+        Returns
+        -------
+        float
+            Standard deviation: 0.
+        """
         return 0.0
 
     def penalty(self, module, x):
-        """Return what is added to the training loss of a batch."""
+        """Return the penalty that is added to the training loss of a batch.
+
+        Parameters
+        ----------
+        module : EncoderDecoder
+            Network.
+        x : Tensor of shape (n, ...)
+            Inputs of the network.
+
+        Returns
+        -------
+        float
+            Penalty: 0.
+        """
         return 0.0

@@ -1,4 +1,4 @@
-"""Convolutional networks, for images."""
+"""Convolutional networks for images."""
 
 from numbers import Integral
 
@@ -11,7 +11,7 @@ _AUTO_PATCH_SIZE = 32
 
 
 class ConvolutionalNetwork(Network):
-    """What networks share that see images, or overlapping patches of them: the parameters `patch_size` and `stride`."""
+    """Base class of networks that see images or overlapping patches of them."""
 
     n_steps, epochs, batch_sizes = 1000, (2, 200), (16, 16)
 
@@ -21,7 +21,7 @@ class ConvolutionalNetwork(Network):
     }
 
     def check(self, shape):
-        """Raise a ValueError for parameters that do not fit together, or not to samples of a shape.
+        """Raise a ValueError if parameters contradict each other or do not suit the samples.
 
         Parameters
         ----------
@@ -35,8 +35,8 @@ class ConvolutionalNetwork(Network):
         height, width = shape[:2]
         if min(height, width) < _SMALLEST_SIDE:
             raise ValueError(
-                f"{name} needs images of at least {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels; those of the features "
-                f"are {height} x {width}."
+                f"{name} needs images of at least {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels; the features return "
+                f"{height} x {width}."
             )
         side = self._patch_side(shape)
         if side is not None and side > min(height, width):
@@ -45,14 +45,19 @@ class ConvolutionalNetwork(Network):
             raise ValueError(f"stride={self.stride} leaves gaps between patches of patch_size={side}.")
 
     def view(self, shape, *, cells=False):
-        """Return what the network sees of samples: whole images, or overlapping patches of them.
+        """Return the view that turns samples into inputs of the network.
 
         Parameters
         ----------
         shape : tuple of int (h, w, c)
             Shape of a sample.
-        cells : ignored
-            For consistency with `DenseNetwork`.
+        cells : Ignored
+            Not used, present for consistency with `DenseNetwork`.
+
+        Returns
+        -------
+        Images or Patches
+            View of whole images, or of overlapping patches of them.
         """
         from .._torch.views import Images, Patches
 
@@ -63,38 +68,38 @@ class ConvolutionalNetwork(Network):
         return Patches((n_channels, side, side), (height, width), self.stride or side // 2)
 
     def _patch_side(self, shape):
-        """Return the side of the patches of samples of a shape, None where the network sees whole images."""
+        """Return the side of the patches of samples of a shape; None if the network sees whole images."""
         if self.patch_size == "auto":
             return _AUTO_PATCH_SIZE if min(shape[:2]) >= 2 * _AUTO_PATCH_SIZE else None
         return self.patch_size
 
 
 class StridedNetwork(ConvolutionalNetwork):
-    """Strided convolutions down to a code vector, and their mirror image, after Bergmann et al.
+    """Strided convolutions down to a code vector, and a mirrored decoder, after Bergmann et al.
 
-    The layers are those for 128 x 128 pixels, with fewer or more strided ones for other sizes; leaky ReLU (0.2) between
-    them. The network standardises the channels of its input by the training images.
+    The layers are those of the paper for 128 x 128 pixels, with fewer or more strided ones for other sizes, and leaky
+    ReLU (slope 0.2) between them. The network standardises the channels of its input with the training images.
 
     Parameters
     ----------
     code_size : int, default=100
         Length of the code.
     patch_size : int, "auto" or None, default="auto"
-        Side of the patches that the network sees, in pixels of the resized image; None for the whole image, "auto" for
-        32, but for the whole of images below 64.
+        Side of the patches that the network sees, in pixels of the resized image; None is the whole image. "auto" is
+        32, or the whole image if its shorter side is below 64.
     stride : int or None, default=None
-        Largest distance of neighbouring patches, which are spread evenly from border to border, in pixels; None is half
-        of `patch_size`.
+        Maximum distance between neighbouring patches, which are spread evenly from border to border, in pixels; None is
+        half of `patch_size`.
 
     See Also
     --------
-    PooledNetwork : Convolutions whose code is a feature map.
+    PooledNetwork : Convolutions with pooling, whose code is a feature map.
     DenseNetwork : Dense layers, for rows and feature vectors.
 
     Notes
     -----
-    By default, training takes 1,000 steps of the optimiser, in 2 to 200 epochs, with batches of 16 images or patches,
-    and no noise.
+    By default, training takes 1,000 optimiser steps, in 2 to 200 epochs, with batches of 16 images or patches and
+    without noise.
 
     References
     ----------
@@ -126,11 +131,12 @@ class StridedNetwork(ConvolutionalNetwork):
         shape : tuple of int (c, h, w)
             Shape of an input.
         n_codes_per_unit : int, default=1
-            Number of values that the encoder gives for each value that the decoder takes.
+            Number of values that the encoder returns for each value that the decoder takes.
 
         Returns
         -------
         EncoderDecoder
+            Untrained network.
         """
         from .._networks.autoencoders import EncoderDecoder, strided_decoder, strided_encoder
 
@@ -140,29 +146,29 @@ class StridedNetwork(ConvolutionalNetwork):
 
 
 class PooledNetwork(ConvolutionalNetwork):
-    """Three 3 x 3 convolutions with pooling, and their mirror image, as in Keras' classic example.
+    """Three 3 x 3 convolutions with pooling, and a mirrored decoder, as in the classic Keras example.
 
-    The convolutions have 16, 8 and 8 channels, each followed by ReLU and 2 x 2 maxima; the code is a feature map of 8
-    channels. The output is a sigmoid: values are in (0, 1), as pixels are.
+    The convolutions have 16, 8 and 8 channels, each followed by ReLU and 2 x 2 max pooling; the code is a feature map
+    with 8 channels. The output passes a sigmoid, so that values are in (0, 1), like pixels.
 
     Parameters
     ----------
     patch_size : int, "auto" or None, default="auto"
-        Side of the patches that the network sees, in pixels of the resized image; None for the whole image, "auto" for
-        32, but for the whole of images below 64.
+        Side of the patches that the network sees, in pixels of the resized image; None is the whole image. "auto" is
+        32, or the whole image if its shorter side is below 64.
     stride : int or None, default=None
-        Largest distance of neighbouring patches, which are spread evenly from border to border, in pixels; None is half
-        of `patch_size`.
+        Maximum distance between neighbouring patches, which are spread evenly from border to border, in pixels; None is
+        half of `patch_size`.
 
     See Also
     --------
-    StridedNetwork : Convolutions with a code vector.
+    StridedNetwork : Strided convolutions, whose code is a vector.
     DenseNetwork : Dense layers, for rows and feature vectors.
 
     Notes
     -----
-    By default, training takes 1,000 steps of the optimiser, in 2 to 200 epochs, with batches of 16 images or patches,
-    and no noise.
+    By default, training takes 1,000 optimiser steps, in 2 to 200 epochs, with batches of 16 images or patches and
+    without noise.
 
     Examples
     --------
@@ -183,18 +189,20 @@ class PooledNetwork(ConvolutionalNetwork):
         shape : tuple of int (c, h, w)
             Shape of an input.
         n_codes_per_unit : int, default=1
-            Accepted is 1: the code is a feature map after a ReLU.
+            Number of values that the encoder returns for each value that the decoder takes. It must be 1, because the
+            code is a feature map after a ReLU.
 
         Returns
         -------
         EncoderDecoder
+            Untrained network.
         """
         from .._networks.autoencoders import EncoderDecoder, pooled_decoder, pooled_encoder
 
         if n_codes_per_unit != 1:
             raise ValueError(
                 f"network={self!r} has a feature map after a ReLU as its code, which has no mean and variance; "
-                "accepted are StridedNetwork and DenseNetwork."
+                "it must be a StridedNetwork or a DenseNetwork."
             )
         n_channels, *size = shape
         return EncoderDecoder(pooled_encoder(n_channels), pooled_decoder(n_channels, tuple(size)))

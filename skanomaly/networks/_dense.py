@@ -1,4 +1,4 @@
-"""Dense networks, for rows and for the cells of feature grids."""
+"""Dense networks for rows and for the cells of feature grids."""
 
 import math
 from numbers import Integral, Real
@@ -10,35 +10,34 @@ from ._base import Network
 
 
 class DenseNetwork(Network):
-    """Dense layers: a narrow code between an encoder and a decoder.
+    """Dense layers, with a narrow code between an encoder and a decoder.
 
-    The network sees the rows of a table, each cell of a grid of features as a vector of its own, or a whole image, its
-    pixels side by side.
+    The network sees rows of a table, single cells of a grid of features, or whole images, flattened to vectors.
 
     Parameters
     ----------
     hidden : tuple of int, default=(64, 32)
-        Widths of the encoder's layers, the last of which is the code.
+        Widths of the encoder's layers; the last one is the code.
     decoder : tuple of int or None, default=None
         Widths of the decoder's hidden layers; None mirrors `hidden`.
     activation : str or tuple of str, default="relu"
-        Activation of all hidden layers, the code included, or one for each: "relu", "tanh", "elu", "sigmoid" or
+        Activation of all hidden layers, including the code, or one for each: "relu", "tanh", "elu", "sigmoid" or
         "linear". The code of a `VAE` is always linear.
     output_activation : str, default="linear"
-        Activation of the last layer. Only "linear" reaches all standardised values.
+        Activation of the last layer. Only "linear" can output any standardised value.
     activity_penalty : float, default=0.0
-        Weight of the L1 norm of the first hidden layer in the training loss.
+        Weight of the L1 norm of the first hidden layer's activations in the training loss.
 
     See Also
     --------
-    StridedNetwork : Convolutions with a code vector, for images.
-    PooledNetwork : Convolutions whose code is a feature map, for images.
+    StridedNetwork : Strided convolutions for images, whose code is a vector.
+    PooledNetwork : Convolutions with pooling for images, whose code is a feature map.
 
     Notes
     -----
-    By default, training takes 2,000 steps of the optimiser, in 5 to 200 epochs, with batches of a hundredth of the
-    samples, at least 32 and at most 512. The default noise is 1, one standard deviation of a standardised value, and
-    none for images.
+    By default, training takes 2,000 optimiser steps, in 5 to 200 epochs, with batches of a hundredth of the samples, at
+    least 32 and at most 512. The default noise is 1, one standard deviation of a standardised value, for vectors, and 0
+    for images.
 
     Examples
     --------
@@ -69,7 +68,7 @@ class DenseNetwork(Network):
         self.activity_penalty = activity_penalty
 
     def check(self, shape):
-        """Raise a ValueError for parameters that do not fit together.
+        """Raise a ValueError if parameters contradict each other.
 
         Parameters
         ----------
@@ -80,27 +79,32 @@ class DenseNetwork(Network):
         for name in ("hidden", "decoder"):
             widths = getattr(self, name)
             if not all(isinstance(n, Integral) and n >= 1 for n in widths or ()):
-                raise ValueError(f"{name}={widths!r}; accepted are numbers of units, from 1 on.")
+                raise ValueError(f"{name}={widths!r} is not accepted; widths must be integers, at least 1.")
         if not self.hidden:
-            raise ValueError("hidden=() has no code; accepted is at least one width.")
+            raise ValueError("hidden=() has no code; it must contain at least one width.")
         n_hidden = len(self.hidden) + len(self._decoder_widths())
         if len(self._activations()) != n_hidden + 1 or not set(self._activations()) <= set(ACTIVATIONS):
             raise ValueError(
-                f"activation={self.activation!r}; accepted is one of {', '.join(sorted(ACTIVATIONS))}, or one for each "
-                f"of the {n_hidden} hidden layers."
+                f"activation={self.activation!r} is not accepted; it must be one of {', '.join(sorted(ACTIVATIONS))}, "
+                f"or one for each of the {n_hidden} hidden layers."
             )
 
     def view(self, shape, *, cells=False, **statistics):
-        """Return what the network sees of samples: rows, whole images, or the cells of grids.
+        """Return the view that turns samples into inputs of the network.
 
         Parameters
         ----------
         shape : tuple of int (d,) or (h, w, c)
             Shape of a sample.
         cells : bool, default=False
-            If True, each cell of a grid is a vector of its own.
+            If True, each cell of a grid is an input of its own.
         **statistics : ndarray
-            Returned by the view's `fit`.
+            Statistics of the training samples, as returned by the view's `fit`.
+
+        Returns
+        -------
+        Rows, Cells or Images
+            View of rows, of the cells of grids, or of whole images.
         """
         from .._torch.views import Cells, Images, Rows
 
@@ -119,11 +123,13 @@ class DenseNetwork(Network):
         shape : tuple of int (d,) or (c, h, w)
             Shape of an input.
         n_codes_per_unit : int, default=1
-            Number of values that the encoder gives for each value that the decoder takes; several are linear.
+            Number of values that the encoder returns for each value that the decoder takes. If more than one, they are
+            linear.
 
         Returns
         -------
         EncoderDecoder
+            Untrained network.
         """
         from torch import nn
 
@@ -141,11 +147,35 @@ class DenseNetwork(Network):
         return EncoderDecoder(encoder, decoder, shape[0])
 
     def default_noise(self, shape):
-        """Return the standard deviation of the noise that denoising training adds to inputs of a shape."""
+        """Return the default standard deviation of the noise that is added to inputs in training.
+
+        Parameters
+        ----------
+        shape : tuple of int (d,) or (c, h, w)
+            Shape of an input.
+
+        Returns
+        -------
+        float
+            Standard deviation: 1 for vectors, 0 for images.
+        """
         return 1.0 if len(shape) == 1 else 0.0
 
     def penalty(self, module, x):
-        """Return the weighted L1 norm of the first hidden layer, a mean over the batch."""
+        """Return the penalty that is added to the training loss of a batch.
+
+        Parameters
+        ----------
+        module : EncoderDecoder
+            Network.
+        x : Tensor of shape (n, ...)
+            Inputs of the network.
+
+        Returns
+        -------
+        Tensor or float
+            Weighted L1 norm of the first hidden layer's activations, averaged over the batch.
+        """
         if self.activity_penalty == 0:
             return 0.0
         first_layer = module.encoder[: 2 if x.ndim == 2 else 3]

@@ -1,4 +1,4 @@
-"""How inputs and their reconstructions are compared."""
+"""Losses that compare inputs with their reconstructions."""
 
 from numbers import Integral, Real
 
@@ -7,10 +7,10 @@ from sklearn.utils._param_validation import HasMethods, Interval
 
 
 class SquaredLoss(BaseEstimator):
-    """Mean squared residual: what ``loss="l2"`` stands for."""
+    """Mean squared residual, for which ``loss="l2"`` stands."""
 
     def check(self, shape):
-        """Raise a ValueError for parameters that do not fit together, or not to inputs of a shape.
+        """Raise a ValueError if parameters contradict each other or do not suit the inputs.
 
         Parameters
         ----------
@@ -19,63 +19,78 @@ class SquaredLoss(BaseEstimator):
         """
 
     def fit_samples(self, samples):
-        """Learn what the loss needs beside the network from checked training samples: nothing.
+        """Do nothing, since the loss needs no fitting.
+
+        Parameters
+        ----------
+        samples : Ignored
+            Not used, present for consistency with `FeatureLoss`.
 
         Returns
         -------
         self
+            Loss instance.
         """
         return self
 
     def residuals(self, x, restored):
-        """Return how much values differ, which is what anomaly maps show.
+        """Compute the squared residuals, which anomaly maps show.
 
         Parameters
         ----------
-        x, restored : Tensor of shape (n, ...)
-            Inputs of the network, and their reconstructions.
+        x : Tensor of shape (n, ...)
+            Inputs of the network.
+        restored : Tensor of shape (n, ...)
+            Their reconstructions.
 
         Returns
         -------
         Tensor of shape (n, ...)
+            Squared residuals.
         """
         return (x - restored).square()
 
     def losses(self, x, restored, mean):
-        """Return the losses that training minimises.
+        """Compute the losses that training minimises.
 
         Parameters
         ----------
-        x, restored : Tensor of shape (n, ...)
-            Inputs of the network, and their reconstructions.
+        x : Tensor of shape (n, ...)
+            Inputs of the network.
+        restored : Tensor of shape (n, ...)
+            Their reconstructions.
         mean : callable
-            Takes values (n, ...) to their means: (n,) over each input, or one for each sample that inputs are part of.
+            Function of values (n, ...) that returns their means over each input, (n,), or over each sample, if samples
+            are split into several inputs.
 
         Returns
         -------
         Tensor
-            In the shape that `mean` returns.
+            Losses, in the shape that `mean` returns.
         """
         return mean(self.residuals(x, restored))
 
 
 class SSIMLoss(SquaredLoss):
-    r"""One minus the structural similarity of an image and its reconstruction.
+    r"""One minus the structural similarity (SSIM) of an image and its reconstruction.
 
     .. math::
 
         L = 1 - \mathrm{SSIM}, \qquad \mathrm{SSIM}(p, q) = \frac{(2 \mu_p \mu_q + c_1)(2 \sigma_{pq} + c_2)}
         {(\mu_p^2 + \mu_q^2 + c_1)(\sigma_p^2 + \sigma_q^2 + c_2)}
 
-    of the windows p, q around every pixel; the loss is the mean over all windows.
+    for the windows p, q around each pixel; the loss is the mean over all windows.
 
     Parameters
     ----------
     window : int, default=11
-        Side of the windows, odd, in pixels.
-    c1, c2 : float, default=0.01, 0.03
-        Constants that damp SSIM where means and variances are small, for pixels in [0, 1] (whatever the range of the
-        image was). These are the values of Bergmann et al.; elsewhere, 1e-4 and 9e-4 are common.
+        Side of the windows, in pixels; an odd number, at least 3.
+    c1 : float, default=0.01
+        Constant that stabilises SSIM where means are small, for pixels in [0, 1]; images are converted to this range.
+        The default is the value of Bergmann et al.; elsewhere, 1e-4 is common.
+    c2 : float, default=0.03
+        Constant that stabilises SSIM where variances are small, for pixels in [0, 1]. The default is the value of
+        Bergmann et al.; elsewhere, 9e-4 is common.
 
     See Also
     --------
@@ -106,7 +121,7 @@ class SSIMLoss(SquaredLoss):
         self.c2 = c2
 
     def check(self, shape):
-        """Raise a ValueError for parameters that do not fit together, or not to inputs of a shape.
+        """Raise a ValueError if parameters contradict each other or do not suit the inputs.
 
         Parameters
         ----------
@@ -117,19 +132,24 @@ class SSIMLoss(SquaredLoss):
         _check_images(self, shape)
         side = min(shape[1:])
         if self.window % 2 == 0 or not 3 <= self.window <= side:
-            raise ValueError(f"window={self.window} of SSIMLoss; accepted are odd numbers from 3 to {side}.")
+            raise ValueError(
+                f"window={self.window} of SSIMLoss is not accepted; it must be an odd number from 3 to {side}."
+            )
 
     def residuals(self, x, restored):
-        """Return 1 - SSIM of the window around every pixel.
+        """Compute 1 - SSIM of the window around each pixel.
 
         Parameters
         ----------
-        x, restored : Tensor of shape (n, c, h, w)
-            Inputs of the network, and their reconstructions.
+        x : Tensor of shape (n, c, h, w)
+            Inputs of the network.
+        restored : Tensor of shape (n, c, h, w)
+            Their reconstructions.
 
         Returns
         -------
         Tensor of shape (n, c, h, w)
+            Values of 1 - SSIM.
         """
         from .._torch.ssim import ssim_map
 
@@ -141,14 +161,14 @@ class FeatureLoss(SquaredLoss):
 
     .. math:: L = \overline{(x - f(x))^2} + w \sum_l \overline{(F_l(x) - F_l(f(x)))^2},
 
-    where bars are means over all pixels and channels. Anomaly maps show the squared residual of pixels.
+    where bars denote means over all pixels and channels. Anomaly maps show the squared residuals of pixels.
 
     Parameters
     ----------
     features : PretrainedPatchFeatures
-        Features whose backbone and layers F are compared; the first layers are usual, ``layers=(0, 1)``.
+        Features that define the backbone and the layers F to compare; usually the first ones, ``layers=(0, 1)``.
     weight : float, default=1.0
-        Weight w of the feature maps.
+        Weight w of the differences of feature maps.
 
     Attributes
     ----------
@@ -157,7 +177,7 @@ class FeatureLoss(SquaredLoss):
 
     See Also
     --------
-    SSIMLoss : Structural similarity.
+    SSIMLoss : One minus the structural similarity.
 
     Examples
     --------
@@ -176,7 +196,7 @@ class FeatureLoss(SquaredLoss):
         self.weight = weight
 
     def check(self, shape):
-        """Raise a ValueError for parameters that do not fit together, or not to inputs of a shape.
+        """Raise a ValueError if parameters contradict each other or do not suit the inputs.
 
         Parameters
         ----------
@@ -186,7 +206,7 @@ class FeatureLoss(SquaredLoss):
         self._validate_params()
         _check_images(self, shape)
         if shape[0] not in (1, 3):
-            raise ValueError(f"FeatureLoss compares images of 1 or 3 channels; the inputs have {shape[0]}.")
+            raise ValueError(f"FeatureLoss compares images with 1 or 3 channels; the inputs have {shape[0]}.")
 
     def fit_samples(self, samples):
         """Load the pretrained network.
@@ -199,29 +219,33 @@ class FeatureLoss(SquaredLoss):
         Returns
         -------
         self
+            Fitted loss.
         """
         self.features_ = clone(self.features).fit(samples, None)  # a FrozenEstimator insists on y
         if not hasattr(self.features_, "network_"):
             raise TypeError(
-                f"features of FeatureLoss is a {type(self.features).__name__}, which has no network to compare images "
-                "by; accepted is PretrainedPatchFeatures."
+                f"features of FeatureLoss is of type {type(self.features).__name__}, which has no network to compare "
+                "images with; it must be PretrainedPatchFeatures."
             )
         return self
 
     def losses(self, x, restored, mean):
-        """Return the losses that training minimises.
+        """Compute the losses that training minimises.
 
         Parameters
         ----------
-        x, restored : Tensor of shape (n, c, h, w)
-            Inputs of the network, and their reconstructions.
+        x : Tensor of shape (n, c, h, w)
+            Inputs of the network.
+        restored : Tensor of shape (n, c, h, w)
+            Their reconstructions.
         mean : callable
-            Takes values (n, ...) to their means: (n,) over each input, or one for each sample that inputs are part of.
+            Function of values (n, ...) that returns their means over each input, (n,), or over each sample, if samples
+            are split into several inputs.
 
         Returns
         -------
         Tensor
-            In the shape that `mean` returns.
+            Losses, in the shape that `mean` returns.
         """
         layers = zip(self._layer_maps(x), self._layer_maps(restored), strict=True)
         return mean(self.residuals(x, restored)) + self.weight * sum(mean((a - b).square()) for a, b in layers)
@@ -231,7 +255,18 @@ class FeatureLoss(SquaredLoss):
 
 
 def resolve_loss(loss):
-    """Return an unfitted clone of a loss; "l2" is the mean squared residual."""
+    """Return an unfitted clone of a loss.
+
+    Parameters
+    ----------
+    loss : "l2", SSIMLoss or FeatureLoss
+        Loss; "l2" is the mean squared residual.
+
+    Returns
+    -------
+    SquaredLoss, SSIMLoss or FeatureLoss
+        Unfitted loss.
+    """
     return SquaredLoss() if isinstance(loss, str) else clone(loss)
 
 

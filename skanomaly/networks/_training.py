@@ -1,4 +1,4 @@
-"""How networks are trained."""
+"""Settings with which networks are trained."""
 
 from numbers import Integral, Real
 
@@ -7,21 +7,26 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 
 class Training(BaseEstimator):
-    """Adam, in batches, until the loss on held-out samples falls no more.
+    """Training settings: Adam on batches, with early stopping on held-out samples.
 
     Parameters
     ----------
     batch_size : int or "auto", default="auto"
-        Number of samples (rows, images, patches or cells) of a training step; "auto" leaves it to the network.
+        Number of samples (rows, images, patches or cells) in a training step; "auto" uses the default of the network.
     lr : float, default=1e-3
         Learning rate of Adam.
     weight_decay : float, default=0.0
         Weight of the L2 norm of the parameters in the gradients of Adam.
     validation_share : float, default=0.1
-        Share of the training samples, in [0, 1), that only decide when to stop and which epoch is kept. These are not
-        the samples that set the thresholds.
+        Share of the training samples, in [0, 1), that is held out to decide when to stop and which epoch to keep. These
+        are not the samples from which thresholds are set.
     patience : int or None, default=20
         Number of epochs without a lower validation loss after which training stops; None never stops early.
+
+    See Also
+    --------
+    DenseNetwork : Network for rows and feature vectors, with its own default schedule.
+    StridedNetwork : Network for images, with its own default schedule.
 
     Examples
     --------
@@ -47,24 +52,27 @@ class Training(BaseEstimator):
         self.patience = patience
 
     def check(self):
-        """Raise a ValueError for parameters that are not accepted."""
+        """Raise a ValueError for invalid parameters."""
         self._validate_params()
 
     def hold_out(self, n, generator, groups=None):
-        """Draw the samples that are held out.
+        """Draw the samples that are held out for early stopping.
 
         Parameters
         ----------
         n : int
             Number of samples.
         generator : torch.Generator
-        groups : ndarray of shape (n,), optional
-            Samples with equal values stay together.
+            Generator from which they are drawn.
+        groups : ndarray of shape (n,), default=None
+            Group of each sample. Samples of one group stay together.
 
         Returns
         -------
-        train, valid : ndarray of int
-            Indices of the samples to learn from, and of those held out.
+        train : ndarray of int
+            Indices of the samples to learn from.
+        held_out : ndarray of int
+            Indices of the samples that are held out.
         """
         from .._torch.training import hold_out
 
@@ -76,28 +84,30 @@ class Training(BaseEstimator):
         Parameters
         ----------
         module : Module
-            Network that is trained, or several in a `ModuleDict`.
+            Network to train, or several in a `ModuleDict`.
         loss : callable
-            Takes a batch and a generator of noise to the loss, a scalar tensor.
-        data, held_out : Tensor, or another object with a length that is indexed by a LongTensor
-            Samples to learn from, and to validate on.
+            Function of a batch and a generator of noise that returns the loss, a scalar tensor.
+        data : Tensor, or another object with a length that is indexed by a LongTensor
+            Samples to learn from.
+        held_out : Tensor, or another object with a length that is indexed by a LongTensor
+            Samples for validation.
         network : Network
-            Description of the network, which has the schedule.
+            Description of the network, with its schedule.
         max_epochs : int or "auto"
-            Largest number of epochs; "auto" leaves it to the network.
+            Maximum number of epochs; "auto" uses the default of the network.
         generator : torch.Generator
-            Draws order and noise.
-        step : callable, optional
-            Training step in place of Adam's on `loss`; see `fit_loop`.
+            Generator from which the order of samples and the noise are drawn.
+        step : callable, default=None
+            Training step, see `fit_loop`; None is a step of Adam on `loss`.
         keep : {"best", "last"}, default="best"
-            Epoch whose parameters are kept.
+            Epoch whose weights are kept.
         verbose : int, default=0
-            1 shows a progress bar.
+            If 1, progress bars are shown.
 
         Returns
         -------
         dict of str to ndarray of shape (n_epochs,)
-            Losses by name.
+            Losses of each epoch, by name.
         """
         import torch
 
