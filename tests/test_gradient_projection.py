@@ -440,7 +440,7 @@ def test_refused_models(rng):
     X = rng.normal(size=(30, 3))
     with pytest.raises(TypeError, match="model is of type IsolationForest, which has no loss to differentiate"):
         GradientProjection(IsolationForest()).fit(X)
-    with pytest.raises(TypeError, match="model is a IsolationForest"):
+    with pytest.raises(TypeError, match="model is of type IsolationForest"):
         GradientProjection(FrozenEstimator(IsolationForest(n_estimators=2).fit(X))).fit(X)
     with pytest.raises(NotFittedError):
         GradientProjection(FrozenEstimator(Autoencoder())).fit(X)
