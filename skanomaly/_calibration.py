@@ -39,7 +39,7 @@ def grouped(samples, groups):
     joined = np.unique(connected_components(links, directed=False)[1][groups], return_inverse=True)[1]
     if joined.max() < groups.max():
         warnings.warn(
-            f"{n - same.max() - 1} of {n} images are copies of another image. Equal images count as a single sample "
+            f"Copies among the {n} images: {n - same.max() - 1}. Equal images count as a single sample "
             "and are never split between training and calibration; pass `groups` to keep near copies together as well.",
             CalibrationWarning,
             stacklevel=2,

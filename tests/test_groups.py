@@ -92,5 +92,5 @@ def test_equal_rows_are_legitimate_draws_and_equal_images_are_announced(rng):
     X = rng.random((30, 4))
     assert KNNScorer(calibration="split", random_state=0).fit(np.repeat(X, 2, axis=0)).calibration_.n == 12
     images = rng.random((30, 8, 8))
-    with pytest.warns(CalibrationWarning, match="30 of 60 images are copies"):
+    with pytest.warns(CalibrationWarning, match="Copies among the 60 images: 30"):
         PaDiM(PATCHES, n_channels=8, random_state=0).fit(np.concatenate([images, images]))
