@@ -92,8 +92,8 @@ def _leave_one_out(detector, samples, groups):
             "all samples; it must be 'split' or 'cv'."
         )
     Z = _embed_once(detector, samples)
-    detector._learn(samples, Z, groups)
     groups = grouped(samples, groups)
+    detector._learn(samples, Z, groups)
     if groups.max() == 0:
         raise ValueError(
             f"calibration='loo' needs at least 2 samples from different groups, got {len(samples)} from one; set "

@@ -475,12 +475,16 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     def _learn(self, samples, Z=None, groups=None):
         """Learn from samples; `Z` is their embedding, if features that learn nothing have already computed it."""
+        self._fit(self._embedded(samples, Z))
+
+    def _embedded(self, samples, Z):
+        """Begin to learn from samples; return their embedding `Z`, which is computed if it is None."""
         self._forget_derived()
         if Z is None:
             self.features_ = copy.copy(self.features_).fit_samples(samples)
             self._prepare()
             Z = self._embed(samples)
-        self._fit(Z)
+        return Z
 
     def _digests(self, samples):
         """Return the digests of all samples that were learnt from, in this fit and before."""

@@ -4,10 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
+from torch.nn import functional as F
 
 from skanomaly import (
     FitOnNormal,
@@ -19,38 +22,95 @@ from skanomaly import (
     anomaly_map,
 )
 from skanomaly.datasets import load_mvtec, make_surfaces
+from skanomaly.detectors import _patchcore
+from skanomaly.features._base import Layers
 from skanomaly.metrics import aupro, image_auroc, image_auroc_scorer, pixel_auroc, pixel_auroc_scorer
+from skanomaly.scoring._knn import LeftOut
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 
 
+PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "image_score": "patch"}
+WHOLE = {"coreset_ratio": 1.0}
+
+
 @pytest.fixture(scope="module")
 def fitted(small_features, cloth):
-    return PatchCore(small_features, random_state=0).fit(cloth.X_train)
+    return PatchCore(small_features, coreset_ratio=0.1, random_state=0).fit(cloth.X_train)
 
 
-def test_composition(fitted, small_features, cloth):
-    """The detector is features, coreset and nearest neighbours, nothing else."""
+@pytest.fixture(scope="module")
+def paper(small_features, cloth):
+    return PatchCore(small_features, **PAPER, random_state=0).fit(cloth.X_train)
+
+
+def distances_to(bank, grids):
+    """Return the distance (n, h, w) of each patch to the nearest bank row, by brute force in float64."""
+    rows = grids.reshape(-1, grids.shape[-1]).astype(np.float64)
+    return cdist(rows, np.reshape(bank, (-1, grids.shape[-1])).astype(np.float64)).min(axis=1).reshape(grids.shape[:3])
+
+
+def averaged(layers, scales):
+    """Return the mean (n, h, w) of scaled distances [(n, h_l, w_l)], enlarged by torch."""
+    scaled = [torch.from_numpy(d / scale)[:, None] for d, scale in zip(layers, scales, strict=True)]
+    size = max(tuple(d.shape[2:]) for d in scaled)
+    return torch.stack([F.interpolate(d, size, mode="bilinear") for d in scaled]).mean(dim=0)[:, 0].numpy()
+
+
+def test_the_paper_is_a_composition(paper, small_features, cloth):
+    """With one bank, the detector is features, coreset and nearest neighbours, nothing else."""
     grids = small_features.fit_transform(cloth.X_train)
     bank = GreedyCoreset(0.1, random_state=0).fit_transform(grids)
     scorer = KNNScorer(reweight=9, false_alarm_rate=None).fit(bank)
     test = small_features.transform(cloth.X_test)
-    np.testing.assert_array_equal(fitted.scorer_.bank_, bank.reshape(-1, bank.shape[-1]))
-    np.testing.assert_array_equal(fitted.score_samples(cloth.X_test), scorer.score_samples(test))
-    for grid, score_map in zip(scorer.anomaly_map(test), fitted.anomaly_map(cloth.X_test), strict=True):
+    np.testing.assert_array_equal(paper.scorers_[0].bank_, bank.reshape(-1, bank.shape[-1]))
+    np.testing.assert_array_equal(paper.score_samples(cloth.X_test), scorer.score_samples(test))
+    for grid, score_map in zip(scorer.anomaly_map(test), paper.anomaly_map(cloth.X_test), strict=True):
         np.testing.assert_array_equal(small_features.map_to_image(grid, None, size=(64, 64)), score_map)
 
 
+def test_banks_of_layers_equal_the_formula(fitted, small_features, cloth):
+    train, test = (small_features.fit(X).transform_layers(X).arrays for X in (cloth.X_train, cloth.X_test))
+    scales = []
+    for layer, scorer in zip(train, fitted.scorers_, strict=True):
+        image = np.repeat(np.arange(12), layer.shape[1] * layer.shape[2])
+        coreset = GreedyCoreset(0.1, random_state=0).fit(layer)
+        np.testing.assert_array_equal(scorer.bank_, layer.reshape(-1, layer.shape[-1])[coreset.indices_])
+        np.testing.assert_array_equal(scorer.bank_images_, image[coreset.indices_])
+        left_out = [distances_to(scorer.bank_[scorer.bank_images_ != i], layer[i : i + 1]) for i in range(12)]
+        scales.append(np.mean(left_out))
+    np.testing.assert_allclose(fitted.scales_, scales, rtol=1e-6)
+    grids = averaged([distances_to(s.bank_, layer) for s, layer in zip(fitted.scorers_, test, strict=True)], scales)
+    maps = np.stack([small_features.map_to_image(grid, None, size=(64, 64)) for grid in grids])
+    np.testing.assert_allclose(fitted.anomaly_map(cloth.X_test), maps, rtol=1e-5)
+    np.testing.assert_allclose(-fitted.score_samples(cloth.X_test), maps.max(axis=(1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("image_score", "expected"),
+    [
+        ("max", lambda score_map: score_map.max()),
+        (0.1, lambda score_map: np.sort(score_map.ravel())[-410:].mean()),  # of 64 * 64 pixels
+        (1e-9, lambda score_map: score_map.max()),
+    ],
+)
+def test_image_scores_are_levels_of_the_map(fitted, cloth, image_score, expected):
+    detector = clone(fitted).set_params(image_score=image_score).fit(cloth.X_train)
+    maps = detector.anomaly_map(cloth.X_test)  # images have the size that the network sees
+    np.testing.assert_allclose(-detector.score_samples(cloth.X_test), [expected(m) for m in maps], rtol=1e-6)
+
+
 def test_training_images_score_zero_at_ratio_one(small_features, cloth):
-    detector = PatchCore(small_features, coreset_ratio=1.0, false_alarm_rate=None).fit(cloth.X_train)
+    detector = PatchCore(small_features, **WHOLE, false_alarm_rate=None).fit(cloth.X_train)
     np.testing.assert_array_equal(detector.score_samples(cloth.X_train), 0)
     np.testing.assert_array_equal(detector.anomaly_map(cloth.X_train), 0)
 
 
 def test_leave_one_out_at_ratio_one_is_refitting(small_features, cloth):
-    detector = PatchCore(small_features, coreset_ratio=1.0).fit(cloth.X_train)
+    parameters = {**PAPER, **WHOLE}
+    detector = PatchCore(small_features, **parameters).fit(cloth.X_train)
     refitted = [
-        -PatchCore(small_features, coreset_ratio=1.0, false_alarm_rate=None)
+        -PatchCore(small_features, **parameters, false_alarm_rate=None)
         .fit(np.delete(cloth.X_train, i, axis=0))
         .score_samples(cloth.X_train[i : i + 1])[0]
         for i in range(len(cloth.X_train))
@@ -58,13 +118,78 @@ def test_leave_one_out_at_ratio_one_is_refitting(small_features, cloth):
     np.testing.assert_allclose(detector.calibration_scores_, refitted, rtol=1e-9)
 
 
+GROUPS = np.array([1, 0, 0, 2, 1, 0, 3, 4, 5, 5, 6, 7])
+
+
 def test_leaving_groups_out_at_ratio_one_is_refitting(small_features, cloth):
-    X, groups = cloth.X_train, np.array([1, 0, 0, 2, 1, 0, 3, 4, 5, 5, 6, 7])
-    detector = PatchCore(small_features, coreset_ratio=1.0).fit(X, groups=groups)
+    X, parameters = cloth.X_train, {**PAPER, **WHOLE}
+    detector = PatchCore(small_features, **parameters).fit(X, groups=GROUPS)
     for group in range(8):
-        refitted = PatchCore(small_features, coreset_ratio=1.0, false_alarm_rate=None).fit(X[groups != group])
-        expected = -refitted.score_samples(X[groups == group])
-        np.testing.assert_allclose(detector.calibration_scores_[groups == group], expected, rtol=1e-9)
+        refitted = PatchCore(small_features, **parameters, false_alarm_rate=None).fit(X[group != GROUPS])
+        expected = -refitted.score_samples(X[group == GROUPS])
+        np.testing.assert_allclose(detector.calibration_scores_[group == GROUPS], expected, rtol=1e-9)
+
+
+def test_leaving_groups_out_of_banks_and_scales(small_features, cloth):
+    """Neither the bank nor the scales that judge an image depend on its own group."""
+    detector = PatchCore(small_features, **WHOLE, image_score="patch", reweight=False).fit(cloth.X_train, groups=GROUPS)
+    layers = small_features.fit(cloth.X_train).transform_layers(cloth.X_train).arrays
+    left_out = [
+        np.concatenate([distances_to(layer[g != GROUPS], layer[i : i + 1]) for i, g in enumerate(GROUPS)])
+        for layer in layers
+    ]
+    expected = [
+        averaged([d[i : i + 1] for d in left_out], [d[g != GROUPS].mean() for d in left_out]).max()
+        for i, g in enumerate(GROUPS)
+    ]
+    np.testing.assert_allclose(detector.calibration_scores_, expected, rtol=1e-6)
+    np.testing.assert_allclose(detector.scales_, [d.mean() for d in left_out], rtol=1e-6)
+
+
+def test_scales_take_a_few_images(small_features, cloth, monkeypatch):
+    """With more images than set the scales, these are evenly spaced, and the others have the same scales in "loo"."""
+    monkeypatch.setattr(_patchcore, "_MOST_SCALING", 4)
+    detector = PatchCore(small_features, **WHOLE, image_score="patch", reweight=False).fit(cloth.X_train)
+    layers = small_features.fit(cloth.X_train).transform_layers(cloth.X_train).arrays
+    left_out = [
+        np.concatenate([distances_to(np.delete(layer, i, axis=0), layer[i : i + 1]) for i in range(12)])
+        for layer in layers
+    ]
+    np.testing.assert_allclose(detector.scales_, [d[[0, 4, 7, 11]].mean() for d in left_out], rtol=1e-6)
+    for i, others in ((4, [0, 7, 11]), (5, [0, 4, 7, 11])):
+        expected = averaged([d[i : i + 1] for d in left_out], [d[others].mean() for d in left_out]).max()
+        np.testing.assert_allclose(detector.calibration_scores_[i], expected, rtol=1e-6)
+
+
+def test_equal_images_do_not_set_the_scales(small_features, cloth):
+    """Copies would score 0 by each other; each pair counts as one image."""
+    single = PatchCore(small_features, **WHOLE).fit(cloth.X_train)
+    double = PatchCore(small_features, **WHOLE).fit(np.concatenate([cloth.X_train, cloth.X_train]))
+    np.testing.assert_allclose(double.scales_, single.scales_, rtol=1e-6)
+    alone = PatchCore(small_features, false_alarm_rate=None).fit(cloth.X_train[[0, 0]])
+    np.testing.assert_array_equal(alone.scales_, 1)
+
+
+def test_weights_of_several_banks(small_features, cloth):
+    """The highest patch is weighted in each layer where its centre lies, and the factors are averaged."""
+    kwargs = {"coreset_ratio": 0.1, "random_state": 0, "false_alarm_rate": None, "image_score": "patch"}
+    weighted, plain = (PatchCore(small_features, reweight=b, **kwargs).fit(cloth.X_train) for b in (3, False))
+    layers = weighted.features_.transform_layers(cloth.X_test[:4]).arrays
+    grids = averaged(
+        [distances_to(s.bank_, layer) for s, layer in zip(plain.scorers_, layers, strict=True)], plain.scales_
+    )
+    for i, grid in enumerate(grids):
+        row, column = np.unravel_index(grid.argmax(), grid.shape)
+        factors = []
+        for scorer, layer in zip(weighted.scorers_, layers, strict=True):
+            step = grid.shape[0] // layer.shape[1]
+            cell = layer[i, row // step, column // step][None, None, None]
+            alone = KNNScorer(reweight=3, false_alarm_rate=None).fit(scorer.bank_)
+            unweighted = KNNScorer(false_alarm_rate=None).fit(scorer.bank_)
+            factors.append(alone.score_samples(cell) / unweighted.score_samples(cell))
+        np.testing.assert_allclose(
+            weighted.score_samples(cloth.X_test[i : i + 1]), -grid.max() * np.mean(factors), rtol=1e-6
+        )
 
 
 def test_a_tiny_bank_is_weighted_alike_in_scores_and_thresholds():
@@ -72,33 +197,33 @@ def test_a_tiny_bank_is_weighted_alike_in_scores_and_thresholds():
     rng, rates, features = np.random.default_rng(0), [], PatchFeatures(4, 4, image_size=8, normalization=None)
     for seed in range(40):
         X = rng.random((120, 8, 8))
-        detector = PatchCore(features, coreset_ratio=0.1, false_alarm_rate=0.2, random_state=seed).fit(X[:20])
-        assert detector.scorer_.reweight_ < len(detector.scorer_.bank_) == 8
+        detector = PatchCore(features, **PAPER, false_alarm_rate=0.2, random_state=seed).fit(X[:20])
+        assert detector.scorers_[0].reweight_ < len(detector.scorers_[0].bank_) == 8
         rates.append((detector.predict(X[20:]) == -1).mean())
     expected = 1 - np.ceil(21 * 0.8) / 21
     assert np.mean(rates) < expected + 4 * np.sqrt(0.16 / 22 + 0.16 / 100) / np.sqrt(40)
 
 
-def test_leave_one_out_mends_its_holes(fitted, small_features, cloth):
+def test_leave_one_out_mends_its_holes(paper, small_features, cloth):
     """Without mending, other images' patches lose their cover with the image; with it, nothing exceeds the radius."""
     grids = small_features.transform(cloth.X_train)
-    groups = np.arange(len(grids))
-    holes = fitted.scorer_.score_left_out(grids, groups, fitted.scorer_.bank_images_)[1]
-    mended = fitted._leave_one_out(grids, groups)[1]
-    full = fitted.scorer_.anomaly_map(grids)
+    groups, scorer = np.arange(len(grids)), paper.scorers_[0]
+    holes = scorer.patch_scores(grids, LeftOut(groups, scorer.bank_images_))
+    mended = paper._leave_one_out(Layers([grids]), groups)[1]
+    full = scorer.anomaly_map(grids)
     assert (mended <= holes).all()
     assert mended.mean() < holes.mean()
-    assert full.max() <= fitted.coreset_.coverage_radius_ * (1 + 1e-6)
+    assert full.max() <= paper.coresets_[0].coverage_radius_ * (1 + 1e-6)
     assert full.mean() < mended.mean()
 
 
 def test_same_seed_same_everything(small_features, cloth):
-    a, b, c = (PatchCore(small_features, random_state=s).fit(cloth.X_train) for s in (0, 0, 1))
-    np.testing.assert_array_equal(a.scorer_.bank_, b.scorer_.bank_)
+    a, b, c = (PatchCore(small_features, coreset_ratio=0.1, random_state=s).fit(cloth.X_train) for s in (0, 0, 1))
+    np.testing.assert_array_equal(a.scorers_[1].bank_, b.scorers_[1].bank_)
     np.testing.assert_array_equal(a.score_samples(cloth.X_test), b.score_samples(cloth.X_test))
     assert a.offset_ == b.offset_
-    assert a.scorer_.bank_.shape == c.scorer_.bank_.shape
-    assert not np.array_equal(a.scorer_.bank_, c.scorer_.bank_)
+    assert a.scorers_[1].bank_.shape == c.scorers_[1].bank_.shape
+    assert not np.array_equal(a.scorers_[1].bank_, c.scorers_[1].bank_)
 
 
 def test_batches_do_not_matter(fitted, cloth):
@@ -137,8 +262,6 @@ def test_pickle_holds_no_network(fitted):
 
 
 def test_thread_count_matters_little(fitted, cloth):
-    import torch
-
     scores, threads = fitted.score_samples(cloth.X_test), torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:

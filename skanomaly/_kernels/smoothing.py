@@ -102,6 +102,22 @@ def map_operator(n_grid, n_cropped, n_resized, n_out, sigma):
     return _smooth_operator(resize_matrix(n_grid, n_cropped), n_resized, n_out, sigma)
 
 
+def average_grids(grids):
+    """Return the mean (h, w) of score grids [(h_l, w_l)], resized bilinearly to the finest of them."""
+    return np.mean(resize_to_finest([grid[..., None] for grid in grids]), axis=0)[..., 0]
+
+
+def resize_to_finest(grids):
+    """Return grids [(h_l, w_l, d_l)] resized bilinearly to the finest of them, in their own dtype."""
+    size = max(grid.shape[:2] for grid in grids)
+    return [grid if grid.shape[:2] == size else _resize_grid(grid, size) for grid in grids]
+
+
+def _resize_grid(grid, size):
+    rows, columns = (resize_matrix(n, m).astype(grid.dtype) for n, m in zip(grid.shape[:2], size, strict=True))
+    return columns @ np.tensordot(rows, grid, axes=1)
+
+
 def smooth_and_resize(grid, size, sigma):
     """Return the map (h, w) of a whole image, smoothed and resized to `size` (H, W).
 

@@ -1,41 +1,77 @@
 """PatchCore."""
 
+from numbers import Integral
+
 import numpy as np
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from tqdm import tqdm
 
+from .._calibration import grouped
 from .._kernels.coreset import cover_again, covering_radius
+from .._kernels.smoothing import average_grids
+from ..features import PretrainedPatchFeatures
+from ..features._base import Layers
 from ..reduction import GreedyCoreset
 from ..scoring import KNNScorer
+from ..scoring._knn import LeftOut, highest_cells
 from ._features import FeatureDetector
+from ._image_scores import IMAGE_SCORE, image_scores
+
+_MOST_SCALING = 64  # images that set the scales of the layers
 
 
 class PatchCore(FeatureDetector):
     r"""PatchCore: distance to the nearest patch of a coreset of normal patches.
 
-    The patch features of all training images (`PretrainedPatchFeatures`) are reduced to a bank M by the greedy k-centre
-    rule (`GreedyCoreset`). The score of a test patch is its distance to the nearest bank patch; the score of an image
-    is its highest patch score, re-weighted where the bank itself is sparse (`KNNScorer`):
+    The patch features of all training images (`PretrainedPatchFeatures`) are reduced to a bank by the greedy k-centre
+    rule (`GreedyCoreset`), one bank :math:`M_l` for each layer l at its own resolution. The score of a test patch is
+    its distance to the nearest patch in the bank, in units of the mean distance :math:`\mu_l` of normal patches to a
+    bank without the patches of their own image; the scores of the layers are enlarged bilinearly to the finest layer
+    and averaged:
+
+    .. math::
+
+        s(p) = \frac{1}{L} \sum_l \frac{1}{\mu_l} \min_{m \in M_l} \lVert p_l - m \rVert_2
+
+    The map is the grid of patch scores, bilinearly enlarged and smoothed by a Gaussian, and the score of an image is
+    the maximum of its map.
+
+    In the paper, the layers are concatenated to a single grid, with one bank and no scaling. The score of an image is
+    that of its highest patch :math:`p^*`, which is re-weighted where the bank itself is sparse:
 
     .. math::
 
         s^* = \max_p \min_{m \in M} \lVert p - m \rVert_2, \qquad
-        s = \Bigl( 1 - \frac{e^{\lVert p^* - m^* \rVert}}{\sum_{m \in N_b(m^*)} e^{\lVert p^* - m \rVert}} \Bigr) s^*
-
-    The map is the grid of patch scores, bilinearly enlarged and smoothed by a Gaussian.
+        s = \Bigl( 1 - \frac{e^{\lVert p^* - m^* \rVert}{\sum_{m \in N_b(m^*)} e^{\lVert p^* - m \rVert} \Bigr) s^*
 
     Parameters
     ----------
     features : transformer or None, default=None
-        Features that turn images into patch grids; None is ``PretrainedPatchFeatures()``. Pass an object to choose or
-        search its parameters (``features__layers``), or a `FrozenEstimator` of fitted features.
-    coreset_ratio : float, default=0.1
-        Share of the patches that is kept in the bank, in (0, 1].
+        Features that turn images into patch grids, at the resolution of each layer; None is
+        ``PretrainedPatchFeatures(image_size=320)``. Pass an object to choose or search its parameters
+        (``features__layers``), or a `FrozenEstimator` of fitted features.
+    combine : {"averaged", "concatenated"}, default="averaged"
+        How the layers are combined.
+
+        - "averaged" uses a bank for each layer, at its own resolution, and averages the scores.
+        - "concatenated" resizes all layers bilinearly to the finest one and concatenates them, as in the paper.
+    coreset_ratio : float or None, default=None
+        Share of the patches that is kept in a bank, in (0, 1]; None keeps `coreset_size` patches.
+    coreset_size : int, default=2000
+        Number of patches that are kept in a bank; all, if there are fewer. Used only if `coreset_ratio` is None.
     projection : int, transformer or None, default=None
         Projection in which the coreset is selected; see `GreedyCoreset`.
     n_neighbors : int, default=1
         Number of bank patches whose distances are averaged.
+    image_score : {"max", "mean", "patch"} or float, default="max"
+        How the score of an image is computed from its map, at the size at which the features see images.
+
+        - "max" is the maximum, and "mean" the mean.
+        - A float in (0, 1) is the mean over this share of its highest pixels.
+        - "patch" is the score of the highest patch, re-weighted, as in the paper.
     reweight : int or False, default=9
-        Number b of bank patches in the re-weighting; False for none.
+        Number b of bank patches in the re-weighting; False for none. Used only if `image_score` is "patch". With
+        several banks, the factors at the highest patch are averaged.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
@@ -43,10 +79,10 @@ class PatchCore(FeatureDetector):
     calibration : {"loo", "cv", "split"}, default="loo"
         How thresholds are calibrated.
 
-        - "loo" scores each training image by the bank without the patches of that image (of its group, with `groups`);
-          if this leaves patches of other images uncovered, some of these are added.
-        - "cv" uses 10-fold cross-validation and selects a bank for every fold.
-        - "split" holds out a random 20 % of the images, which the bank never sees. Only "split" carries the guarantee
+        - "loo" scores each training image by the banks without the patches of that image (of its group, with
+          `groups`); if this leaves patches of other images uncovered, some of these are added.
+        - "cv" uses 10-fold cross-validation and selects banks for every fold.
+        - "split" holds out a random 20 % of the images, which the banks never see. Only "split" carries the guarantee
           of split-conformal prediction.
     min_defect_area : int, default=1
         Area of the smallest region in masks, in pixels.
@@ -59,10 +95,12 @@ class PatchCore(FeatureDetector):
     ----------
     features_ : estimator
         Fitted features.
-    coreset_ : GreedyCoreset
-        Fitted coreset.
-    scorer_ : KNNScorer
-        Fitted scorer; ``scorer_.bank_`` is the bank.
+    coresets_ : list of GreedyCoreset
+        Fitted coreset of each layer.
+    scorers_ : list of KNNScorer
+        Fitted scorer of each layer; ``scorers_[l].bank_`` is its bank.
+    scales_ : ndarray of shape (n_layers,), float64
+        Mean distance :math:`\mu_l` of each layer; 1 for a single layer, or if all training images are in one group.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
@@ -79,28 +117,22 @@ class PatchCore(FeatureDetector):
     SPADE : Distance to the nearest patches of the most similar images, without a coreset.
     PaDiM : Gaussian of normal patches at each position of the image.
     KNNScorer : The same score for given patch grids or rows.
+    GreedyCoreset : The selection of a bank.
 
     Notes
     -----
-    Measured false alarms (`benchmarks/bench_thresholds.py`): 40 draws of 80 training images of MVTec's screw and 120
-    fresh normal ones, lite0 features. Shares of fresh images flagged / with any masked pixel, for a false_alarm_rate of
-    0.05 and 0.2; 95 % of such means would lie within .040-.059 and .180-.215 if the thresholds were exact:
+    The scales are the means over at most 64 training images; in "loo", over those that are not in the group of the
+    image that is scored.
 
-    ===========  ==============  ============  ============
-    calibration  coreset_ratio   0.05          0.2
-    ===========  ==============  ============  ============
-    "loo"        1 (at 112 px)   .047 / .047   .212 / .211
-    "loo"        0.1             .043 / .044   .199 / .195
-    "loo"        0.01            .038 / .036   .140 / .148
-    ===========  ==============  ============  ============
+    @@FALSE_ALARMS@@
 
-    So "loo" is exact within the measurement error down to a ratio of 0.1, and errs on the safe side at 0.01, where it
-    flags about three quarters of the requested share. It needs a single coreset, whereas "cv" needs 11.
+    Variants:
 
-    Variants: the authors' code is ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224,
-    dim=1024), projection=128, reweight=False)``, which ranks images as their squared distances do; anomalib's is
-    ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224),
-    projection=SparseRandomProjection(eps=0.9))``.
+    - the paper: ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224, dim=1024),
+      combine="concatenated", coreset_ratio=0.1, projection=128, image_score="patch")``; the authors' code does not
+      re-weight, which is ``reweight=False``, and squares distances, which ranks images alike;
+    - anomalib: ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224),
+      combine="concatenated", coreset_ratio=0.1, projection=SparseRandomProjection(eps=0.9), image_score="patch")``.
 
     Pickles hold the parameters and the attributes above, not the network.
 
@@ -121,19 +153,27 @@ class PatchCore(FeatureDetector):
 
     _parameter_constraints = {
         **FeatureDetector._parameter_constraints,
-        "coreset_ratio": GreedyCoreset._parameter_constraints["ratio"],
+        "features": [HasMethods(["fit_samples", "transform_layers", "map_to_image"]), None],
+        "combine": [StrOptions({"averaged", "concatenated"})],
+        "coreset_ratio": [*GreedyCoreset._parameter_constraints["ratio"], None],
+        "coreset_size": [Interval(Integral, 1, None, closed="left")],
         "projection": GreedyCoreset._parameter_constraints["projection"],
         "n_neighbors": KNNScorer._parameter_constraints["n_neighbors"],
+        "image_score": [*IMAGE_SCORE, StrOptions({"patch"})],
         "reweight": KNNScorer._parameter_constraints["reweight"],
     }
+    _derived = ("_means",)  # mean distances from which the scales were set, needed only by "loo"
 
     def __init__(
         self,
         features=None,
         *,
-        coreset_ratio=0.1,
+        combine="averaged",
+        coreset_ratio=None,
+        coreset_size=2000,
         projection=None,
         n_neighbors=1,
+        image_score="max",
         reweight=9,
         sigma=4.0,
         false_alarm_rate=0.05,
@@ -143,9 +183,12 @@ class PatchCore(FeatureDetector):
         verbose=0,
     ):
         self.features = features
+        self.combine = combine
         self.coreset_ratio = coreset_ratio
+        self.coreset_size = coreset_size
         self.projection = projection
         self.n_neighbors = n_neighbors
+        self.image_score = image_score
         self.reweight = reweight
         self.sigma = sigma
         self.false_alarm_rate = false_alarm_rate
@@ -154,40 +197,148 @@ class PatchCore(FeatureDetector):
         self.random_state = random_state
         self.verbose = verbose
 
+    def _embed(self, samples):
+        if self.combine == "concatenated":
+            return Layers([self.features_.transform(samples)])
+        return self.features_.transform_layers(samples)
+
+    def default_features(self, X=None):
+        """Return the features that ``features=None`` stands for.
+
+        Parameters
+        ----------
+        X : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        PretrainedPatchFeatures
+            Features, unfitted.
+        """
+        return PretrainedPatchFeatures(image_size=320, verbose=self.verbose)
+
+    # ----------------------------------------------------------------------------------------- learning
+
+    def _learn(self, samples, Z=None, groups=None):
+        Z = self._embedded(samples, Z)
+        self._fit(Z)
+        self._set_scales(Z, grouped(samples, groups))
+
     def _fit(self, Z):
-        self.coreset_ = GreedyCoreset(
-            self.coreset_ratio, projection=self.projection, random_state=self.random_state, verbose=self.verbose
-        ).fit(Z)
-        kept = self.coreset_.indices_
-        self.scorer_ = KNNScorer(self.n_neighbors, reweight=self.reweight, false_alarm_rate=None)
-        self.scorer_.set_bank(_rows(Z)[kept], _image_of_row(Z)[kept])
+        self.coresets_ = [self._coreset_of(layer) for layer in Z.arrays]
+        self.scorers_ = [self._scorer_of(*pair) for pair in zip(Z.arrays, self.coresets_, strict=True)]
+        self.scales_ = np.ones(len(Z.arrays))
+
+    def _coreset_of(self, layer):
+        ratio, n_patches = self.coreset_ratio, len(_rows(layer))
+        size = min(self.coreset_size, n_patches) if ratio is None else max(1, round(ratio * n_patches))
+        return GreedyCoreset(
+            n_samples=size, projection=self.projection, random_state=self.random_state, verbose=self.verbose
+        ).fit(layer)
+
+    def _scorer_of(self, layer, coreset):
+        scorer = KNNScorer(self.n_neighbors, reweight=self.reweight, false_alarm_rate=None)
+        return scorer.set_bank(_rows(layer)[coreset.indices_], _image_of_row(layer)[coreset.indices_])
+
+    def _set_scales(self, Z, groups):
+        """Set the scales from some of the images, each scored without its own group."""
+        if len(Z.arrays) == 1 or groups.max() == 0:
+            return
+        chosen = _evenly_spaced(len(Z))
+        left_out = [LeftOut(groups[chosen], groups[scorer.bank_images_]) for scorer in self.scorers_]
+        self._means = _means(self._distances(Z[chosen], left_out))
+        self.scales_ = _scales(self._means)
+
+    # ----------------------------------------------------------------------------------------- scoring
 
     def _score(self, Z, maps=True):
-        return self.scorer_._score(Z, maps)
+        grids = _average(self._distances(Z), [self.scales_] * len(Z))
+        return self._image_scores(Z, grids), grids
 
     def _leave_one_out(self, Z, groups):
-        """Score each image by a bank that covers all other groups but has no patches of its own group.
+        """Score each image by banks and scales without its own group."""
+        left_out = self._left_out(Z, groups)
+        grids = _average(self._distances(Z, left_out), self._scales_without(groups))
+        return self._image_scores(Z, grids, left_out), grids
+
+    def _distances(self, Z, left_out=None):
+        """Return the patch distances [(n, h_l, w_l)] of each layer."""
+        left_out = [None] * len(Z.arrays) if left_out is None else left_out
+        layers = zip(self.scorers_, Z.arrays, left_out, strict=True)
+        return [scorer.patch_scores(layer, without) for scorer, layer, without in layers]
+
+    def _scales_without(self, groups):
+        """Return the scales (L,) for each image, set from images of other groups."""
+        others = groups[:, None] != groups[_evenly_spaced(len(groups))]
+        if len(self.scales_) == 1:
+            return [self.scales_] * len(groups)
+        return [_scales(self._means[:, chosen]) if chosen.any() else self.scales_ for chosen in others]
+
+    def _image_scores(self, Z, grids, left_out=None):
+        if self.image_score != "patch":
+            return image_scores(self, grids, self.image_score)
+        scores, cells = highest_cells(grids)
+        return scores * np.mean(list(self._weights(Z, grids, cells, left_out)), axis=0) if self.reweight else scores
+
+    def _weights(self, Z, grids, cells, left_out):
+        """Return the factors (n,) of each layer at the patches that contain the centres of the given cells."""
+        left_out = [None] * len(Z.arrays) if left_out is None else left_out
+        for scorer, layer, without in zip(self.scorers_, Z.arrays, left_out, strict=True):
+            sizes = zip(cells, grids.shape[1:], layer.shape[1:3], strict=True)
+            row, column = (((2 * cell + 1) * size) // (2 * finest) for cell, finest, size in sizes)
+            yield scorer.patch_weights(layer[np.arange(len(layer)), row, column], without)
+
+    # ----------------------------------------------------------------------------------------- leaving groups out
+
+    def _left_out(self, Z, groups):
+        """Return, for each layer, banks that cover all other groups but have no patches of the image's own group."""
+        layers = zip(self.coresets_, self.scorers_, Z.arrays, strict=True)
+        return [self._bank_without(*layer, groups) for layer in layers]
+
+    def _bank_without(self, coreset, scorer, layer, groups):
+        """Return the bank of a layer without the patches of each group.
 
         Removing the patches of a group from the bank leaves holes: patches of other groups whose nearest bank patch was
         removed. The farthest of these orphans is added repeatedly, until all lie within the radius of the full bank.
         """
-        scorer, rows = self.scorer_, _rows(Z)
-        bank_groups = groups[scorer.bank_images_]
-        radius = covering_radius(rows, scorer.bank_, self.coreset_.labels_)
-        lost_with = bank_groups[self.coreset_.labels_]
-        orphans = np.flatnonzero(lost_with != groups[_image_of_row(Z)])
+        rows, bank_groups = _rows(layer), groups[scorer.bank_images_]
+        radius = covering_radius(rows, scorer.bank_, coreset.labels_)
+        lost_with = bank_groups[coreset.labels_]
+        orphans = np.flatnonzero(lost_with != groups[_image_of_row(layer)])
         distances, _ = scorer.kneighbors(rows[orphans], 1, lost_with[orphans], bank_groups)
         added = []
         for group in tqdm(range(groups.max() + 1), desc="calibration", unit="image", disable=not self.verbose):
             chosen = lost_with[orphans] == group
             hole = rows[orphans[chosen]]
             added.append(hole[cover_again(hole, distances[chosen, 0], radius)])
-        return scorer.score_left_out(Z, groups, bank_groups, added)
+        return LeftOut(groups, bank_groups, [added[group] for group in groups])
 
 
-def _rows(Z):
-    return Z.reshape(-1, Z.shape[-1])
+def _rows(layer):
+    return layer.reshape(-1, layer.shape[-1])
 
 
-def _image_of_row(Z):
-    return np.repeat(np.arange(len(Z)), Z.shape[1] * Z.shape[2])
+def _image_of_row(layer):
+    return np.repeat(np.arange(len(layer)), layer.shape[1] * layer.shape[2])
+
+
+def _evenly_spaced(n):
+    """Return the indices of the images that set the scales."""
+    return np.unique(np.linspace(0, n - 1, min(n, _MOST_SCALING)).round().astype(int))
+
+
+def _means(distances):
+    """Return the mean distance (L, n) of each layer and image."""
+    return np.array([[grid.mean() for grid in layer] for layer in distances])
+
+
+def _scales(means):
+    """Return the scales (L,) for mean distances (L, n) of left-out images; 1 where all distances are 0."""
+    scales = means.mean(axis=1)
+    return np.where(scales > 0, scales, 1.0)
+
+
+def _average(distances, scales):
+    """Return the scores (n, h, w) for distances [(n, h_l, w_l)] and the scales (L,) of each image."""
+    images = zip(zip(*distances, strict=True), scales, strict=True)
+    return np.stack([average_grids([grid / scale for grid, scale in zip(*image, strict=True)]) for image in images])

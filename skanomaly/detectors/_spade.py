@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from .._kernels.galleries import build_galleries, search_gallery
 from .._kernels.neighbors import k_nearest
-from .._kernels.smoothing import resize_matrix
+from .._kernels.smoothing import average_grids, resize_to_finest
 from ..features import PretrainedPatchFeatures
 from ..features._base import Layers, layer_widths
 from ._features import FeatureDetector
@@ -229,7 +229,7 @@ class SPADE(FeatureDetector):
         """Return d(y, p) as (n, h, w) for images with neighbours (n, K)."""
         galleries = self._derived_state("_galleries", self._build_galleries)
         maps = [self._search(*pair, neighbors, progress) for pair in zip(patches, galleries, strict=True)]
-        return np.stack([_average(grids) for grids in zip(*maps, strict=True)])
+        return np.stack([average_grids(grids) for grids in zip(*maps, strict=True)])
 
     def _build_galleries(self):
         return [build_galleries(bank.reshape(len(bank), -1, bank.shape[-1])) for bank in self.patch_banks_]
@@ -252,20 +252,4 @@ def _pool(maps):
 
 def _concatenate(layers):
     """Return maps [(n, h_l, w_l, d_l)] resized to the finest and concatenated."""
-    return np.stack([np.concatenate(_align(image), axis=-1) for image in zip(*layers, strict=True)])
-
-
-def _average(grids):
-    """Return the mean (h, w) of grids [(h_l, w_l)] resized to the finest."""
-    return np.mean(_align([grid[..., None] for grid in grids]), axis=0)[..., 0]
-
-
-def _align(grids):
-    """Return grids [(h_l, w_l, d_l)] resized bilinearly to the finest, in their own dtype."""
-    size = max(grid.shape[:2] for grid in grids)
-    return [grid if grid.shape[:2] == size else _resize(grid, size) for grid in grids]
-
-
-def _resize(grid, size):
-    rows, columns = (resize_matrix(n, m).astype(grid.dtype) for n, m in zip(grid.shape[:2], size, strict=True))
-    return columns @ np.tensordot(rows, grid, axes=1)
+    return np.stack([np.concatenate(resize_to_finest(image), axis=-1) for image in zip(*layers, strict=True)])

@@ -1,6 +1,7 @@
 """Distance to the nearest normal patches."""
 
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
@@ -225,72 +226,89 @@ class KNNScorer(GridScorer):
             distances[poor], rows[poor] = k_nearest(self.bank_, patches[poor], k, bank_groups, own)
         return distances, rows
 
-    def _score(self, Z, maps=True):
-        patches = self._patches(Z)
-        distances, _ = self.kneighbors(patches)
-        scores, grids, top = _summarize(distances, Z.shape)
-        if self.reweight:
-            scores = scores * self._weights(patches[top])
-        return scores, grids
-
-    def _leave_one_out(self, Z, groups):
-        return self.score_left_out(Z, groups, groups[self.bank_images_])
-
-    def score_left_out(self, Z, groups, bank_groups, added=None):
-        """Score each sample by the bank without the rows of its own group.
+    def patch_scores(self, Z, left_out=None):
+        """Compute the mean distance of each patch to its k nearest bank rows.
 
         Parameters
         ----------
         Z : ndarray of shape (n, h, w, d)
             Patch grids.
-        groups : ndarray of shape (n,), int
-            Group of each sample, an integer that starts at 0.
-        bank_groups : ndarray of shape (m,), int
-            Group of each bank row.
-        added : list of ndarray of shape (m_g, d), default=None
-            For each group g, rows that are added to the bank that scores it.
+        left_out : LeftOut, default=None
+            Groups whose own rows are not used; None uses the whole bank.
 
         Returns
         -------
-        scores : ndarray of shape (n,), float64
-            Anomaly scores: higher is more anomalous.
-        grids : ndarray of shape (n, h, w), float64
-            Scores of the patches.
+        ndarray of shape (n, h, w), float64
+            Scores of the patches: higher is more anomalous.
         """
         patches, cells = self._patches(Z), Z.shape[1] * Z.shape[2]
-        added = [self.bank_[:0] if added is None else added[group] for group in groups]
-        fewest = len(self.bank_) - np.bincount(bank_groups).max()
+        if left_out is None:
+            return self.kneighbors(patches)[0].mean(axis=1).reshape(Z.shape[:3])
+        self._check_left_out(left_out)
+        distances, _ = self.kneighbors(patches, None, np.repeat(left_out.groups, cells), left_out.bank_groups)
+        for i, rows in enumerate(left_out.added):
+            if len(rows):
+                own = slice(i * cells, (i + 1) * cells)
+                more, _ = k_nearest(rows, patches[own], min(self.n_neighbors, len(rows)))
+                distances[own] = np.sort(np.hstack([distances[own], more]), axis=1)[:, : self.n_neighbors]
+        return distances.mean(axis=1).reshape(Z.shape[:3])
+
+    def patch_weights(self, patches, left_out=None):
+        """Compute the factors of the re-weighting: 1 minus the softmax share of m* among its neighbours.
+
+        Parameters
+        ----------
+        patches : ndarray of shape (n, d)
+            Patch p* of each sample.
+        left_out : LeftOut, default=None
+            Groups whose own rows are not used; None uses the whole bank.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Factors of s*, all 1 if `reweight` is False.
+        """
+        if left_out is not None:  # future scores must be weighted alike
+            self.reweight_ = min(self.reweight_, self._check_left_out(left_out))
+        if self.reweight_ < 2:
+            return np.ones(len(patches))
+        patches = patches.astype(self.bank_.dtype, copy=False)
+        nearest = self._nearest_rows(patches, 1, left_out)[:, 0]
+        around = self._nearest_rows(nearest, self.reweight_, left_out)
+        own_distance = np.linalg.norm(patches.astype(np.float64) - nearest, axis=1)
+        distances = np.linalg.norm(patches[:, None].astype(np.float64) - around, axis=2)
+        return 1 - np.exp(own_distance - logsumexp(distances, axis=1))
+
+    def _score(self, Z, maps=True):
+        return self._weighted(Z, self.patch_scores(Z))
+
+    def _leave_one_out(self, Z, groups):
+        left_out = LeftOut(groups, groups[self.bank_images_])
+        return self._weighted(Z, self.patch_scores(Z, left_out), left_out)
+
+    def _weighted(self, Z, grids, left_out=None):
+        """Return the image scores and the grids."""
+        scores, top = highest_cells(grids)
+        if self.reweight:
+            scores = scores * self.patch_weights(Z[(np.arange(len(Z)), *top)], left_out)
+        return scores, grids
+
+    def _check_left_out(self, left_out):
+        """Return the smallest number of rows left, or raise if it is too small."""
+        fewest = len(self.bank_) - np.bincount(left_out.bank_groups).max()
         if fewest < self.n_neighbors:
             raise ValueError(
                 f"n_neighbors={self.n_neighbors} is too large for calibration='loo': without one sample, only {fewest} "
                 "bank rows are left. Fit on more samples, lower n_neighbors, or set false_alarm_rate=None."
             )
-        distances, _ = self.kneighbors(patches, None, np.repeat(groups, cells), bank_groups)
-        for i, rows in enumerate(added):
-            if len(rows):
-                own = slice(i * cells, (i + 1) * cells)
-                more, _ = k_nearest(rows, patches[own], min(self.n_neighbors, len(rows)))
-                distances[own] = np.sort(np.hstack([distances[own], more]), axis=1)[:, : self.n_neighbors]
-        scores, grids, top = _summarize(distances, Z.shape)
-        if self.reweight:
-            self.reweight_ = min(self.reweight_, fewest)  # future scores must be weighted alike
-            scores = scores * self._weights(patches[top], groups, bank_groups, added)
-        return scores, grids
+        return fewest
 
-    def _weights(self, patches, groups=None, bank_groups=None, added=()):
-        """Return the factors of s* for patches p*: 1 minus the softmax share of m* among its neighbours."""
-        if self.reweight_ < 2:
-            return np.ones(len(patches))
-        nearest = self._nearest_rows(patches, 1, groups, bank_groups, added)[:, 0]
-        around = self._nearest_rows(nearest, self.reweight_, groups, bank_groups, added)
-        own_distance = np.linalg.norm(patches.astype(np.float64) - nearest, axis=1)
-        distances = np.linalg.norm(patches[:, None].astype(np.float64) - around, axis=2)
-        return 1 - np.exp(own_distance - logsumexp(distances, axis=1))
-
-    def _nearest_rows(self, patches, k, groups, bank_groups, added):
+    def _nearest_rows(self, patches, k, left_out):
         """Return the k rows (n, k, d) of the bank that are nearest to each patch, one patch per sample."""
-        rows = self.bank_[self.kneighbors(patches, k, groups, bank_groups)[1]]
-        for i, extra in enumerate(added):
+        if left_out is None:
+            return self.bank_[self.kneighbors(patches, k)[1]]
+        rows = self.bank_[self.kneighbors(patches, k, left_out.groups, left_out.bank_groups)[1]]
+        for i, extra in enumerate(left_out.added):
             if len(extra):
                 candidates = np.concatenate([rows[i], extra])
                 distances = np.linalg.norm(candidates.astype(np.float64) - patches[i], axis=1)
@@ -301,9 +319,39 @@ class KNNScorer(GridScorer):
         return Z.reshape(-1, Z.shape[-1]).astype(self.bank_.dtype, copy=False)
 
 
-def _summarize(distances, shape):
-    """Return image scores, patch scores as grids, and the index of each image's highest patch."""
-    n, height, width, _ = shape
-    scores = distances.mean(axis=1).reshape(n, height * width)
-    top = scores.argmax(axis=1) + height * width * np.arange(n)
-    return scores.ravel()[top], scores.reshape(n, height, width), top
+class LeftOut(NamedTuple):
+    """Banks without the rows of each sample's own group.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (n,), int
+        Group of each sample, an integer that starts at 0.
+    bank_groups : ndarray of shape (m,), int
+        Group of each bank row.
+    added : sequence of ndarray of shape (m_i, d), default=()
+        For each sample, rows that are added to the bank that scores it; empty for none at all.
+    """
+
+    groups: np.ndarray
+    bank_groups: np.ndarray
+    added: tuple = ()
+
+
+def highest_cells(grids):
+    """Find the highest cell of each grid.
+
+    Parameters
+    ----------
+    grids : ndarray of shape (n, h, w)
+        Score grids.
+
+    Returns
+    -------
+    scores : ndarray of shape (n,)
+        Highest scores.
+    cells : tuple of ndarray of shape (n,), int
+        Row and column of the highest cells; ties go to the first one.
+    """
+    top = grids.reshape(len(grids), -1).argmax(axis=1)
+    cells = np.unravel_index(top, grids.shape[1:])
+    return grids[(np.arange(len(grids)), *cells)], cells

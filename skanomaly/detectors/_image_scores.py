@@ -1,0 +1,43 @@
+"""Scores of images from their anomaly maps."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .._inputs.images import as_pair
+
+IMAGE_SCORE = [StrOptions({"max", "mean"}), Interval(Real, 0, 1, closed="neither")]  # constraint of `image_score`
+
+
+def image_scores(detector, grids, image_score="max"):
+    """Compute the scores of images from their score grids.
+
+    Parameters
+    ----------
+    detector : BaseDetector
+        Fitted detector.
+    grids : ndarray of shape (n, h, w)
+        Score grids.
+    image_score : {"max", "mean"} or float, default="max"
+        Level of the smoothed anomaly map, at the size at which the features see images: its maximum, its mean, or the
+        mean over this share of its highest pixels.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Scores of the images.
+    """
+    if isinstance(image_score, str) and image_score == "mean":  # smoothing would not change it
+        return grids.reshape(len(grids), -1).mean(axis=1, dtype=np.float64)
+    size, features = as_pair(detector.features_.image_size), detector.features_
+    maps = (features.map_to_image(grid, None, detector.sigma_, size=size) for grid in grids)
+    if isinstance(image_score, str):
+        return np.array([np.nanmax(score_map) for score_map in maps], np.float64)
+    return np.array([_top_mean(score_map[~np.isnan(score_map)], image_score) for score_map in maps], np.float64)
+
+
+def _top_mean(values, share):
+    """Return the mean of a share of the values, the highest ones, at least one."""
+    n_rest = len(values) - max(1, round(share * len(values)))
+    return np.sort(np.partition(values, n_rest)[n_rest:]).mean(dtype=np.float64)
