@@ -107,7 +107,7 @@ def test_channels_last_modules_are_turned(rng):
 
 
 def test_weights_do_not_depend_on_the_size(tmp_path, rng):
-    """A state dict with positions for timm's own size serves all sizes, under one hash, from file and in model files."""
+    """A state dict with positions for the own size of a network serves all sizes, under one hash."""
     name, images = "vit_xsmall_patch16_clip_224", rng.random((1, 64, 96))
     torch.save(timm_module(name).state_dict(), tmp_path / "w.pth")
     seeded = untrained(name, ("norm",), (64, 96)).fit(images)
