@@ -1,6 +1,5 @@
 """Patch features from the feature maps of a pretrained network."""
 
-import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral, Real
@@ -20,11 +19,9 @@ from .._networks.pretrained import PretrainedNetwork
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
 from ._base import IMAGE_SIZE, ImageFeatures, Layers, check_image_size
-from ._cache import FeatureCache, cache_key
+from ._cache import FeatureCache, cache_key, recall
 from ._geometry import Geometry, frame_shape
 from ._same import NO_EFFECT
-
-_CACHE_RUN = 64  # images between two writes to the cache
 
 
 class PretrainedPatchFeatures(ImageFeatures):
@@ -287,7 +284,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         if len(source) and self.memory is None:
             self._compute(source, output, values)
         elif len(source):
-            self._recall(source, output, values)
+            cache, keys = FeatureCache(self.memory, self.memory_limit), self._cache_keys(source, output)
+            recall(cache, keys, source, values, lambda part, computed: self._compute(part, output, computed))
         return values
 
     def _compute(self, source, output, values):
@@ -306,31 +304,6 @@ class PretrainedPatchFeatures(ImageFeatures):
                 computed = run_padded(run, pixels, self.batch_size)
                 values[start:stop] = computed.cpu().numpy()
                 bar.update(stop - start)
-
-    def _recall(self, source, output, values):
-        """Get the output from the cache; compute and store what is missing."""
-        cache, keys = FeatureCache(self.memory, self.memory_limit), self._cache_keys(source, output)
-        missing = {}
-        for i, key in enumerate(keys):
-            value = None if key in missing else cache.get(key)
-            if value is None:
-                missing.setdefault(key, []).append(i)
-            else:
-                values[i] = value
-                _recall_digest(cache, key, source, i)
-        firsts = [places[0] for places in missing.values()]
-        for start, stop in padded_batches(len(firsts), _CACHE_RUN):
-            run = source[np.array(firsts[start:stop])]
-            computed = np.empty((len(run), *values.shape[1:]), np.float32)
-            self._compute(run, output, computed)
-            for i, value, digest in zip(firsts[start:stop], computed, run.digests(), strict=True):
-                cache.put(keys[i], value)
-                cache.put(_digest_key(keys[i]), digest)
-                for place in missing[keys[i]]:
-                    values[place] = value
-                    source.note_digest(place, digest)
-        if firsts:
-            cache.trim()
 
     def _cache_keys(self, source, output):
         """Return the cache keys of all images."""
@@ -490,18 +463,6 @@ class PretrainedPatchFeatures(ImageFeatures):
         maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         maps = [F.normalize(m, dim=1) for m in maps] if self.normalize else maps
         return torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
-
-
-def _digest_key(key):
-    """Return the key of the digest of an image whose features have the given key."""
-    return hashlib.sha256(f"digest of {key}".encode()).hexdigest()
-
-
-def _recall_digest(cache, key, source, i):
-    """Pass the cached digest of an image to its source, so that the image need not be decoded."""
-    digest = cache.get(_digest_key(key))
-    if digest is not None:
-        source.note_digest(i, digest)
 
 
 def _align(maps, grid_shape):
