@@ -23,7 +23,18 @@ class Geometry(NamedTuple):
     step: int  # sides of the frame that follow from an image are multiples of it
 
     def resized_shape(self, size):
-        """Return the height and width to which an image of a size (H, W) is resized."""
+        """Return the size to which an image is resized.
+
+        Parameters
+        ----------
+        size : tuple of int (H, W)
+            Size of the image, in pixels.
+
+        Returns
+        -------
+        tuple of int (H, W)
+            Size of the resized image, in pixels.
+        """
         if self.resize == "stretch":
             return self.frame
         ratios = [after / before for after, before in zip(self.frame, size, strict=True)]
@@ -35,7 +46,18 @@ class Geometry(NamedTuple):
         return tuple(full if n - full <= slack else n for n, full in zip(scaled, self.frame, strict=True))
 
     def to_input(self, pixels):
-        """Return an image, a Tensor (C, H, W), as the network sees it: (C, h, w)."""
+        """Return an image as the network sees it.
+
+        Parameters
+        ----------
+        pixels : Tensor of shape (C, H, W)
+            Image.
+
+        Returns
+        -------
+        Tensor of shape (C, h, w)
+            Image of the size `seen`.
+        """
         size = self.resized_shape(tuple(pixels.shape[1:]))
         pixels = pixels[None]
         if pixels.shape[2:] != size:
