@@ -97,12 +97,12 @@ def test_swin_equals_timm_at_its_own_size(rng):
 
 
 def test_channels_last_modules_are_turned(rng):
-    module, outputs = timm_module("convnextv2_atto"), []
+    module, outputs = timm_module("convnext_tiny"), []
     module.stages[1].blocks[0].norm.register_forward_hook(lambda *call: outputs.append(call[2].numpy()))
     images = rng.random((1, 64, 96, 3)).astype(np.float32)
     with torch.inference_mode():
         module.forward_features(normalized(module, images))
-    features = untrained("convnextv2_atto", ("stages.1.blocks.0.norm",), (64, 96)).fit(images)
+    features = untrained("convnext_tiny", ("stages.1.blocks.0.norm",), (64, 96)).fit(images)
     np.testing.assert_allclose(features.transform(images), outputs[0], rtol=1e-3, atol=1e-4)
 
 
