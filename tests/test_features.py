@@ -145,7 +145,6 @@ def test_random_weights_follow_random_state_and_leave_torch_alone(rng):
         ({"layers": ("/3",)}, "'/3' is not a layer"),
         ({"layers": ("block.3",)}, "'block.3' is not a layer .* modules by name, such as .*'blocks.3'"),
         ({"layers": ("classifier",)}, "module 'classifier' takes no part in the features"),
-        ({"backbone": "vit_small_patch16_224", "layers": ("blocks.3",), "image_size": 224}, "of shape .1, 197, 384."),
         ({"image_size": (64,)}, "image_size=.64,. must be one side or .height, width."),
         ({"layers": ()}, "layers is empty"),
         ({"crop": 65}, "crop=65 is larger than image_size=64"),

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from skanomaly import PatchCore, PatchFeatures, PretrainedPatchFeatures
-from skanomaly._kernels.galleries import build_galleries, search_gallery
+from skanomaly._kernels.galleries import build_galleries, search_gallery, search_window
 from skanomaly._kernels.smoothing import resize_matrix
 from skanomaly.datasets import make_surfaces
 from skanomaly.detectors import SPADE
@@ -45,7 +45,7 @@ def test_common_checks(detector, check):
     check(detector)
 
 
-def by_hand(train, test, k, kappa, combine):
+def by_hand(train, test, k, kappa, combine, window=None):
     """Return image scores and maps by loops over images and patches."""
     size = train[0].shape[1:3]
     pooled, queries = (layers[-1].astype(np.float64).mean(axis=(1, 2)) for layers in (train, test))
@@ -58,11 +58,20 @@ def by_hand(train, test, k, kappa, combine):
         scores.append(np.mean([np.linalg.norm(pooled[j] - query) for j in order]))
         grids = []
         for bank, own in zip(banks, patches, strict=True):
-            gallery = np.concatenate([bank[j].reshape(-1, bank.shape[3]) for j in order])
-            nearest = [np.sort(cdist(row[None], gallery)[0])[:kappa].mean() for row in own[i].reshape(-1, own.shape[3])]
+            nearest = [
+                np.sort(cdist(own[i][cell][None], gallery_by_hand(bank[order], cell, window))[0])[:kappa].mean()
+                for cell in np.ndindex(own.shape[1:3])
+            ]
             grids.append(enlarge(np.reshape(nearest, (1, *own.shape[1:3], 1)), size)[0, ..., 0])
         maps.append(np.mean(grids, axis=0))
     return np.array(scores), np.array(maps)
+
+
+def gallery_by_hand(bank, cell, window):
+    """Return the patches (m, d) of a bank (k, h, w, d) at most `window` rows and columns from a cell."""
+    rows, columns = np.indices(bank.shape[1:3])
+    near = np.maximum(abs(rows - cell[0]), abs(columns - cell[1])) <= (np.inf if window is None else window)
+    return bank[:, near].reshape(-1, bank.shape[3])
 
 
 def enlarge(maps, size):
@@ -70,10 +79,23 @@ def enlarge(maps, size):
     return np.einsum("ai,bj,nijd->nabd", rows, columns, maps)
 
 
-@pytest.mark.parametrize(("k", "kappa", "combine"), [(3, 1, "averaged"), (4, 3, "averaged"), (3, 2, "concatenated")])
-def test_scores_and_maps_equal_loops(features, layers, cloth, k, kappa, combine):
-    scores, maps = by_hand(*layers, k, kappa, combine)
-    options = {"n_neighbors": k, "pixel_neighbors": kappa, "combine": combine, "false_alarm_rate": None}
+@pytest.mark.parametrize(
+    ("k", "kappa", "combine", "window"),
+    [
+        (3, 1, "averaged", None),
+        (4, 3, "averaged", None),
+        (3, 2, "concatenated", None),
+        (3, 1, "averaged", 0),
+        (4, 3, "averaged", 1),
+        (3, 2, "concatenated", 2),
+        (3, 2, "averaged", 99),
+    ],
+)
+def test_scores_and_maps_equal_loops(features, layers, cloth, k, kappa, combine, window):
+    scores, maps = by_hand(*layers, k, kappa, combine, window)
+    options = {
+        "n_neighbors": k, "pixel_neighbors": kappa, "combine": combine, "window": window, "false_alarm_rate": None,
+    }  # fmt: skip
     detector = SPADE(features, **options).fit(cloth.X_train)
     np.testing.assert_allclose(-detector.score_samples(cloth.X_test), scores, rtol=1e-9)
     rendered = [features.fit(cloth.X_train).map_to_image(grid, None, size=(64, 64)) for grid in maps]
@@ -93,10 +115,10 @@ def test_training_images_score_zero(features, cloth, combine, score):
     assert (detector.score_samples(cloth.X_test) < 0).all()
 
 
-@pytest.mark.parametrize("n_neighbors", [3, 50])
+@pytest.mark.parametrize(("n_neighbors", "window"), [(3, None), (50, None), (3, 1)])
 @pytest.mark.parametrize("score", ["image", "map"])
-def test_leave_one_out_is_refitting(features, cloth, n_neighbors, score):
-    X, options = cloth.X_train[:5], {"n_neighbors": n_neighbors, "image_score": score}
+def test_leave_one_out_is_refitting(features, cloth, n_neighbors, window, score):
+    X, options = cloth.X_train[:5], {"n_neighbors": n_neighbors, "window": window, "image_score": score}
     detector = SPADE(features, **options).fit(X)
     scores, peaks = [], []
     for i in range(5):
@@ -159,6 +181,15 @@ def test_galleries_equal_loops(rng, p, d, dtype):
     found = search_gallery(build_galleries(bank), images, queries, 3)
     expected = np.sort(cdist(queries, bank[images].reshape(-1, d)), axis=1)[:, :3]
     np.testing.assert_allclose(found, expected, rtol=1e-6 if dtype == np.float32 else 1e-12)
+
+
+def test_what_is_displaced_is_found_in_a_wide_window_only(rng):
+    """Images of one position: a patch that lies 2 cells off costs nothing if the window reaches it."""
+    bank = rng.random((2, 6, 7, 4)).astype(np.float32)
+    queries = np.roll(bank[1], 2, axis=1)
+    near, far = (search_window(bank, np.array([0, 1]), queries, 1, window)[:, 2:] for window in (1, 2))
+    assert near.min() > 0
+    assert not far.any()
 
 
 def test_neighbors_are_capped(features, cloth):
@@ -234,6 +265,8 @@ class RawLayers(BaseFeatures):
         ({"combine": "summed"}, "'combine' parameter of SPADE"),
         ({"image_score": "max"}, "'image_score' parameter of SPADE"),
         ({"pixel_neighbors": 1000}, "pixel_neighbors=1000, but a gallery has only 192 patches"),
+        ({"pixel_neighbors": 49, "window": 1}, "pixel_neighbors=49, but a gallery has only 48 patches within window=1"),
+        ({"window": -1}, "'window' parameter of SPADE"),
         ({"pixel_neighbors": 180}, "pixel_neighbors=180, but a gallery has only 176 patches"),
         ({"features__layers": (3,)}, "at least 2 layers.*PretrainedPatchFeatures has 1"),
         ({"features": PatchFeatures()}, "at least 2 layers.*PatchFeatures has 1"),

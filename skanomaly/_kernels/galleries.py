@@ -3,10 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit, prange
 
 from .pruned_neighbors import NeighborIndex, build_index, search_index
 
 _GROUP = 64  # the length of a tile of an index is a multiple of this
+_SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
 
 class Galleries(NamedTuple):
@@ -67,3 +69,60 @@ def search_gallery(galleries, images, queries, k):
     sketches = galleries.sketches[images].reshape(-1, n_columns, n_tile)
     index = NeighborIndex(rows.reshape(-1, d), galleries.mean, galleries.axes, sketches, galleries.unit)
     return search_index(index, queries, k, padding.ravel(), np.ones(len(queries), np.int64))[0]
+
+
+def search_window(bank, images, queries, k, window):
+    """Return the exact distances to the nearest patches of some images at about the same position.
+
+    Parameters
+    ----------
+    bank : ndarray of shape (n, h, w, d)
+        Patches of all images.
+    images : ndarray of int
+        Indices of the images to search.
+    queries : ndarray of shape (h, w, d), with the dtype of the bank
+        Patches whose neighbours are searched.
+    k : int
+        Number of neighbours per query, at most the number of patches of the images in the window of a corner.
+    window : int
+        Largest difference of the rows, and of the columns, of patches that are compared.
+
+    Returns
+    -------
+    ndarray of shape (h, w, k), float64
+        Euclidean (not squared) distances in ascending order.
+    """
+    return np.sqrt(_search_window(np.ascontiguousarray(bank), images, np.ascontiguousarray(queries), k, window))
+
+
+@njit(cache=True, parallel=True)
+def _search_window(bank, images, queries, k, window):
+    height, width, _ = queries.shape
+    best = np.full((height, width, k), np.inf)
+    for cell in prange(height * width):
+        row, column = cell // width, cell % width
+        for image in images:
+            for i in range(max(0, row - window), min(height, row + window + 1)):
+                for j in range(max(0, column - window), min(width, column + window + 1)):
+                    _insert(best[row, column], _squared_distance(queries[row, column], bank[image, i, j]))
+    return best
+
+
+@njit(cache=True, fastmath=_SUMS)
+def _squared_distance(a, b):
+    total = 0.0
+    for i in range(len(a)):
+        total += (np.float64(a[i]) - np.float64(b[i])) ** 2
+    return total
+
+
+@njit(cache=True)
+def _insert(best, value):
+    """Insert a value into ascending ones, of which the last is dropped."""
+    place = len(best) - 1
+    if not value < best[place]:
+        return
+    while place > 0 and value < best[place - 1]:
+        best[place] = best[place - 1]
+        place -= 1
+    best[place] = value

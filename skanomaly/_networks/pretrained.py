@@ -63,6 +63,11 @@ class PretrainedNetwork:
         """Ratio of the side of the input to the side of the map, for each layer."""
         return self._loaded().reductions
 
+    @property
+    def step(self):
+        """Number of pixels of which sides of images should be multiples: those of a cell of the coarsest layer."""
+        return self._loaded().step
+
     def layer_maps(self, pixels, which=None):
         """Compute the maps of the layers, differentiable with respect to the pixels.
 
@@ -77,28 +82,48 @@ class PretrainedNetwork:
         -------
         list of Tensor of shape (n, d_l, h_l, w_l)
             Maps, in the order of the layers.
+
+        Raises
+        ------
+        ValueError
+            If the network does not accept the size of the images.
         """
         backbone = self._loaded()
+        backbone.check_size(tuple(pixels.shape[2:]))
         pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
         mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
         return backbone.maps((pixels - mean) / std, which)
 
-    def layer_shapes(self, input_shape):
+    def layer_shapes(self, input_shape, parameter="size"):
         """Compute the shapes of the maps of the layers.
 
         Parameters
         ----------
         input_shape : tuple of int (H, W)
             Size of the images, in pixels.
+        parameter : str, default="size"
+            Name of the parameter that sets the size, for messages.
 
         Returns
         -------
         list of tuple of int
             Shape (h_l, w_l, d_l) of the map of each layer.
+
+        Raises
+        ------
+        ValueError
+            If the network does not accept the size; the message says which sizes it accepts, where this is known.
         """
-        self.load()  # not in inference mode, whose tensors can never have gradients
-        with torch.inference_mode():
-            maps = self.layer_maps(torch.zeros((1, 3, *input_shape), device=resolve_device(self.device)))
+        backbone = self._loaded()  # not in inference mode, whose tensors can never have gradients
+        backbone.check_size(input_shape, parameter)
+        try:
+            with torch.inference_mode():
+                maps = self.layer_maps(torch.zeros((1, 3, *input_shape), device=resolve_device(self.device)))
+        except (AssertionError, RuntimeError) as error:  # from deep inside networks that take few sizes
+            raise ValueError(
+                f"{parameter}={tuple(input_shape)} is not accepted by {self.backbone!r}, which was made for images of "
+                f"the size {(backbone.side, backbone.side)}: {error}"
+            ) from error
         return [(*m.shape[2:], m.shape[1]) for m in maps]
 
     def state(self):

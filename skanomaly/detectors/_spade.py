@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from tqdm import tqdm
 
-from .._kernels.galleries import build_galleries, search_gallery
+from .._kernels.galleries import build_galleries, search_gallery, search_window
 from .._kernels.neighbors import k_nearest
 from .._kernels.smoothing import average_grids, resize_to_finest
 from ..features import PretrainedPatchFeatures
@@ -39,6 +39,9 @@ class SPADE(FeatureDetector):
         Number K of training images in the gallery; all, if there are fewer.
     pixel_neighbors : int, default=1
         Number of patches :math:`\kappa` whose distances are averaged.
+    window : int or None, default=None
+        Largest difference, in cells of the layer, between the row or column of a patch and that of the gallery patches
+        it is compared with; None compares it with all of them. For parts that always lie in the same place. RAD uses 1.
     combine : {"averaged", "concatenated"}, default="averaged"
         How the layers that describe patches are combined.
 
@@ -130,6 +133,7 @@ class SPADE(FeatureDetector):
         "features": [HasMethods(["fit_samples", "transform_layers", "map_to_image"]), None],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "pixel_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "window": [Interval(Integral, 0, None, closed="left"), None],
         "combine": [StrOptions({"averaged", "concatenated"})],
         "image_score": [StrOptions({"image", "map"})],
     }
@@ -141,6 +145,7 @@ class SPADE(FeatureDetector):
         *,
         n_neighbors=50,
         pixel_neighbors=1,
+        window=None,
         combine="averaged",
         image_score="image",
         sigma=4.0,
@@ -153,6 +158,7 @@ class SPADE(FeatureDetector):
         self.features = features
         self.n_neighbors = n_neighbors
         self.pixel_neighbors = pixel_neighbors
+        self.window = window
         self.combine = combine
         self.image_score = image_score
         self.sigma = sigma
@@ -198,9 +204,15 @@ class SPADE(FeatureDetector):
         return [_concatenate(Z.arrays[1:])] if self.combine == "concatenated" else Z.arrays[1:]
 
     def _check_gallery(self, n_images):
-        fewest = n_images * min(bank.shape[1] * bank.shape[2] for bank in self.patch_banks_)
+        reach = np.inf if self.window is None else self.window + 1  # of the window of a corner
+        fewest = n_images * min(
+            int(min(n, reach) * min(m, reach)) for _, n, m, _ in (b.shape for b in self.patch_banks_)
+        )
         if fewest < self.pixel_neighbors:
-            raise ValueError(f"pixel_neighbors={self.pixel_neighbors}, but a gallery has only {fewest} patches.")
+            within = "" if self.window is None else f" within window={self.window}"
+            raise ValueError(
+                f"pixel_neighbors={self.pixel_neighbors}, but a gallery has only {fewest} patches{within}."
+            )
 
     def _score(self, Z, maps=True):
         distances, neighbors = k_nearest(self.image_bank_, Z.arrays[0], self.n_neighbors_)
@@ -227,22 +239,28 @@ class SPADE(FeatureDetector):
 
     def _maps(self, patches, neighbors, progress=False):
         """Return d(y, p) as (n, h, w) for images with neighbours (n, K)."""
-        galleries = self._derived_state("_galleries", self._build_galleries)
+        windowed = self.window is not None
+        galleries = self.patch_banks_ if windowed else self._derived_state("_galleries", self._build_galleries)
         maps = [self._search(*pair, neighbors, progress) for pair in zip(patches, galleries, strict=True)]
         return np.stack([average_grids(grids) for grids in zip(*maps, strict=True)])
 
     def _build_galleries(self):
         return [build_galleries(bank.reshape(len(bank), -1, bank.shape[-1])) for bank in self.patch_banks_]
 
-    def _search(self, patches, galleries, neighbors, progress):
-        """Return the distances (n, h, w) of patches (n, h, w, d) to their galleries."""
-        n, height, width, d = patches.shape
-        rows = patches.reshape(n, height * width, d)
+    def _search(self, patches, gallery, neighbors, progress):
+        """Return the mean distances (n, h, w) of patches (n, h, w, d) to the nearest of their galleries."""
         distances = [
-            search_gallery(galleries, neighbors[i], rows[i], self.pixel_neighbors).mean(axis=1)
-            for i in tqdm(range(n), desc="calibration", unit="image", disable=not progress)
+            self._nearest(gallery, neighbors[i], patches[i]).mean(axis=2)
+            for i in tqdm(range(len(patches)), desc="calibration", unit="image", disable=not progress)
         ]
-        return np.reshape(distances, (n, height, width))
+        return np.reshape(distances, patches.shape[:3])
+
+    def _nearest(self, gallery, images, patches):
+        """Return the distances (h, w, kappa) of the patches (h, w, d) of an image to the nearest of some images."""
+        if self.window is not None:
+            return search_window(gallery, images, patches, self.pixel_neighbors, self.window)
+        rows = patches.reshape(-1, patches.shape[2])
+        return search_gallery(gallery, images, rows, self.pixel_neighbors).reshape(*patches.shape[:2], -1)
 
 
 def _pool(maps):

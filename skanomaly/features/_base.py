@@ -1,11 +1,16 @@
 """Base classes of all features."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.images import as_pair, check_images
 from ..base import all_or_nothing
+
+IMAGE_SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]  # constraints of sizes in pixels
 
 
 class BaseFeatures(TransformerMixin, BaseEstimator):

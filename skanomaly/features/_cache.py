@@ -23,6 +23,7 @@ _SUFFIX, _TEMPORARY_PREFIX = ".grid", "skanomaly-temporary-"
 _SHARD = re.compile("[0-9a-f]{2}")
 _ENTRY = re.compile(rf"[0-9a-f]{{64}}\{_SUFFIX}")
 _TEMPORARY = re.compile(rf"{_TEMPORARY_PREFIX}\w+")
+_RUN = 64  # images that are computed between two writes
 _ABANDONED = 3600  # seconds after which no process can still be writing a temporary file
 
 
@@ -202,6 +203,57 @@ def cache_key(source, i, settings):
     else:
         digest.update(Path(item).read_bytes())
     return digest.hexdigest()
+
+
+def recall(cache, keys, source, values, compute):
+    """Get the features of images from a cache; compute and store what is missing.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+        Cache, which also holds the digests of the images, so that they need not be decoded.
+    keys : list of str
+        Key of each image, as returned by `cache_key`.
+    source : ImageSource
+        Images.
+    values : ndarray of shape (n, ...)
+        Array that is filled with the features of the images.
+    compute : callable
+        Function of an ImageSource and of an array that it fills with the features of these images.
+    """
+    missing = {}
+    for i, key in enumerate(keys):
+        value = None if key in missing else cache.get(key)
+        if value is None:
+            missing.setdefault(key, []).append(i)
+        else:
+            values[i] = value
+            _recall_digest(cache, key, source, i)
+    firsts = [places[0] for places in missing.values()]
+    for start in range(0, len(firsts), _RUN):
+        run = source[np.array(firsts[start : start + _RUN])]
+        computed = np.empty((len(run), *values.shape[1:]), values.dtype)
+        compute(run, computed)
+        for i, value, digest in zip(firsts[start : start + _RUN], computed, run.digests(), strict=True):
+            cache.put(keys[i], value)
+            cache.put(_digest_key(keys[i]), digest)
+            for place in missing[keys[i]]:
+                values[place] = value
+                source.note_digest(place, digest)
+    if firsts:
+        cache.trim()
+
+
+def _digest_key(key):
+    """Return the key of the digest of an image whose features have the given key."""
+    return hashlib.sha256(f"digest of {key}".encode()).hexdigest()
+
+
+def _recall_digest(cache, key, source, i):
+    """Pass the cached digest of an image to its source, so that the image need not be decoded."""
+    digest = cache.get(_digest_key(key))
+    if digest is not None:
+        source.note_digest(i, digest)
 
 
 def _encode(array):

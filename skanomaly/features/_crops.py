@@ -12,7 +12,7 @@ from .._inputs.images import as_pair
 from .._inputs.samples import begin
 from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, render, resize_antialiased
 from .._torch.inference import padded_batches, run_padded
-from ._base import ImageFeatures, check_image_size, layer_widths
+from ._base import IMAGE_SIZE, ImageFeatures, check_image_size, layer_widths
 from ._pretrained import PretrainedPatchFeatures
 
 
@@ -34,7 +34,7 @@ class CropFeatures(ImageFeatures):
         Network, its layers and its input size, to which crops are enlarged; None is
         ``PretrainedPatchFeatures(layers=("/32",), image_size=64)``. The paper uses
         ``PretrainedPatchFeatures("resnet18", layers=("/32",), image_size=224)``, with 12 times as many pixels. The
-        parameters `neighborhood`, `dim`, `batch_size` and `memory` are not used.
+        parameters `neighborhood`, `dim`, `combine`, `normalize`, `batch_size` and `memory` are not used.
     crop_size : int, default=16
         Side of the crops, in pixels of the resized image. The default is from the evaluation on MVTec AD.
     stride : int, default=4
@@ -82,7 +82,7 @@ class CropFeatures(ImageFeatures):
         "features": [HasMethods(["fit_samples", "transform_layers"]), None],
         "crop_size": [Interval(Integral, 1, None, closed="left")],
         "stride": [Interval(Integral, 1, None, closed="left")],
-        "image_size": [Interval(Integral, 1, None, closed="left"), tuple],
+        "image_size": IMAGE_SIZE,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "verbose": ["verbose"],
     }

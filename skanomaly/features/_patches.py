@@ -7,7 +7,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._inputs.images import MAX_PIXELS, as_pair
 from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, render, resize_antialiased
-from ._base import ImageFeatures, check_image_size
+from ._base import IMAGE_SIZE, ImageFeatures, check_image_size
 
 _NOISE = 10 / 255  # standard deviation below which a patch counts as flat
 
@@ -77,7 +77,7 @@ class PatchFeatures(ImageFeatures):
         "stride": [Interval(Integral, 1, None, closed="left")],
         "level": [Interval(Integral, 0, None, closed="left")],
         "normalization": [StrOptions({"contrast"}), None],
-        "image_size": [Interval(Integral, 1, None, closed="left"), tuple],
+        "image_size": IMAGE_SIZE,
         "gray": ["boolean"],
         "data_range": [Interval(Real, 0, None, closed="neither"), None],
         "max_pixels": [Interval(Integral, 1, None, closed="left")],

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.images import MAX_PIXELS
 from .._kernels.smoothing import resize_antialiased, smooth_and_resize
-from ._base import ImageFeatures, check_image_size, check_masks
+from ._base import IMAGE_SIZE, ImageFeatures, check_image_size, check_masks
 
 
 class Pixels(ImageFeatures):
@@ -58,7 +58,7 @@ class Pixels(ImageFeatures):
     batch_len = 64
 
     _parameter_constraints = {
-        "image_size": [Interval(Integral, 1, None, closed="left"), tuple],
+        "image_size": IMAGE_SIZE,
         "gray": ["boolean"],
         "data_range": [Interval(Real, 0, None, closed="neither"), None],
         "max_pixels": [Interval(Integral, 1, None, closed="left")],

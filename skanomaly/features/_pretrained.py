@@ -1,6 +1,5 @@
 """Patch features from the feature maps of a pretrained network."""
 
-import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral, Real
@@ -15,16 +14,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .._inputs.images import MAX_PIXELS, as_pair
-from .._kernels.smoothing import SIGMA_SIDE, map_operator, render
 from .._networks.backbones import withheld
 from .._networks.pretrained import PretrainedNetwork
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
-from ._base import ImageFeatures, Layers, check_image_size
-from ._cache import FeatureCache, cache_key
+from ._base import IMAGE_SIZE, ImageFeatures, Layers, check_image_size
+from ._cache import FeatureCache, cache_key, recall
+from ._geometry import Geometry, frame_shape
 from ._same import NO_EFFECT
-
-_CACHE_RUN = 64  # images between two writes to the cache
 
 
 class PretrainedPatchFeatures(ImageFeatures):
@@ -47,20 +44,44 @@ class PretrainedPatchFeatures(ImageFeatures):
     layers : sequence of int or str, default=(2, 3)
         Layers of the network. Each is an index into timm's ``feature_info``, a reduction such as "/8", which stands for
         the last feature map with an eighth of the side of the input, or the name of a module, whose output is used.
+        Transformers give one vector per patch of the image, after a block (by index, negative from the end) or after
+        any module; "norm" is their last normalisation. Tokens of the class and registers are left out.
     weights : str, path-like or None, default=None
         Path of a state dict (.safetensors or .pth, read without executing code), or "random" for an untrained network.
         None uses an installed weights package, or else timm's cache or download. Model files do not store the path:
         after `skanomaly.load`, it reads "withheld: <name of the file>" and must be set again before the network is
         used.
     image_size : int or (int, int), default=224
-        Height and width that images are resized to, in pixels; an int stands for both.
+        Height and width that images are resized to, in pixels; an int stands for both. For values of `resize` other
+        than "stretch", an int stands for the side that `resize` names. The patches of a transformer must divide the
+        size; its positions are interpolated.
+    resize : {"stretch", "shorter", "longer"}, default="stretch"
+        How images are resized.
+
+        - "stretch" resizes height and width independently.
+        - "shorter" keeps the aspect ratio, resizes the shorter side to `image_size`, and cuts off what images with
+          another aspect ratio than the first one in `fit` have beyond it. Map pixels there are NaN.
+        - "longer" keeps the aspect ratio, resizes the longer side to `image_size`, and repeats the border pixels around
+          images with another aspect ratio. Maps show the image alone.
+
+        The other side follows from the first image in `fit`: a multiple of the patches of the network, or of the cells
+        of its coarsest layer. To that end, "shorter" changes the aspect ratio by up to half a patch, and "longer"
+        repeats border pixels over up to a patch. If `image_size` is a pair, images are resized to cover it ("shorter"),
+        or to fit into it ("longer").
     crop : int, (int, int) or None, default=None
         Height and width of the centre crop after resizing, in pixels; None keeps the whole image. Map pixels outside
         the crop are NaN. PatchCore's paper resizes to 256 and crops to 224.
+    combine : {"concatenated", "averaged"}, default="concatenated"
+        How the layers are combined; averaged layers must have the same number of channels, or `dim` be set. SubspaceAD
+        averages layers of a transformer.
     neighborhood : int, default=3
         Side of the neighbourhood over which maps are averaged, in cells; odd, 1 for no averaging.
     dim : int or None, default=None
-        Number of features after adaptive pooling (PatchCore's authors use 1024); None concatenates the layers.
+        Number of features after adaptive pooling (PatchCore's authors use 1024); None keeps the channels of the layers.
+    normalize : bool, default=False
+        If True, every patch is divided by its Euclidean norm, so that Euclidean distances order patches as cosine
+        distances do: the whole vector in `transform`, that of each layer in `transform_layers`. Vectors of zeros stay.
+        AnomalyDINO normalises transformers; for convolutional networks, it may hurt.
     batch_size : int, default=4
         Number of images per pass. Batches are always padded to this size, so that the features of an image do not
         depend on the number of images. Use 1 for the lowest latency of single images, and more on a GPU.
@@ -90,6 +111,10 @@ class PretrainedPatchFeatures(ImageFeatures):
         Number of features d of a patch.
     grid_shape_ : tuple of int
         Height and width (h, w) of the patch grid.
+    frame_shape_ : tuple of int
+        Height and width to which images are resized, in pixels, before `crop`.
+    step_ : int
+        Number of pixels of which a side of `frame_shape_` is a multiple if it follows from the first image.
     layer_shapes_ : list of tuple of int
         Shape (h_l, w_l, d_l) of the map of each layer.
     n_channels_ : int
@@ -140,15 +165,17 @@ class PretrainedPatchFeatures(ImageFeatures):
     [(2, 8, 8, 40), (2, 4, 4, 112)]
     """
 
-    _size = [Interval(Integral, 1, None, closed="left"), tuple]
     _parameter_constraints = {
         "backbone": [str],
         "layers": [Iterable],
         "weights": [str, PathLike, None],
-        "image_size": _size,
-        "crop": [*_size, None],
+        "image_size": IMAGE_SIZE,
+        "resize": [StrOptions({"stretch", "shorter", "longer"})],
+        "crop": [*IMAGE_SIZE, None],
+        "combine": [StrOptions({"concatenated", "averaged"})],
         "neighborhood": [Interval(Integral, 1, None, closed="left")],
         "dim": [Interval(Integral, 1, None, closed="left"), None],
+        "normalize": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [StrOptions({"auto", "cpu", "cuda", "mps"})],
         "data_range": [Interval(Real, 0, None, closed="neither"), None],
@@ -166,9 +193,12 @@ class PretrainedPatchFeatures(ImageFeatures):
         layers=(2, 3),
         weights=None,
         image_size=224,
+        resize="stretch",
         crop=None,
+        combine="concatenated",
         neighborhood=3,
         dim=None,
+        normalize=False,
         batch_size=4,
         device="auto",
         data_range=None,
@@ -182,9 +212,12 @@ class PretrainedPatchFeatures(ImageFeatures):
         self.layers = layers
         self.weights = weights
         self.image_size = image_size
+        self.resize = resize
         self.crop = crop
+        self.combine = combine
         self.neighborhood = neighborhood
         self.dim = dim
+        self.normalize = normalize
         self.batch_size = batch_size
         self.device = device
         self.data_range = data_range
@@ -195,7 +228,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         self.verbose = verbose
 
     def fit_samples(self, samples):
-        """Load the network and check the geometry; nothing is learnt from the images.
+        """Load the network and set the geometry; nothing but the size of the first image is used of the images.
 
         Parameters
         ----------
@@ -214,13 +247,12 @@ class PretrainedPatchFeatures(ImageFeatures):
         MissingWeightsError
             If no weights are found; the message says how to get them.
         """
-        self._check_geometry()
+        self._check_parameters()
         seed = int(check_random_state(self.random_state).randint(2**31))
         self.network_ = PretrainedNetwork(self.backbone, self.layers, self.weights, self.device, seed).load()
         self.weights_source_, self.weights_sha256_ = self.network_.source, self.network_.sha256
-        self.layer_shapes_ = self.network_.layer_shapes(self.input_shape)
-        self.grid_shape_ = max(shape[:2] for shape in self.layer_shapes_)
-        self.n_features_out_ = self.dim or sum(shape[2] for shape in self.layer_shapes_)
+        self._fit_geometry(samples[0].size)
+        self.n_features_out_ = self._n_features()
         return self
 
     def transform_layers(self, X):
@@ -236,7 +268,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         -------
         Layers
             Features of the layers, in the order of `layers`: its ``arrays`` have shape (n, h_l, w_l, d_l) and are
-            averaged over `neighborhood` x `neighborhood` cells; `dim` is not used.
+            averaged over `neighborhood` x `neighborhood` cells; `dim` and `combine` are not used.
         """
         check_is_fitted(self)
         sizes = [int(np.prod(shape)) for shape in self.layer_shapes_]
@@ -252,7 +284,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         if len(source) and self.memory is None:
             self._compute(source, output, values)
         elif len(source):
-            self._recall(source, output, values)
+            cache, keys = FeatureCache(self.memory, self.memory_limit), self._cache_keys(source, output)
+            recall(cache, keys, source, values, lambda part, computed: self._compute(part, output, computed))
         return values
 
     def _compute(self, source, output, values):
@@ -272,31 +305,6 @@ class PretrainedPatchFeatures(ImageFeatures):
                 values[start:stop] = computed.cpu().numpy()
                 bar.update(stop - start)
 
-    def _recall(self, source, output, values):
-        """Get the output from the cache; compute and store what is missing."""
-        cache, keys = FeatureCache(self.memory, self.memory_limit), self._cache_keys(source, output)
-        missing = {}
-        for i, key in enumerate(keys):
-            value = None if key in missing else cache.get(key)
-            if value is None:
-                missing.setdefault(key, []).append(i)
-            else:
-                values[i] = value
-                _recall_digest(cache, key, source, i)
-        firsts = [places[0] for places in missing.values()]
-        for start, stop in padded_batches(len(firsts), _CACHE_RUN):
-            run = source[np.array(firsts[start:stop])]
-            computed = np.empty((len(run), *values.shape[1:]), np.float32)
-            self._compute(run, output, computed)
-            for i, value, digest in zip(firsts[start:stop], computed, run.digests(), strict=True):
-                cache.put(keys[i], value)
-                cache.put(_digest_key(keys[i]), digest)
-                for place in missing[keys[i]]:
-                    values[place] = value
-                    source.note_digest(place, digest)
-        if firsts:
-            cache.trim()
-
     def _cache_keys(self, source, output):
         """Return the cache keys of all images."""
         settings = {
@@ -305,6 +313,7 @@ class PretrainedPatchFeatures(ImageFeatures):
             if name not in NO_EFFECT
         }
         settings["weights"], settings["format"] = self.weights_sha256_, 3
+        settings["image_size"], settings["crop"] = str(self.frame_shape_), str(self.input_shape)
         settings["device"], settings["output"] = resolve_device(self.device).type, output
         return [cache_key(source, i, settings) for i in range(len(source))]
 
@@ -320,7 +329,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         sample : ImageSample
             Image that the scores belong to.
         sigma : float, default=4.0
-            Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
+            Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image: of each side
+            if images are stretched, of the shorter side of the input otherwise.
         size : tuple of int (H, W), default=None
             Size of the map; None gives it the size of the image.
 
@@ -329,13 +339,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         ndarray of shape (H, W), float32
             Anomaly map: higher is more anomalous. NaN outside the crop.
         """
-        rows, columns = (
-            map_operator(n_grid, n_cropped, n_resized, n_out, sigma * n_cropped / SIGMA_SIDE)
-            for n_grid, n_cropped, n_resized, n_out in zip(
-                grid.shape, self.input_shape, as_pair(self.image_size), size or sample.size, strict=True
-            )
-        )
-        return render(rows, grid, columns)
+        image_size = self.frame_shape_ if sample is None else sample.size
+        return self._geometry().to_image(grid, image_size, size or image_size, sigma)
 
     def set_params(self, **params):
         """Set the parameters of this estimator.
@@ -360,7 +365,7 @@ class PretrainedPatchFeatures(ImageFeatures):
     @property
     def input_shape(self):
         """Height and width of the network input, in pixels."""
-        return as_pair(self.image_size if self.crop is None else self.crop)
+        return self.frame_shape_ if self.crop is None else as_pair(self.crop)
 
     def read_batch(self, samples):
         """Read images, resized and cropped for the network.
@@ -403,24 +408,42 @@ class PretrainedPatchFeatures(ImageFeatures):
         """Replace a path in `weights` by the name of the file, which is never opened."""
         self.set_params(weights=withheld(self.weights))
 
-    def _check_geometry(self):
-        for kept, resized in zip(self.input_shape, check_image_size(self.image_size), strict=True):
-            if kept > resized:
-                raise ValueError(f"crop={self.crop} is larger than image_size={self.image_size}.")
+    def _check_parameters(self):
+        check_image_size(self.image_size)
         if self.neighborhood % 2 == 0:
             raise ValueError(f"neighborhood={self.neighborhood} must be odd.")
         if not tuple(self.layers):
             raise ValueError("layers is empty; name at least one layer.")
 
+    def _fit_geometry(self, size):
+        """Set the sizes of the frame and the layers, for images like the first one, whose size is (H, W)."""
+        self.step_ = self.network_.step
+        self.frame_shape_ = frame_shape(self.resize, self.image_size, size, self.step_)
+        if any(kept > resized for kept, resized in zip(self.input_shape, self.frame_shape_, strict=True)):
+            resized = "" if self.resize == "stretch" else f", for which images are resized to {self.frame_shape_}"
+            raise ValueError(f"crop={self.crop} is larger than image_size={self.image_size}{resized}.")
+        parameter = "image_size" if self.crop is None else "crop"
+        self.layer_shapes_ = self.network_.layer_shapes(self.input_shape, parameter)
+        self.grid_shape_ = max(shape[:2] for shape in self.layer_shapes_)
+
+    def _n_features(self):
+        widths = [shape[2] for shape in self.layer_shapes_]
+        if self.combine == "concatenated" or self.dim:
+            return self.dim or sum(widths)
+        if len(set(widths)) > 1:
+            raise ValueError(
+                f"combine='averaged' needs layers with the same number of channels, but they have {widths}; choose "
+                "other layers, or set dim."
+            )
+        return widths[0]
+
+    def _geometry(self):
+        return Geometry(self.resize, self.frame_shape_, self.input_shape, self.step_)
+
     def _read(self, source, i):
-        """Return image i, resized and cropped, as (3, H, W) in [0, 1]."""
-        pixels = torch.from_numpy(source.read(i)).permute(2, 0, 1)[None]
-        size = as_pair(self.image_size)
-        if pixels.shape[2:] != size:
-            pixels = F.interpolate(pixels.contiguous(), size, mode="bilinear", antialias=True)
-        height, width = self.input_shape
-        top, left = (size[0] - height) // 2, (size[1] - width) // 2
-        return pixels[0, :, top : top + height, left : left + width].expand(3, -1, -1)
+        """Return image i, as the network sees it, as (3, H, W) in [0, 1]."""
+        pixels = torch.from_numpy(source.read(i)).permute(2, 0, 1)
+        return self._geometry().to_input(pixels).expand(3, -1, -1)
 
     def _patches(self, pixels):
         """Return the patch grid (n, h, w, d) of pixels (n, 3, H, W) in [0, 1]."""
@@ -429,27 +452,17 @@ class PretrainedPatchFeatures(ImageFeatures):
             maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
         else:
             maps = [_pool_neighborhoods(m, self.neighborhood, self.dim) for m in maps]
-        maps = [_align(m, self.grid_shape_) for m in maps]
-        patches = torch.cat([m.permute(0, 2, 3, 1) for m in maps], dim=-1)
-        return patches if self.dim is None else _pool_last(patches, self.dim)
+        layers = [_align(m, self.grid_shape_).permute(0, 2, 3, 1) for m in maps]
+        patches = torch.cat(layers, dim=-1) if self.combine == "concatenated" else sum(layers) / len(layers)
+        patches = patches if self.dim is None else _pool_last(patches, self.dim)
+        return F.normalize(patches, dim=-1) if self.normalize else patches
 
     def _layers(self, pixels):
         """Return the flattened maps of all layers, concatenated: (n, sum of h_l w_l d_l)."""
         maps = self.network_.layer_maps(pixels)
         maps = [F.avg_pool2d(m, self.neighborhood, 1, self.neighborhood // 2) for m in maps]
+        maps = [F.normalize(m, dim=1) for m in maps] if self.normalize else maps
         return torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1)
-
-
-def _digest_key(key):
-    """Return the key of the digest of an image whose features have the given key."""
-    return hashlib.sha256(f"digest of {key}".encode()).hexdigest()
-
-
-def _recall_digest(cache, key, source, i):
-    """Pass the cached digest of an image to its source, so that the image need not be decoded."""
-    digest = cache.get(_digest_key(key))
-    if digest is not None:
-        source.note_digest(i, digest)
 
 
 def _align(maps, grid_shape):
