@@ -23,7 +23,7 @@ DETECTORS = {  # name: (class, parameters)
     "PatchCore 1 %": ("PatchCore", {"coreset_ratio": 0.01}),
     "PaDiM": ("PaDiM", {}),
     "SPADE": ("SPADE", {}),
-    "SPADE, map": ("SPADE", {"image_score": "map"}),
+    "SPADE, map": ("SPADE", {"image_score": "max"}),
     "MahalanobisAD": ("MahalanobisAD", {}),
     "MLFSC": ("MLFSC", {}),
     "FeatureDictionary": ("FeatureDictionary", {}),

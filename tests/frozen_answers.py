@@ -71,7 +71,7 @@ IMAGE_DETECTORS = {
     "PaDiM cv": lambda: PaDiM(network((1, 2, 3), 1), n_channels=20, calibration="cv", random_state=0),
     "SPADE averaged": lambda: SPADE(network((2, 3, 4), 1), n_neighbors=5, random_state=0),
     "SPADE concatenated": lambda: SPADE(
-        network((2, 3, 4), 1), n_neighbors=5, combine="concatenated", image_score="map", random_state=0
+        network((2, 3, 4), 1), n_neighbors=5, combine="concatenated", image_score="max", random_state=0
     ),
     "SPADE split": lambda: SPADE(network((2, 3, 4), 1), n_neighbors=5, calibration="split", random_state=0),
     "MahalanobisAD cv": lambda: MahalanobisAD(network((0, 1, 2), 1), random_state=0),

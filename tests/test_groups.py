@@ -38,7 +38,7 @@ IMAGE_DETECTORS = {
     "PatchCore": (PatchCore(PATCHES, coreset_ratio=0.5, random_state=0), ("loo", "cv", "split")),
     "PaDiM": (PaDiM(PATCHES, n_channels=8, random_state=0), ("loo", "cv", "split")),
     "SPADE image": (SPADE(LAYERS, n_neighbors=5, random_state=0), ("loo", "cv", "split")),
-    "SPADE map": (SPADE(LAYERS, n_neighbors=5, image_score="map", random_state=0), ("loo", "split")),
+    "SPADE map": (SPADE(LAYERS, n_neighbors=5, image_score="max", random_state=0), ("loo", "split")),
     "MahalanobisAD": (MahalanobisAD(PATCHES, random_state=0), ("cv", "split")),
     "FeatureDictionary": (FeatureDictionary(PATCHES, n_clusters=50, random_state=0), ("cv", "split")),
 }

@@ -36,7 +36,7 @@ def layers(features, cloth):
                 weights="random", layers=(2, 3, 4), neighborhood=1, image_size=64, random_state=0, batch_size=8
             ),
             n_neighbors=5,
-            image_score="map",
+            image_score="max",
         )
     ],
     n_images=12,
@@ -100,12 +100,12 @@ def test_scores_and_maps_equal_loops(features, layers, cloth, k, kappa, combine,
     np.testing.assert_allclose(-detector.score_samples(cloth.X_test), scores, rtol=1e-9)
     rendered = [features.fit(cloth.X_train).map_to_image(grid, None, size=(64, 64)) for grid in maps]
     np.testing.assert_allclose(detector.anomaly_map(cloth.X_test), rendered, rtol=1e-5)
-    by_map = SPADE(features, image_score="map", **options).fit(cloth.X_train)
+    by_map = SPADE(features, image_score="max", **options).fit(cloth.X_train)
     np.testing.assert_allclose(-by_map.score_samples(cloth.X_test), maps.max(axis=(1, 2)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("combine", ["averaged", "concatenated"])
-@pytest.mark.parametrize("score", ["image", "map"])
+@pytest.mark.parametrize("score", ["image", "max"])
 def test_training_images_score_zero(features, cloth, combine, score):
     detector = SPADE(features, n_neighbors=1, combine=combine, image_score=score, false_alarm_rate=None).fit(
         cloth.X_train
@@ -116,7 +116,7 @@ def test_training_images_score_zero(features, cloth, combine, score):
 
 
 @pytest.mark.parametrize(("n_neighbors", "window"), [(3, None), (50, None), (3, 1)])
-@pytest.mark.parametrize("score", ["image", "map"])
+@pytest.mark.parametrize("score", ["image", "max"])
 def test_leave_one_out_is_refitting(features, cloth, n_neighbors, window, score):
     X, options = cloth.X_train[:5], {"n_neighbors": n_neighbors, "window": window, "image_score": score}
     detector = SPADE(features, **options).fit(X)
@@ -129,7 +129,7 @@ def test_leave_one_out_is_refitting(features, cloth, n_neighbors, window, score)
     np.testing.assert_allclose(detector.calibration_peaks_, peaks, rtol=1e-5)
 
 
-@pytest.mark.parametrize("score", ["image", "map"])
+@pytest.mark.parametrize("score", ["image", "max"])
 @pytest.mark.parametrize("combine", ["averaged", "concatenated"])
 def test_leaving_groups_out_is_refitting(features, cloth, score, combine):
     X, groups = cloth.X_train[:7], np.array([1, 0, 0, 2, 1, 0, 3])
@@ -145,7 +145,7 @@ def test_leaving_groups_out_is_refitting(features, cloth, score, combine):
 
 def test_scores_of_images_pay_for_no_map(features, cloth, monkeypatch):
     detector = SPADE(features, n_neighbors=4, false_alarm_rate=None).fit(cloth.X_train)
-    by_map = SPADE(features, n_neighbors=4, image_score="map", false_alarm_rate=None).fit(cloth.X_train)
+    by_map = SPADE(features, n_neighbors=4, image_score="max", false_alarm_rate=None).fit(cloth.X_train)
     expected = [score for score, _ in detector.iter_scores_and_maps(cloth.X_test)]
 
     def refuse(*arguments):
@@ -163,7 +163,7 @@ def test_scores_of_images_pay_for_no_map(features, cloth, monkeypatch):
 def test_with_all_neighbors_the_map_is_patchcores(cloth):
     """One pixel stage and a gallery of everything: the grid of a full memory bank."""
     options = {"weights": "random", "neighborhood": 1, "image_size": 64, "random_state": 0}
-    spade = SPADE(PretrainedPatchFeatures(layers=(2, 4), **options), n_neighbors=12, image_score="map")
+    spade = SPADE(PretrainedPatchFeatures(layers=(2, 4), **options), n_neighbors=12, image_score="max")
     patchcore = PatchCore(PretrainedPatchFeatures(layers=(2,), **options), coreset_ratio=1.0, reweight=False)
     spade.fit(cloth.X_train), patchcore.fit(cloth.X_train)
     np.testing.assert_allclose(spade.score_samples(cloth.X_test), patchcore.score_samples(cloth.X_test), rtol=1e-6)
@@ -226,7 +226,7 @@ def test_calibration(features, cloth, calibration):
 
 def test_false_alarms_are_as_promised(rng):
     """Mean over draws of leave-one-out thresholds on images of one cell; 4 standard errors of a beta-binomial mean."""
-    rates = {"image": [], "map": []}
+    rates = {"image": [], "max": []}
     for _ in range(30):
         X = rng.random((160, 4, 4))
         for score, found in rates.items():
@@ -304,7 +304,7 @@ def test_finds_defects_and_its_controls_do_not():
     found = {}
     for weights in (None, "random"):
         features = PretrainedPatchFeatures(weights=weights, layers=(2, 3, 4), random_state=0)
-        detector = SPADE(features, image_score="map", false_alarm_rate=None).fit(data.X_train)
+        detector = SPADE(features, image_score="max", false_alarm_rate=None).fit(data.X_train)
         scores, maps = zip(*detector.iter_scores_and_maps(data.X_test), strict=True)
         pooled = detector.set_params(image_score="image").score_samples(data.X_test)
         found[weights] = -np.array(scores), np.stack(maps), -pooled

@@ -41,7 +41,7 @@ PATCHCORE = PatchCore(network())
 DETECTORS = [
     PATCHCORE,
     PaDiM(network((1, 2, 3), 1), n_channels=10),
-    SPADE(network((2, 3, 4), 1), n_neighbors=5, image_score="map"),
+    SPADE(network((2, 3, 4), 1), n_neighbors=5, image_score="max"),
     MahalanobisAD(network((0, 1, 2), 1)),
     MLFSC(network(("/8", "/4", "/2")), patch_size=3, stride=1, border=1),
     FeatureDictionary(network((1,)), n_clusters=40),

@@ -15,7 +15,8 @@ from .._inputs.samples import begin
 from .._torch.descent import descend, with_gradient
 from ..base import BaseDetector, all_or_nothing
 from ..detectors import Autoencoder
-from ..detectors._reconstruction import highest_levels, join_samples, with_way_back
+from ..detectors._image_scores import image_scores
+from ..detectors._reconstruction import join_samples, with_way_back
 
 _MOST_ROWS = 256  # that are moved at a time, padding included
 
@@ -347,4 +348,4 @@ class GradientProjection(BaseDetector):
         evidence = self._run(self._evidence, Z)
         if not self.features_.makes_maps:
             return evidence, None
-        return highest_levels(self, evidence), evidence if maps else None
+        return image_scores(self, evidence), evidence if maps else None

@@ -7,7 +7,23 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._inputs.images import as_pair
 
-IMAGE_SCORE = [StrOptions({"max", "mean"}), Interval(Real, 0, 1, closed="neither")]  # constraint of `image_score`
+IMAGE_SCORE = [StrOptions({"max", "mean"}), Interval(Real, 0, 1, closed="neither")]  # constraints of `image_score`
+
+
+def image_score_or(option):
+    """Return the constraints of a parameter `image_score` that accepts another option as well.
+
+    Parameters
+    ----------
+    option : str
+        Option.
+
+    Returns
+    -------
+    list
+        Constraints.
+    """
+    return [StrOptions({*IMAGE_SCORE[0].options, option}), *IMAGE_SCORE[1:]]
 
 
 def image_scores(detector, grids, image_score="max"):
@@ -30,7 +46,8 @@ def image_scores(detector, grids, image_score="max"):
     """
     if isinstance(image_score, str) and image_score == "mean":  # smoothing would not change it
         return grids.reshape(len(grids), -1).mean(axis=1, dtype=np.float64)
-    size, features = as_pair(detector.features_.image_size), detector.features_
+    features = detector.features_
+    size = getattr(features, "frame_shape_", as_pair(features.image_size))
     maps = (features.map_to_image(grid, None, detector.sigma_, size=size) for grid in grids)
     if isinstance(image_score, str):
         return np.array([np.nanmax(score_map) for score_map in maps], np.float64)

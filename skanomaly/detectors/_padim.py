@@ -20,6 +20,7 @@ from ..base import IncrementalMixin
 from ..features import PretrainedPatchFeatures
 from ..features._same import check_same_features
 from ._features import FeatureDetector, LazyFeatures
+from ._image_scores import IMAGE_SCORE, image_scores
 
 _IMAGES_AT_A_TIME = 16
 _DOUBLE_UP_TO = 200  # largest number of channels whose scatter is summed in float64
@@ -53,6 +54,9 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         Variance :math:`\varepsilon` that is added to each channel, in squared units of the features; the default is
         from the paper. With fewer images than channels, it determines the weight of directions in which the training
         images do not vary.
+    image_score : {"max", "mean"} or float, default="max"
+        How the score of an image is computed from its map, at the size at which the features see images: its maximum,
+        its mean, or the mean over this share of its highest pixels, in (0, 1).
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
@@ -142,6 +146,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         **FeatureDetector._parameter_constraints,
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "ridge": [Interval(Real, 0, None, closed="neither")],
+        "image_score": IMAGE_SCORE,
     }
     _derived = ("_factor",)
 
@@ -151,6 +156,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         *,
         n_channels=100,
         ridge=0.01,
+        image_score="max",
         sigma=4.0,
         false_alarm_rate=0.05,
         calibration="loo",
@@ -161,6 +167,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         self.features = features
         self.n_channels = n_channels
         self.ridge = ridge
+        self.image_score = image_score
         self.sigma = sigma
         self.false_alarm_rate = false_alarm_rate
         self.calibration = calibration
@@ -264,11 +271,9 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         return factor
 
     def _summarize(self, distances):
-        """Return the maxima of the maps at the size of the network input, and the distances as grids."""
+        """Return the scores of the images, and the distances as grids."""
         grids = distances.reshape(-1, *self.features_.grid_shape_)
-        size = np.broadcast_to(self.features_.image_size, 2)
-        maps = (self._render(grid, None, tuple(size)) for grid in grids)
-        return np.array([np.nanmax(score_map) for score_map in maps], np.float64), grids
+        return image_scores(self, grids, self.image_score), grids
 
 
 def _moments(detector):

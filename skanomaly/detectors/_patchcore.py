@@ -15,7 +15,7 @@ from ..reduction import GreedyCoreset
 from ..scoring import KNNScorer
 from ..scoring._knn import LeftOut, highest_cells
 from ._features import FeatureDetector
-from ._image_scores import IMAGE_SCORE, image_scores
+from ._image_scores import image_score_or, image_scores
 
 _MOST_SCALING = 64  # images that set the scales of the layers
 
@@ -159,7 +159,7 @@ class PatchCore(FeatureDetector):
         "coreset_size": [Interval(Integral, 1, None, closed="left")],
         "projection": GreedyCoreset._parameter_constraints["projection"],
         "n_neighbors": KNNScorer._parameter_constraints["n_neighbors"],
-        "image_score": [*IMAGE_SCORE, StrOptions({"patch"})],
+        "image_score": image_score_or("patch"),
         "reweight": KNNScorer._parameter_constraints["reweight"],
     }
     _derived = ("_means",)  # mean distances from which the scales were set, needed only by "loo"

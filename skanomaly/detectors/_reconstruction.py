@@ -11,13 +11,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from .._inputs.images import as_pair
 from .._inputs.samples import digests
 from .._torch.device import DEVICES, resolve_device
 from .._torch.net import Net
 from ..base import BaseDetector, stack_if_equal
 from ..features._resolve import resolve_features
 from ..networks import DenseNetwork, StridedNetwork, Training
+from ._image_scores import IMAGE_SCORE, image_scores
 
 _EXAMPLES = {  # of objects that must be passed before their own parameters can be set
     "features": "Pixels()",
@@ -63,7 +63,7 @@ class ReconstructionDetector(BaseDetector):
         "features": [HasMethods(["fit_samples", "transform"]), None],
         "network": [HasMethods(["build", "view", "check"]), None],
         "sigma": [Interval(Real, 0, None, closed="left")],
-        "image_score": [StrOptions({"max", "mean"})],
+        "image_score": IMAGE_SCORE,
         "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "training": [HasMethods(["hold_out", "run"]), None],
         "warm_start": ["boolean"],
@@ -287,12 +287,7 @@ class ReconstructionDetector(BaseDetector):
         evidence = model.run(lambda x: model.per_part(lambda part: self._evidence(model.module, part), x), Z)
         if not self.features_.makes_maps:
             return evidence, None
-        return self._image_scores(evidence), evidence if maps else None
-
-    def _image_scores(self, grids):
-        if self.image_score == "mean":
-            return grids.reshape(len(grids), -1).mean(axis=1, dtype=np.float64)
-        return highest_levels(self, grids)
+        return image_scores(self, evidence, self.image_score), evidence if maps else None
 
 
 class Reconstructor:
@@ -466,26 +461,6 @@ class Reconstructor:
         """
         arrays = [self._view.arrange(array) for array in (self._view.standardize(Z), *others)]
         return self._net.run(function, *arrays, length=length or self.batch_len, gradients=gradients)
-
-
-def highest_levels(detector, grids):
-    """Compute the maxima of smoothed maps, at the size at which the features see images.
-
-    Parameters
-    ----------
-    detector : BaseDetector
-        Fitted detector.
-    grids : ndarray of shape (n, h, w)
-        Score grids.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        Maximum of each map.
-    """
-    size, features = as_pair(detector.features_.image_size), detector.features_
-    levels = [np.nanmax(features.map_to_image(grid, None, detector.sigma_, size=size)) for grid in grids]
-    return np.array(levels, np.float64)
 
 
 def join_samples(batches):

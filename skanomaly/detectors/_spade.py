@@ -12,6 +12,7 @@ from .._kernels.smoothing import average_grids, resize_to_finest
 from ..features import PretrainedPatchFeatures
 from ..features._base import Layers, layer_widths
 from ._features import FeatureDetector
+from ._image_scores import image_score_or, image_scores
 
 
 class SPADE(FeatureDetector):
@@ -49,10 +50,13 @@ class SPADE(FeatureDetector):
           to the finest layer and averaged.
         - "concatenated" resizes all layers bilinearly to the finest one and concatenates them, as in the paper. It
           takes several times the memory and time.
-    image_score : {"image", "map"}, default="image"
-        Score of an image: d(y) for "image", the largest d(y, p) for "map". The former is from the paper and needs no
-        map, but averages over the image, so it misses small defects (an AUROC below 0.5 has been published for MVTec's
-        grid). The latter detects them, and takes as long as the map.
+    image_score : {"image", "max", "mean"} or float, default="image"
+        How the score of an image is computed.
+
+        - "image" is d(y), as in the paper. It needs no map, but averages over the image, so it misses small defects (an
+          AUROC below 0.5 has been published for MVTec's grid).
+        - "max" is the maximum of the map at the size at which the features see images, and "mean" its mean.
+        - A float in (0, 1) is the mean over this share of its highest pixels.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
@@ -135,7 +139,7 @@ class SPADE(FeatureDetector):
         "pixel_neighbors": [Interval(Integral, 1, None, closed="left")],
         "window": [Interval(Integral, 0, None, closed="left"), None],
         "combine": [StrOptions({"averaged", "concatenated"})],
-        "image_score": [StrOptions({"image", "map"})],
+        "image_score": image_score_or("image"),
     }
     _derived = ("_galleries",)
 
@@ -235,7 +239,9 @@ class SPADE(FeatureDetector):
 
     def _summarize(self, distances, grids):
         """Return the scores and the maps of images with distances (n, K) to their neighbours."""
-        return distances.mean(axis=1) if self.image_score == "image" else grids.max(axis=(1, 2)), grids
+        if self.image_score == "image":
+            return distances.mean(axis=1), grids
+        return image_scores(self, grids, self.image_score), grids
 
     def _maps(self, patches, neighbors, progress=False):
         """Return d(y, p) as (n, h, w) for images with neighbours (n, K)."""
