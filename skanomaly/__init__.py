@@ -18,6 +18,7 @@ _HOME = {
     "CropFeatures": "features",
     "Pixels": "features",
     "Columns": "features",
+    "Augmented": "features",
     "GreedyCoreset": "reduction",
     "RandomProjection": "reduction",
     "SparseCoding": "reduction",

@@ -65,6 +65,19 @@ def statistics(detector, scores, grids, samples):
     return scores, np.array([largest_level(detector._render(g, samples[i]), area) for i, g in enumerate(grids)])
 
 
+def training_views(features, samples, groups):
+    """Return what a detector learns from: all views of the samples, with their groups, and the number of views of each.
+
+    The first view of each sample is the sample as it is.
+    """
+    make = getattr(features, "training_views", None)
+    if make is None:
+        return samples, groups, 1
+    views = make(samples)
+    n_views = len(views) // len(samples)
+    return views, np.repeat(np.arange(len(samples)) if groups is None else groups, n_views), n_views
+
+
 def _embed_once(detector, samples):
     """Embed all samples; None if the features learn, so that parts of the samples cannot share an embedding."""
     if detector.features_.learns:
@@ -72,6 +85,18 @@ def _embed_once(detector, samples):
     detector.features_.fit_samples(samples)
     detector._prepare()
     return detector._embed(samples)
+
+
+def _embed_views(detector, samples, groups):
+    """Return all views of the samples, the number of views of each, their embedding, and the groups of the samples."""
+    views, _, n_views = training_views(detector.features_, samples, groups)
+    Z = _embed_once(detector, views)
+    return views, n_views, Z, grouped(samples, groups)
+
+
+def _first_of(Z, n_views):
+    """Return the embedding of the samples as they are, given that of all views."""
+    return Z if Z is None or n_views == 1 else Z[::n_views]
 
 
 def _score_unseen(detector, samples, Z, held_out):
@@ -91,22 +116,23 @@ def _leave_one_out(detector, samples, groups):
             f"calibration='loo' does not suit {type(detector.features_).__name__}, because these features learn from "
             "all samples; it must be 'split' or 'cv'."
         )
-    Z = _embed_once(detector, samples)
-    groups = grouped(samples, groups)
-    detector._learn(samples, Z, groups)
+    views, n_views, Z, groups = _embed_views(detector, samples, groups)
+    of_views = np.repeat(groups, n_views)
+    detector._learn(views, Z, of_views)
     if groups.max() == 0:
         raise ValueError(
             f"calibration='loo' needs at least 2 samples from different groups, got {len(samples)} from one; set "
             "false_alarm_rate=None to fit without a threshold."
         )
-    return Calibration(*statistics(detector, *detector._leave_one_out(Z, groups), samples), groups=groups)
+    scores, grids = detector._leave_one_out(Z, of_views)
+    as_they_are = scores[::n_views], None if grids is None else grids[::n_views]
+    return Calibration(*statistics(detector, *as_they_are, samples), groups=groups)
 
 
 def _cross_validate(detector, samples, groups):
     """Score each sample by a copy of the detector fitted without its fold."""
-    Z = _embed_once(detector, samples)
-    groups = grouped(samples, groups)
-    n_groups = groups.max() + 1
+    views, n_views, Z, groups = _embed_views(detector, samples, groups)
+    n_groups, of_views = groups.max() + 1, np.repeat(groups, n_views)
     folds = min(_N_FOLDS, n_groups)
     if folds < 2:
         raise ValueError(
@@ -117,19 +143,18 @@ def _cross_validate(detector, samples, groups):
     found, order = [], []
     for train, held_out in KFold(folds, shuffle=True, random_state=seed).split(np.arange(n_groups)):
         twin, held_out = copy.copy(detector), _members(groups, held_out)
-        _learn_part(twin, samples, Z, groups, _members(groups, train))
-        found.append(_score_unseen(twin, samples, Z, held_out))
+        _learn_part(twin, views, Z, of_views, _members(of_views, train))
+        found.append(_score_unseen(twin, samples, _first_of(Z, n_views), held_out))
         order.append(held_out)
-    detector._learn(samples, Z, groups)
+    detector._learn(views, Z, of_views)
     back = np.argsort(np.concatenate(order))
     return Calibration(*(values[back] for values in concatenated(found)), groups=groups)
 
 
 def _hold_out(detector, samples, groups):
     """Fit on a part of the samples; score the rest."""
-    Z = _embed_once(detector, samples)
-    groups = grouped(samples, groups)
-    n_groups = groups.max() + 1
+    views, n_views, Z, groups = _embed_views(detector, samples, groups)
+    n_groups, of_views = groups.max() + 1, np.repeat(groups, n_views)
     n_held_out = max(1, round(_HELD_OUT_SHARE * n_groups))
     if n_held_out >= n_groups:
         raise ValueError(
@@ -138,8 +163,9 @@ def _hold_out(detector, samples, groups):
         )
     order = check_random_state(detector.random_state).permutation(n_groups)
     held_out = _members(groups, order[:n_held_out])
-    _learn_part(detector, samples, Z, groups, _members(groups, order[n_held_out:]))
-    return Calibration(*_score_unseen(detector, samples, Z, held_out), groups=groups[held_out], indices=held_out)
+    _learn_part(detector, views, Z, of_views, _members(of_views, order[n_held_out:]))
+    unseen = _score_unseen(detector, samples, _first_of(Z, n_views), held_out)
+    return Calibration(*unseen, groups=groups[held_out], indices=held_out)
 
 
 def _learn_part(detector, samples, Z, groups, part):

@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from ._calibration import CALIBRATIONS, check_groups, concatenated, grouped, statistics
+from ._calibration import CALIBRATIONS, check_groups, concatenated, grouped, statistics, training_views
 from ._inputs.samples import begin, digests
 from ._kernels.regions import remove_small_regions
 from .exceptions import CalibrationWarning
@@ -464,8 +464,13 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     def _calibrate(self, samples, groups):
         """Fit the detector; return its `Calibration`, or None if `false_alarm_rate` is None."""
         if self.false_alarm_rate is None:
-            return self._learn(samples, groups=groups)
+            return self._learn_all(samples, groups)
         return CALIBRATIONS[self.calibration](self, samples, groups)
+
+    def _learn_all(self, samples, groups):
+        """Learn from all views of samples that no threshold needs."""
+        views, groups, _ = training_views(self.features_, samples, groups)
+        self._learn(views, groups=groups)
 
     def _prepare(self):
         """Check parameters against the fitted features."""
@@ -601,7 +606,7 @@ class IncrementalMixin:
                 samples = self._open(X)
                 self.features_.fit_samples(samples)
                 self._prepare()
-            self._add(self._embed(samples))
+            self._add(self._embed(training_views(self.features_, samples, None)[0]))
             self._forget_thresholds()
             self._forget_derived()
             self._fitted_digests = _joined(getattr(self, "_fitted_digests", None), digests(samples))

@@ -101,7 +101,7 @@ def test_scores_and_maps_equal_loops(features, layers, cloth, k, kappa, combine,
     rendered = [features.fit(cloth.X_train).map_to_image(grid, None, size=(64, 64)) for grid in maps]
     np.testing.assert_allclose(detector.anomaly_map(cloth.X_test), rendered, rtol=1e-5)
     by_map = SPADE(features, image_score="max", **options).fit(cloth.X_train)
-    np.testing.assert_allclose(-by_map.score_samples(cloth.X_test), maps.max(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(-by_map.score_samples(cloth.X_test), np.max(rendered, axis=(1, 2)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("combine", ["averaged", "concatenated"])
@@ -241,7 +241,7 @@ def test_false_alarms_are_as_promised(rng):
 class RawLayers(BaseFeatures):
     """Images (4, 4) as they are, and their 2 x 2 blocks."""
 
-    layer_shapes_ = [(4, 4, 1), (2, 2, 4)]
+    layer_shapes_, frame_shape_ = [(4, 4, 1), (2, 2, 4)], (4, 4)
 
     def check_samples(self, X, *, reset=False):
         return X
@@ -263,7 +263,7 @@ class RawLayers(BaseFeatures):
     [
         ({"n_neighbors": 0}, "'n_neighbors' parameter of SPADE"),
         ({"combine": "summed"}, "'combine' parameter of SPADE"),
-        ({"image_score": "max"}, "'image_score' parameter of SPADE"),
+        ({"image_score": "map"}, "'image_score' parameter of SPADE"),
         ({"pixel_neighbors": 1000}, "pixel_neighbors=1000, but a gallery has only 192 patches"),
         ({"pixel_neighbors": 49, "window": 1}, "pixel_neighbors=49, but a gallery has only 48 patches within window=1"),
         ({"window": -1}, "'window' parameter of SPADE"),

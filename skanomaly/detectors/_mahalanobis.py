@@ -293,7 +293,7 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
     def _calibrate(self, samples, groups):
         if self.threshold != "chi2":
             return super()._calibrate(samples, groups)
-        self._learn(samples, groups=groups)
+        self._learn_all(samples, groups)
         return ChiSquaredLaw(len(self.covariance_[0]))
 
     def _forget_thresholds(self):

@@ -188,7 +188,7 @@ class ReconstructionDetector(BaseDetector):
 
     def _calibrate(self, samples, groups):
         if self._continues():  # the network may have seen these samples before
-            return self._learn(samples, groups=groups)
+            return self._learn_all(samples, groups)
         return super()._calibrate(samples, groups)
 
     def _digests(self, samples):

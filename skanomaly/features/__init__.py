@@ -8,6 +8,7 @@ _HOME = {
     "CropFeatures": "_crops",
     "Pixels": "_pixels",
     "Columns": "_columns",
+    "Augmented": "_augmented",
 }
 
 __all__ = list(_HOME)

@@ -196,6 +196,7 @@ def cache_key(source, i, settings):
         SHA-256 hash, as 64 hexadecimal digits.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(source.name_of_view(i).encode())
     item = source.items[i]
     if isinstance(item, np.ndarray):
         digest.update(f"{item.dtype.str} {item.shape}".encode())

@@ -1,0 +1,232 @@
+"""Views of the training images."""
+
+from itertools import product
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import get_tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from .._inputs.images import ImageSource
+from .._inputs.samples import begin
+from .._inputs.views import View, ViewSource
+from ._base import BaseFeatures
+
+_FLIPS = {None: (View(),), "horizontal": (View(), View(True)), "vertical": (View(), View(True, 180.0))}
+_FLIPS["both"] = (*_FLIPS["horizontal"], View(True, 180.0), View(False, 180.0))
+
+
+class Augmented(BaseFeatures):
+    """Let detectors learn from several views of each training image.
+
+    A detector with these features is fitted on rotated, mirrored, brighter and darker views of every image, besides the
+    image as it is. Views are made when they are needed and are never stored. Scores are not affected otherwise: fresh
+    images are seen as they are. In the calibration of thresholds, all views of an image belong to one group: they are
+    left out together, and the score of the image as it is counts.
+
+    Use it for parts that lie in any orientation, or for lighting that varies more than in the training images. Views
+    that do not occur make a detector blind to the defects that look like them.
+
+    Parameters
+    ----------
+    features : estimator
+        Features of images, such as `PretrainedPatchFeatures`, or a `FrozenEstimator` of fitted features.
+    rotations : int or sequence of float, default=1
+        Number of orientations, equally spaced over a full turn, or the angles of the rotated views in degrees,
+        counter-clockwise. What a rotation brings in from outside the image is the image reflected at its borders.
+    flips : {"horizontal", "vertical", "both"} or None, default=None
+        Directions in which images are mirrored.
+    brightness : sequence of float, default=()
+        Factors of the pixels of brighter and darker views, such as (0.8, 1.2); values are clipped to the range of the
+        image.
+
+    Attributes
+    ----------
+    features_ : estimator
+        Fitted features.
+
+    See Also
+    --------
+    PretrainedPatchFeatures : Patch features from the feature maps of a pretrained network.
+
+    Notes
+    -----
+    Time and memory of `fit` grow with the number of views. Fitted attributes of the inner features, such as
+    ``grid_shape_``, are attributes of these features too. In a `Pipeline`, each step sees an image once, as it is.
+
+    Pickles hold the parameters and the attributes above.
+
+    References
+    ----------
+    Damm et al., "AnomalyDINO", WACV 2025, arXiv:2405.14529, take eight rotations.
+
+    Examples
+    --------
+    >>> from skanomaly import Augmented, PatchCore, PretrainedPatchFeatures
+    >>> features = Augmented(PretrainedPatchFeatures(), rotations=4, brightness=(0.8, 1.2))
+    >>> features.n_views
+    12
+    >>> detector = PatchCore(features)
+    """
+
+    _parameter_constraints = {
+        "features": [HasMethods(["fit_samples", "transform", "map_to_image"])],
+        "rotations": [Interval(Integral, 1, None, closed="left"), tuple, list, np.ndarray],
+        "flips": [StrOptions({"horizontal", "vertical", "both"}), None],
+        "brightness": [tuple, list, np.ndarray],
+    }
+
+    def __init__(self, features, *, rotations=1, flips=None, brightness=()):
+        self.features = features
+        self.rotations = rotations
+        self.flips = flips
+        self.brightness = brightness
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name in ("features", "features_", "feature_names_in_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(vars(self).get("features_", self.features), name)
+
+    def __sklearn_is_fitted__(self):
+        return "features_" in vars(self) and hasattr(self.features_, "n_features_out_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.features).input_tags
+        return tags
+
+    @property
+    def makes_maps(self):
+        """Whether there are anomaly maps."""
+        return self._current().makes_maps
+
+    @property
+    def learns(self):
+        """Whether the features depend on the samples of `fit`."""
+        return self._current().learns
+
+    @property
+    def batch_len(self):
+        """Number of samples that are embedded and scored at a time; None for all."""
+        return self._current().batch_len
+
+    @property
+    def n_views(self):
+        """Number of views of each training image."""
+        return len(self._views())
+
+    def check_samples(self, X, *, reset=False):
+        """Check `X` and return it as images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, in any form that the features accept.
+        reset : bool, default=False
+            If True, fresh features are created first.
+
+        Returns
+        -------
+        ImageSource
+            Checked images.
+
+        Raises
+        ------
+        TypeError
+            If the features are not features of images.
+        """
+        if reset:
+            self._validate_params()
+            self._views()  # raises if parameters are wrong
+            self.features_ = begin(self.features)
+        samples = self.features_.check_samples(X, reset=reset)
+        if not isinstance(samples, ImageSource):
+            raise TypeError(f"features={type(self.features).__name__}() is not accepted: only images have views.")
+        return samples
+
+    def fit_samples(self, samples):
+        """Fit the features.
+
+        Parameters
+        ----------
+        samples : ImageSource
+            Images or views, as returned by `check_samples` or `training_views`.
+
+        Returns
+        -------
+        self
+            Fitted estimator.
+        """
+        self.features_.fit_samples(samples)
+        return self
+
+    def training_views(self, samples):
+        """Return the views of training images.
+
+        Parameters
+        ----------
+        samples : ImageSource
+            Images, as returned by `check_samples`.
+
+        Returns
+        -------
+        ImageSource
+            All views of the first image, then those of the second, and so on; the first view of each is the image as it
+            is.
+        """
+        return ViewSource(samples, self._views())
+
+    def transform(self, X):
+        """Compute the features of images as they are.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, in any form that the features accept.
+
+        Returns
+        -------
+        ndarray
+            Features.
+        """
+        check_is_fitted(self)
+        return self.features_.transform(X)
+
+    def transform_layers(self, X):
+        """Compute the features of each layer at its own resolution.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, in any form that the features accept.
+
+        Returns
+        -------
+        Layers
+            Features of the layers.
+        """
+        check_is_fitted(self)
+        return self.features_.transform_layers(X)
+
+    def _current(self):
+        return vars(self).get("features_", self.features)
+
+    def _views(self):
+        """Return all distinct combinations of the parameters, the image as it is first."""
+        found = {}
+        for flip, angle, factor in product(_FLIPS[self.flips], self._angles(), (1.0, *self._factors())):
+            found[View(flip.mirrored, (flip.angle + angle) % 360, float(factor))] = None
+        return list(found)
+
+    def _angles(self):
+        if isinstance(self.rotations, Integral):
+            return [360 * i / self.rotations for i in range(self.rotations)]
+        if not all(isinstance(angle, Real) and np.isfinite(angle) for angle in self.rotations):
+            raise ValueError(f"rotations={self.rotations!r} must be a number of orientations, or angles in degrees.")
+        return [0.0, *map(float, self.rotations)]
+
+    def _factors(self):
+        if not all(isinstance(factor, Real) and 0 < factor < np.inf for factor in self.brightness):
+            raise ValueError(f"brightness={self.brightness!r} must hold positive factors.")
+        return self.brightness
