@@ -165,6 +165,14 @@ def test_trained_weights_find_defects_and_an_untrained_network_does_not():
     assert (detector.predict(data.X_test)[data.y_test == -1] == -1).mean() > 0.5
 
 
+def test_contributions_are_the_squared_residual(rng):
+    X, new = near_a_plane(rng, 80), rng.normal(size=(7, 6)) + 50
+    pca, scorer = PCA(2).fit(X), plain(2).fit(X)
+    found = scorer.contributions(new)
+    np.testing.assert_allclose(found, (new - pca.inverse_transform(pca.transform(new))) ** 2, rtol=1e-8)
+    np.testing.assert_allclose(found.sum(axis=1), -scorer.score_samples(new), rtol=1e-9)
+
+
 def test_few_rows_warn(rng):
     with pytest.warns(CalibrationWarning):
         SubspaceScorer().fit(near_a_plane(rng, 12))

@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import Interval, RealNotInt
 from .._kernels.gaussian import Moments, add_samples, empty_moments, merge_moments, unpack
 from .._kernels.projection import squared_lengths
 from ..base import IncrementalMixin
-from ._grids import GridScorer
+from ._grids import GridScorer, check_rows
 
 
 class SubspaceScorer(IncrementalMixin, GridScorer):
@@ -159,6 +159,23 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
     def n_components_(self):
         """Number k of components that are kept."""
         return self._principal_axes()[2]
+
+    def contributions(self, X):
+        """Compute the share of each column in the anomaly scores of rows; they sum to ``-score_samples(X)``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float64
+            Shares of the columns, the squared entries of the residual, in the order of the columns of `X`.
+        """
+        deviations = _patches(check_rows(self, X)) - self.mean_
+        _, axes, k = self._principal_axes()
+        return np.square(deviations @ axes[k:].T @ axes[k:])
 
     # ----------------------------------------------------------------------------------------- fitting
 
