@@ -88,6 +88,7 @@ class GaussianScorer(IncrementalMixin, GridScorer):
     See Also
     --------
     KNNScorer : Score by the distance to the nearest normal patches.
+    SubspaceScorer : Score by the squared distance to the principal subspace.
     PaDiM : Detector with a Gaussian of deep features at each position of an image.
     MahalanobisAD : Detector with a Gaussian of features averaged over an image.
 

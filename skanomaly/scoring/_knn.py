@@ -87,6 +87,7 @@ class KNNScorer(GridScorer):
     See Also
     --------
     GaussianScorer : Score by the Mahalanobis distance to a Gaussian.
+    SubspaceScorer : Score by the squared distance to the principal subspace.
     GreedyCoreset : Reduce the bank to the patches that cover all others best.
     PatchCore : Detector that combines pretrained features, a coreset and nearest neighbours.
 
