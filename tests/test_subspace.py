@@ -49,6 +49,47 @@ def test_grids_are_pooled_over_positions(rng):
     np.testing.assert_allclose(scorer.anomaly_map(new[:, :1, :2]), residuals[:, :1, :2], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("image_score", "scores"),
+    [
+        ("max", [100, 16]),
+        ("mean", [20, 16]),
+        (0.01, [100, 16]),
+        (0.4, [58, 16]),
+        (0.5, [119 / 3, 16]),
+        (0.99, [20, 16]),
+    ],
+)
+def test_image_scores_by_hand(image_score, scores):
+    """Cells beside a line have the scores 0, 1, 3, 16, 100 and 0, or six times 16; 0.4 of six cells are two."""
+    line = np.zeros((2, 2, 3, 2))
+    line[..., 0] = [[[-1], [1]]]
+    new = np.zeros((2, 2, 3, 2))
+    new[0, ..., 1] = [[0, 1, -np.sqrt(3)], [10, -4, 0]]
+    new[1, ..., 1] = 4
+    scorer = plain(1, image_score=image_score).fit(line)
+    np.testing.assert_allclose(-scorer.score_samples(new), scores, atol=1e-12)
+    np.testing.assert_allclose(scorer.anomaly_map(new)[0], [[0, 1, 3], [100, 16, 0]], rtol=1e-6)
+    np.testing.assert_allclose(-scorer.score_samples(new[:, 1, 1]), [16, 16])
+
+
+@pytest.mark.parametrize("image_score", ["mean", 0.3])
+def test_image_scores_of_left_out_images(rng, image_score):
+    X = near_a_plane(rng, 12 * 6).reshape(12, 2, 3, 6)
+    scorer = SubspaceScorer(2, image_score=image_score, calibration="loo", false_alarm_rate=0.2).fit(X)
+    refitted = [
+        -plain(2, image_score=image_score).fit(np.delete(X, i, axis=0)).score_samples(X[[i]]) for i in range(12)
+    ]
+    np.testing.assert_allclose(scorer.calibration_scores_, np.concatenate(refitted), rtol=1e-7)
+    assert (scorer.calibration_scores_ < scorer.calibration_peaks_).all()
+
+
+@pytest.mark.parametrize("image_score", [0.0, 1.0, 1, "median"])
+def test_bad_image_scores(image_score, rng):
+    with pytest.raises(ValueError, match="'image_score' parameter"):
+        plain(image_score=image_score).fit(rng.normal(size=(9, 3)))
+
+
 def test_small_residuals_of_rows_far_away_are_accurate():
     """A row 1e8 along the component and 1e-3 beside it: what is subtracted must not swallow the residual."""
     scorer = plain(1).fit([[-1.0, 0.0], [1.0, 0.0]])

@@ -3,7 +3,7 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, RealNotInt
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
 from .._kernels.gaussian import Moments, add_samples, empty_moments, merge_moments, unpack
 from .._kernels.projection import squared_lengths
@@ -21,7 +21,7 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
 
         s(z) = \lVert (z - \mu) - P P^T (z - \mu) \rVert^2
 
-    and the score of an image is its highest patch score. A row is a 1x1 grid.
+    and the score of an image is its highest patch score, unless `image_score` says otherwise. A row is a 1x1 grid.
 
     Columns are not scaled; standardise them beforehand if they have different units.
 
@@ -31,6 +31,9 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
         Number of components that are kept. A share in (0, 1) stands for the smallest number that explains at least this
         share of the variance. At most d - 1 are kept, because d components reconstruct any patch, and no more than
         there are directions in which the training patches vary.
+    image_score : {"max", "mean"} or float, default="max"
+        Score of an image: the highest score of its cells, their mean, or the mean over this share of its highest cells,
+        in (0, 1). The share is rounded to whole cells, at least one.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="cv"
@@ -88,12 +91,13 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
     Notes
     -----
     SubspaceAD is this scorer behind the patch features of a vision transformer, fitted on all patches of a few normal
-    images: ``make_pipeline(PretrainedPatchFeatures(backbone), SubspaceScorer())``, in `ConformalDetector` for a
-    threshold. The paper averages middle layers of DINOv2, fits on 30 rotations of each image, and scores an image by
-    the mean of its highest 1 % of patch scores.
+    images: ``make_pipeline(PretrainedPatchFeatures(backbone), SubspaceScorer(image_score=0.01))``, in
+    `ConformalDetector` for a threshold. The paper averages middle layers of DINOv2 and fits on 30 rotations of each
+    image.
 
     Thresholds hold for grids with at most as many cells as the grids in `fit` or `calibrate`. For larger grids,
-    `predict` and `anomaly_mask` raise an error; scores and maps still work.
+    `predict` and `anomaly_mask` raise an error; scores and maps still work. Unless `image_score` is "max", `offset_`
+    holds for grids of the same size only, because a mean over fewer cells varies more.
 
     Pickles hold the mean and the scatter; the components are recomputed on demand.
 
@@ -114,6 +118,7 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
     _parameter_constraints = {
         **GridScorer._parameter_constraints,
         "n_components": [Interval(RealNotInt, 0, 1, closed="neither"), Interval(Integral, 1, None, closed="left")],
+        "image_score": [StrOptions({"max", "mean"}), Interval(RealNotInt, 0, 1, closed="neither")],
     }
     _computed_in = "float64"
     _derived = ("_axes",)
@@ -122,6 +127,7 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
         self,
         n_components=0.99,
         *,
+        image_score="max",
         false_alarm_rate=0.05,
         calibration="cv",
         min_defect_area=1,
@@ -129,6 +135,7 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
         verbose=0,
     ):
         self.n_components = n_components
+        self.image_score = image_score
         self.false_alarm_rate = false_alarm_rate
         self.calibration = calibration
         self.min_defect_area = min_defect_area
@@ -212,7 +219,7 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
 
     def _score(self, Z, maps=True):
         _, axes, k = self._principal_axes()
-        return _summarize(squared_lengths(_patches(Z), self.mean_, axes[k:]), Z.shape)
+        return self._summarize(squared_lengths(_patches(Z), self.mean_, axes[k:]), Z.shape)
 
     def _leave_one_out(self, Z, groups):
         groups = np.repeat(groups, Z.shape[1] * Z.shape[2])  # the cells of an image leave together
@@ -222,7 +229,16 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
         for own, moments in _moments_of_others(patches, bounds, empty_moments(1, patches.shape[1], np.float64)):
             _, axes, k = _diagonalized(moments.scatter[0], self.n_components)
             residuals[order[own]] = squared_lengths(patches[own], moments.mean[0], axes[k:])
-        return _summarize(residuals, Z.shape)
+        return self._summarize(residuals, Z.shape)
+
+    def _summarize(self, residuals, shape):
+        """Return the scores of images, and those of patches as grids."""
+        grids = residuals.reshape(shape[:3])
+        if self.image_score == "max":
+            return grids.max(axis=(1, 2)), grids
+        cells = np.sort(grids.reshape(len(grids), -1), axis=1)
+        share = 1 if self.image_score == "mean" else self.image_score
+        return cells[:, -max(1, round(share * cells.shape[1])) :].mean(axis=1), grids
 
 
 def _patches(Z):
@@ -270,9 +286,3 @@ def _diagonalized(scatter, n_components):
         explained = np.cumsum(values)
         wanted = 1 + np.searchsorted(explained, n_components * explained[-1])
     return values, axes, int(min(wanted, rank, d - 1))
-
-
-def _summarize(residuals, shape):
-    """Return the scores of images, and those of patches as grids."""
-    grids = residuals.reshape(shape[:3])
-    return grids.max(axis=(1, 2)), grids
