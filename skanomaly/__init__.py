@@ -24,6 +24,7 @@ _HOME = {
     "SparseCoding": "reduction",
     "KNNScorer": "scoring",
     "GaussianScorer": "scoring",
+    "SubspaceScorer": "scoring",
     "SparseCodingScorer": "scoring",
     "GradientProjection": "composite",
     "FitOnNormal": "model_selection",

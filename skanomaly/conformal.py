@@ -147,7 +147,7 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
             raise AttributeError("this ConformalDetector is not fitted")
         return self.detector_
 
-    @available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), "contributions"))
+    @available_if(lambda self: self._detector().contributions is not None)
     def contributions(self, X):
         """Compute the contribution of each column to the anomaly score of rows.
 
@@ -159,10 +159,11 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
         Returns
         -------
         ndarray of shape (n_samples, d), float64
-            Contributions, which sum to ``-score_samples(X)`` along each row.
+            Contributions, which sum to ``-score_samples(X)`` along each row. Those of a pipeline are of the
+            columns that its last step sees.
         """
         check_is_fitted(self)
-        return self.estimator_.contributions(X)
+        return self.detector_.contributions(X)
 
     @available_if(lambda self: hasattr(getattr(self, "estimator_", self.estimator), "reconstruct"))
     def reconstruct(self, X):
@@ -181,9 +182,12 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
         check_is_fitted(self)
         return self.estimator_.reconstruct(X)
 
+    def _detector(self):
+        """Return the fitted detector, or else an unfitted one that has the same methods."""
+        return vars(self).get("detector_") or as_detector(self.estimator)
+
     def _features(self):
-        detector = vars(self).get("detector_", None) or as_detector(self.estimator)
-        return detector._features()
+        return self._detector()._features()
 
     def _open(self, X):
         self.detector_ = as_detector(_without_threshold(clone(self.estimator)), sigma=self.sigma)

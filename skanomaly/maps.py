@@ -6,11 +6,23 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.metaestimators import available_if
 
 from ._inputs.samples import Mapless, Rows
 from .base import BaseDetector, stack_if_equal
 
 __all__ = ["PipelineDetector", "anomaly_map", "as_detector", "iter_anomaly_maps"]
+
+
+def _explains_columns(detector):
+    features, estimator = detector._features(), detector.estimator
+    if features.makes_maps:
+        raise AttributeError(
+            f"this {type(estimator).__name__} has no contributions of columns because {type(features).__name__} looks "
+            "at images; anomaly_map shows where they are anomalous."
+        )
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    return last.contributions is not None  # an AttributeError says what is missing, and why
 
 
 class PipelineDetector(BaseDetector):
@@ -56,6 +68,26 @@ class PipelineDetector(BaseDetector):
         head = getattr(self.features_, "features", self.features_)
         return Pipeline([(self.estimator.steps[0][0], head), *self.model_.steps])
 
+    @available_if(_explains_columns)
+    def contributions(self, X):
+        """Compute the share of each column in the anomaly scores of rows, with the last step of the pipeline.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float64
+            Shares of the columns that the last step sees.
+        """
+        shares = []
+        for _, Z in self._batches(X):
+            last, Z = self._as_last_step_sees(Z)
+            shares.append(last.contributions(Z))
+        return np.concatenate(shares)
+
     def of_fitted(self):
         """Use the parts of an estimator that is already fitted.
 
@@ -98,13 +130,21 @@ class PipelineDetector(BaseDetector):
 
     def _score(self, Z, maps=True):
         if self.features_.makes_maps:
-            *head, last = [step for _, step in self.model_.steps]
-            for step in head:
-                Z = Z if step in (None, "passthrough") else step.transform(Z)
+            last, Z = self._as_last_step_sees(Z)
             return last._score(last._embed(last.features_.check_samples(Z)), maps)
         model = self.model_
         score = getattr(model, "score_samples", None) or model.decision_function
         return -np.asarray(score(getattr(Z, "X", Z)), dtype=np.float64), None
+
+    def _as_last_step_sees(self, Z):
+        """Return the last step of the model, and the samples as transformed by the steps before it."""
+        Z = getattr(Z, "X", Z)
+        if not isinstance(self.model_, Pipeline):
+            return self.model_, Z
+        *head, last = [step for _, step in self.model_.steps]
+        for step in head:
+            Z = Z if step in (None, "passthrough") else step.transform(Z)
+        return last, Z
 
 
 def _begins_with_features(estimator):

@@ -33,6 +33,7 @@ def _passed_on(name):
         answer = getattr(answering, name)(X, *args, **kwargs)
         return self if answer is answering else answer
 
+    method.__name__ = name  # for the error where it is missing
     return available_if(check)(method)
 
 
@@ -56,7 +57,8 @@ def _contributions(self, X):
     Returns
     -------
     ndarray of shape (n_samples, d), float64
-        Contributions, which sum to ``-score_samples(X)`` along each row.
+        Contributions, which sum to ``-score_samples(X)`` along each row. Those of a pipeline are of the
+        columns that its last step sees.
     """
 
 
@@ -76,7 +78,7 @@ def _reconstruct(self, X):
 
 
 _WORDS = {"contributions": _contributions, "reconstruct": _reconstruct}
-_OF_MAPS = ("anomaly_map", "iter_anomaly_maps", "iter_scores_and_maps")
+_OF_PIPELINES = ("anomaly_map", "contributions", "iter_anomaly_maps", "iter_scores_and_maps")
 
 
 class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
@@ -194,10 +196,10 @@ class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _answering(self, name):
-        """Return the object that a method is called on: the estimator, or, for maps, a pipeline as a detector."""
+        """Return the object that a method is called on: the estimator, or a pipeline as a detector."""
         fitted = getattr(self, "estimator_", None)
         estimator = self.estimator if fitted is None else fitted
-        if name not in _OF_MAPS or not isinstance(estimator, Pipeline):
+        if name not in _OF_PIPELINES or not isinstance(estimator, Pipeline):
             return estimator
         detector = PipelineDetector(estimator)
         return detector if fitted is None else detector.of_fitted()

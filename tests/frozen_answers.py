@@ -34,6 +34,7 @@ from skanomaly import (
     PretrainedPatchFeatures,
     RandomProjection,
     SparseCodingScorer,
+    SubspaceScorer,
     anomaly_map,
 )
 from skanomaly.datasets import make_surfaces
@@ -120,6 +121,8 @@ ROW_DETECTORS = {
     "KNNScorer rows": lambda: KNNScorer(3, random_state=0),
     "KNNScorer cv": lambda: KNNScorer(2, calibration="cv", reweight=4, random_state=0),
     "GaussianScorer rows": lambda: GaussianScorer(),
+    "SubspaceScorer rows": lambda: SubspaceScorer(random_state=0),
+    "SubspaceScorer loo": lambda: SubspaceScorer(2, calibration="loo"),
     "SparseCodingScorer rows": lambda: SparseCodingScorer(random_state=0),
     "Autoencoder rows": lambda: Autoencoder(network=DenseNetwork((6, 3)), max_epochs=4, random_state=0),
     "Autoencoder standardized": lambda: Autoencoder(
@@ -177,7 +180,8 @@ def of_detector(detector, X, X_test):
 def of_pipeline():
     data = surfaces()
     features, projection = network(), RandomProjection(32, random_state=0)
-    for name, scorer in (("knn", KNNScorer(reweight=3)), ("gaussian", GaussianScorer(pooled=True))):
+    scorers = {"knn": KNNScorer(reweight=3), "gaussian": GaussianScorer(pooled=True), "subspace": SubspaceScorer()}
+    for name, scorer in scorers.items():
         pipeline = make_pipeline(features, projection, scorer).fit(data.X_train)
         yield f"pipeline {name}/scores", pipeline.score_samples(data.X_test)
         yield f"pipeline {name}/maps", anomaly_map(pipeline, data.X_test, size=SIZE)
@@ -192,6 +196,8 @@ def of_parts():
     detector = ROW_DETECTORS["Autoencoder mahalanobis"]().fit(X)
     yield "Autoencoder mahalanobis/contributions", detector.contributions(X_test)
     yield "Autoencoder mahalanobis/reconstruct", detector.reconstruct(X_test)
+    for scorer in (KNNScorer(3), GaussianScorer(), SubspaceScorer(2)):
+        yield f"{type(scorer).__name__} contributions", scorer.fit(X).contributions(X_test)
     detector = ROW_DETECTORS["GradientProjection rows"]().fit(X)
     hole = np.zeros(X_test.shape, bool)
     hole[:, 1:3] = True

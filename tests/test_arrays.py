@@ -11,6 +11,7 @@ from skanomaly import (
     RandomProjection,
     SparseCoding,
     SparseCodingScorer,
+    SubspaceScorer,
 )
 from skanomaly._inputs.arrays import check_magnitude
 from skanomaly.networks import DenseNetwork
@@ -19,6 +20,8 @@ ESTIMATORS = {
     "brute": KNNScorer(algorithm="brute", reweight=3),
     "pruned": KNNScorer(algorithm="pruned", n_neighbors=2),
     "gaussian": GaussianScorer(),
+    "subspace": SubspaceScorer(2, random_state=0),
+    "subspace loo": SubspaceScorer(calibration="loo"),
     "gaussian cv": GaussianScorer(ridge=0.01, calibration="cv"),
     "sparse coding scorer": SparseCodingScorer(max_iter=2, calibration="split", random_state=0),
     "coreset": GreedyCoreset(0.5, random_state=0),

@@ -33,6 +33,7 @@ from skanomaly import (
     RandomProjection,
     SparseCoding,
     SparseCodingScorer,
+    SubspaceScorer,
 )
 from skanomaly.networks import DenseNetwork
 
@@ -77,6 +78,7 @@ ROWS = [
     KNNScorer(),
     GaussianScorer(),
     SparseCodingScorer(),
+    SubspaceScorer(),
     Autoencoder(network=NETWORK, max_epochs=2),
     VAE(network=NETWORK, max_epochs=2),
     GradientProjection(Autoencoder(network=NETWORK, max_epochs=1), n_steps=2),
@@ -121,7 +123,8 @@ def test_image_estimators_say_that_they_take_no_rows(estimator):
 
 
 @pytest.mark.parametrize(
-    "estimator", [KNNScorer(), FitOnNormal(KNNScorer()), GaussianScorer(), SparseCodingScorer(random_state=0)]
+    "estimator",
+    [KNNScorer(), FitOnNormal(KNNScorer()), GaussianScorer(), SparseCodingScorer(random_state=0), SubspaceScorer(2)],
 )
 def test_sign_and_labels(estimator, rng):
     """sklearn's checks do not test the sign: outliers must score lower, decide negative and be called -1."""

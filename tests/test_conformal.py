@@ -5,7 +5,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import OneClassSVM
 
-from skanomaly import ConformalDetector, GreedyCoreset, KNNScorer, PatchCore, select_anomalies
+from skanomaly import Columns, ConformalDetector, FitOnNormal, GreedyCoreset, KNNScorer, PatchCore, select_anomalies
 from skanomaly.exceptions import CalibrationWarning
 from skanomaly.thresholds import conformal_p_values, conformal_threshold, expected_false_alarm_rate
 
@@ -143,3 +143,40 @@ def test_a_pipeline_of_images_that_ends_in_another_librarys_estimator(small_feat
 def test_bad_p_values(p):
     with pytest.raises(ValueError, match=r"in \(0, 1\]"):
         select_anomalies(p)
+
+
+@pytest.mark.parametrize("wrapper", [lambda e: ConformalDetector(e, random_state=0), FitOnNormal])
+def test_contributions_are_those_of_the_last_step(wrapper, rng):
+    """They are of the columns that the last step sees, and are there where it has them."""
+    X, new = rng.normal(size=(120, 3)) * [1, 10, 100], rng.normal(size=(5, 3))
+    scorer = KNNScorer(2)
+    for estimator in (scorer, make_pipeline(StandardScaler(), scorer), make_pipeline(Columns(), scorer)):
+        assert hasattr(wrapper(estimator), "contributions")
+        fitted = wrapper(estimator).fit(X)
+        last, seen = fitted.estimator_, new
+        if len(getattr(last, "steps", ())) == 2:
+            seen, last = last[0].transform(new), last[1]
+        np.testing.assert_array_equal(fitted.contributions(new), last.contributions(seen))
+        np.testing.assert_allclose(fitted.contributions(new).sum(axis=1), -fitted.score_samples(new))
+
+
+@pytest.mark.parametrize("wrapper", [lambda e: ConformalDetector(e, random_state=0), FitOnNormal])
+def test_missing_contributions_say_why(wrapper, small_features, rng):
+    X = rng.normal(size=(120, 3))
+    forest = make_pipeline(StandardScaler(), IsolationForest(n_estimators=5))
+    for detector in (wrapper(forest), wrapper(forest).fit(X)):
+        assert reasons(detector)[-1] == "'IsolationForest' object has no attribute 'contributions'"
+    images = wrapper(make_pipeline(small_features, KNNScorer()))
+    assert reasons(images)[0].endswith("has no attribute 'contributions'")
+    assert "no contributions of columns because PretrainedPatchFeatures looks at images" in reasons(images)[-1]
+
+
+def reasons(detector):
+    """Return the messages from the error that a user gets to its first cause."""
+    with pytest.raises(AttributeError) as error:
+        detector.contributions(None)
+    messages, cause = [], error.value
+    while cause is not None:
+        messages.append(str(cause))
+        cause = cause.__cause__
+    return messages

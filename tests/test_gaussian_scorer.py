@@ -151,3 +151,31 @@ def test_errors(rng):
     assert scorer.n_samples_seen_ == 5
     with pytest.warns(CalibrationWarning):
         assert (scorer.set_params(false_alarm_rate=0.05).calibrate(X).predict(X) == 1).all()
+
+
+def test_contributions_by_hand():
+    """Two columns with correlation 0.6: row (1, 0) has S^-1 x = (1, -0.6) / 0.64, row (1, 1) has (1, 1) / 1.6."""
+    X = np.sqrt(0.3) * np.array([[2, 2], [-2, -2], [1, -1], [-1, 1]])
+    shares = plain().fit(X).contributions([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    np.testing.assert_allclose(np.cov(X.T), [[1, 0.6], [0.6, 1]])
+    np.testing.assert_allclose(shares, [[np.sqrt(1 / 0.64), 0], [np.sqrt(1 / 3.2)] * 2, [0, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("ridge", [0, 0.1])
+def test_contributions_sum_to_the_score(ridge, rng):
+    X, new = correlated(rng, 60, 7), correlated(rng, 20, 7)
+    scorer = plain(ridge=ridge).fit(X)
+    found = scorer.contributions(new)
+    np.testing.assert_allclose(found.sum(axis=1), -scorer.score_samples(new), rtol=1e-8)
+    assert (found < 0).any()
+    off = X.mean(axis=0) + 50 * np.eye(7) * X.std(axis=0)
+    np.testing.assert_array_equal(scorer.contributions(off).argmax(axis=1), np.arange(7))
+
+
+def test_contributions_are_of_rows(rng):
+    X = rng.normal(size=(30, 2, 2, 3))
+    assert plain(pooled=True).fit(X).contributions(X[:, 0, 0]).shape == (30, 3)
+    with pytest.raises(ValueError, match="fitted on 2x2"):
+        plain().fit(X).contributions(X[:, 0, 0])
+    with pytest.raises(ValueError, match="anomaly_map shows"):
+        plain().fit(X).contributions(X)

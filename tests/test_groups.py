@@ -13,6 +13,7 @@ from skanomaly import (
     PatchCore,
     PatchFeatures,
     SparseCodingScorer,
+    SubspaceScorer,
 )
 from skanomaly.exceptions import CalibrationWarning
 from skanomaly.features._base import Layers
@@ -45,6 +46,7 @@ IMAGE_DETECTORS = {
 SCORERS = {
     "KNNScorer": (KNNScorer(random_state=0), ("loo", "cv", "split")),
     "GaussianScorer": (GaussianScorer(ridge=0.01, random_state=0), ("loo", "cv", "split")),
+    "SubspaceScorer": (SubspaceScorer(3, random_state=0), ("loo", "cv", "split")),
     "SparseCodingScorer": (SparseCodingScorer(30, alpha=0.1, random_state=0), ("cv", "split")),
 }
 

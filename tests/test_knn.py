@@ -179,3 +179,27 @@ def test_graph_search_finds_nearly_all_and_never_its_own_image(rng):
     _, rows = graph.kneighbors(grids.reshape(-1, 6), 2, images, images)
     assert (graph.bank_images_[rows] != images[:, None]).all()
     assert (graph.kneighbors(grids.reshape(-1, 6), 1)[0] == 0).mean() > 0.9
+
+
+def test_contributions_by_hand():
+    """(3, 4) is 5 from the origin, of which 9/5 and 16/5 are of the columns; (9, 4) is 4 from (9, 0)."""
+    scorer = KNNScorer(false_alarm_rate=None).fit([[0.0, 0.0], [9.0, 0.0]])
+    found = scorer.contributions([[3.0, 4.0], [9.0, 4.0], [9.0, 0.0]])
+    np.testing.assert_allclose(found, [[9 / 5, 16 / 5], [0, 4], [0, 0]])
+    both = KNNScorer(2, false_alarm_rate=None).fit([[0.0, 0.0], [9.0, 0.0]]).contributions([[3.0, 4.0]])
+    np.testing.assert_allclose(both, [[(9 / 5 + 36 / np.sqrt(52)) / 2, (16 / 5 + 16 / np.sqrt(52)) / 2]])
+
+
+@pytest.mark.parametrize("options", [{}, {"n_neighbors": 3}, {"n_neighbors": 2, "reweight": 4}])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_contributions_sum_to_the_score(options, dtype, rng):
+    X, new = rng.normal(size=(700, 5)).astype(dtype), rng.normal(size=(20, 5)).astype(dtype)
+    scorer = KNNScorer(**options, false_alarm_rate=None).fit(X)
+    np.testing.assert_allclose(scorer.contributions(new).sum(axis=1), -scorer.score_samples(new), rtol=1e-12)
+
+
+def test_contributions_are_of_rows(rng):
+    scorer = KNNScorer(false_alarm_rate=None).fit(rng.normal(size=(6, 2, 3, 4)))
+    assert scorer.contributions(rng.normal(size=(5, 4))).shape == (5, 4)
+    with pytest.raises(ValueError, match=r"patch grid of shape \(5, 2, 3, 4\).*anomaly_map shows"):
+        scorer.contributions(rng.normal(size=(5, 2, 3, 4)))

@@ -226,6 +226,15 @@ def pack(matrices):
     return matrices[..., rows, columns]
 
 
+def unpack(packed):
+    """Return the lower triangles (..., d, d), zero above the diagonal, that are packed in (..., d (d + 1) / 2)."""
+    d = _n_features(packed)
+    rows, columns = np.tril_indices(d)
+    matrices = np.zeros((*packed.shape[:-1], d, d), packed.dtype)
+    matrices[..., rows, columns] = packed
+    return matrices
+
+
 @njit(cache=True)
 def _n_features(packed):
     return int(np.sqrt(2 * packed.shape[-1]))

@@ -1,4 +1,4 @@
-"""Linear projection in which the bits of a row do not depend on the other rows."""
+"""Linear projections in which the bits of a row do not depend on the other rows."""
 
 import numpy as np
 from numba import njit, prange
@@ -29,6 +29,28 @@ def project_l1(rows, mean, components):
     return projected
 
 
+def squared_lengths(rows, mean, components):
+    r"""Return :math:`\lVert C (x - \mu) \rVert^2` for every row x.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d), float64
+        Rows x.
+    mean : ndarray of shape (d,), float64
+        Mean :math:`\mu`.
+    components : ndarray of shape (k, d), float64
+        Matrix C.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Squared lengths of the projected rows.
+    """
+    squared = np.empty(len(rows))
+    _square(np.ascontiguousarray(rows), mean, np.ascontiguousarray(components), squared)
+    return squared
+
+
 @njit(cache=True, parallel=True, fastmath=_SUMS)
 def _project(rows, mean, components, projected):
     for i in prange(len(rows)):
@@ -44,3 +66,29 @@ def _project(rows, mean, components, projected):
             for v in range(len(centered)):
                 total += components[j, v] * centered[v]
             projected[i, j] = total
+
+
+@njit(cache=True, parallel=True, fastmath=_SUMS)
+def _square(rows, mean, components, squared):
+    n, d = rows.shape
+    for block in prange((n + 3) // 4):
+        first = 4 * block
+        tile = np.zeros((4, d))  # filled up with zeros, so that every row takes the same steps
+        for i in range(first, min(first + 4, n)):
+            for v in range(d):
+                tile[i - first, v] = rows[i, v] - mean[v]
+        total0 = total1 = total2 = total3 = 0.0
+        for j in range(len(components)):
+            sum0 = sum1 = sum2 = sum3 = 0.0
+            for v in range(d):
+                c = components[j, v]
+                sum0 += c * tile[0, v]
+                sum1 += c * tile[1, v]
+                sum2 += c * tile[2, v]
+                sum3 += c * tile[3, v]
+            total0 += sum0 * sum0
+            total1 += sum1 * sum1
+            total2 += sum2 * sum2
+            total3 += sum3 * sum3
+        for i in range(first, min(first + 4, n)):
+            squared[i] = (total0, total1, total2, total3)[i - first]

@@ -3,6 +3,7 @@
 from numbers import Real
 
 import numpy as np
+from scipy.linalg import cho_solve
 from sklearn.utils._param_validation import Interval
 
 from .._kernels.gaussian import (
@@ -14,9 +15,10 @@ from .._kernels.gaussian import (
     mahalanobis,
     merge_moments,
     pack,
+    unpack,
 )
 from ..base import IncrementalMixin
-from ._grids import GridScorer
+from ._grids import GridScorer, check_rows
 
 
 class GaussianScorer(IncrementalMixin, GridScorer):
@@ -86,6 +88,7 @@ class GaussianScorer(IncrementalMixin, GridScorer):
     See Also
     --------
     KNNScorer : Score by the distance to the nearest normal patches.
+    SubspaceScorer : Score by the squared distance to the principal subspace.
     PaDiM : Detector with a Gaussian of deep features at each position of an image.
     MahalanobisAD : Detector with a Gaussian of features averaged over an image.
 
@@ -135,6 +138,33 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         self.min_defect_area = min_defect_area
         self.random_state = random_state
         self.verbose = verbose
+
+    def contributions(self, X):
+        r"""Compute the share of each column in the anomaly scores of rows; they sum to ``-score_samples(X)``.
+
+        The share of column j is
+
+        .. math:: (x - \mu)_j \, (\Sigma^{-1} (x - \mu))_j / M(x)
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float64
+            Shares of the columns, in the order of the columns of `X`. Correlated columns share their contribution, so
+            a share may be negative: the column lies where the others predict it, and lowers the score.
+        """
+        Z = check_rows(self, X)
+        self._check_grid(Z)
+        units, location, factor = self._factors()
+        rows = self._by_position(Z) / units
+        deviations, d = (rows - location)[:, 0], rows.shape[2]
+        solved = cho_solve((unpack(factor[0])[:d, :d], True), deviations.T).T
+        distances = mahalanobis(rows, location, factor)
+        return deviations * solved / np.where(distances > 0, distances, 1)
 
     def _fit(self, Z):
         moments = self._moments_of(Z)

@@ -1,5 +1,7 @@
 """The base class of scorers of rows and patch grids."""
 
+from sklearn.utils.validation import check_is_fitted
+
 from .._inputs.samples import Grids
 from ..base import BaseDetector
 
@@ -74,6 +76,31 @@ class GridScorer(BaseDetector):
                 f"not hold for grids of {height}x{width}. Call calibrate with normal grids of that size, or wrap the "
                 "pipeline in ConformalDetector; score_samples and anomaly_map need neither."
             )
+
+
+def check_rows(scorer, X):
+    """Check rows whose scores are to be explained.
+
+    Parameters
+    ----------
+    scorer : GridScorer
+        Fitted scorer.
+    X : array-like of shape (n, d)
+        Rows.
+
+    Returns
+    -------
+    ndarray of shape (n, 1, 1, d), float32 or float64
+        Checked rows as patch grids.
+    """
+    check_is_fitted(scorer)
+    grids = scorer.features_.check_samples(X)
+    if grids.shape[1:3] != (1, 1):
+        raise ValueError(
+            f"X is a patch grid of shape {grids.shape}, but contributions explains the scores of rows only; X must "
+            "have shape (n, d). anomaly_map shows where grids are anomalous."
+        )
+    return grids
 
 
 def _n_cells(X):

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from .._kernels.approximate_neighbors import build_graph, search_graph
 from .._kernels.neighbors import k_nearest
 from .._kernels.pruned_neighbors import build_index, search_index
-from ._grids import GridScorer
+from ._grids import GridScorer, check_rows
 
 _WORTH_PRUNING = 512  # number of bank rows above which the index pays off
 
@@ -88,6 +88,7 @@ class KNNScorer(GridScorer):
     See Also
     --------
     GaussianScorer : Score by the Mahalanobis distance to a Gaussian.
+    SubspaceScorer : Score by the squared distance to the principal subspace.
     GreedyCoreset : Reduce the bank to the patches that cover all others best.
     PatchCore : Detector that combines pretrained features, a coreset and nearest neighbours.
 
@@ -179,6 +180,31 @@ class KNNScorer(GridScorer):
         if self.algorithm == "pynndescent":
             self._graph_seed = int(check_random_state(self.random_state).randint(2**31))
         return self
+
+    def contributions(self, X):
+        r"""Compute the share of each column in the anomaly scores of rows; they sum to ``-score_samples(X)``.
+
+        The share of column j in the distance of a row x to a neighbour m is :math:`(x_j - m_j)^2 / \lVert x - m
+        \rVert`. Shares are averaged over the k neighbours and, with `reweight`, multiplied by the same factor as the
+        score.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float64
+            Shares of the columns, non-negative, in the order of the columns of `X`.
+        """
+        rows = self._patches(check_rows(self, X))
+        shares = np.zeros(rows.shape)
+        for distance, nearest in zip(*(found.T[..., None] for found in self.kneighbors(rows)), strict=True):
+            squared = np.square(rows.astype(np.float64) - self.bank_[nearest[:, 0]])
+            shares += squared / np.where(distance > 0, distance, 1)
+        shares /= self.n_neighbors
+        return shares * self._weights(rows)[:, None] if self.reweight else shares
 
     def _build_index(self):
         """Return the index of the bank, or "brute" if there is none."""
