@@ -23,8 +23,8 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
 
     .. math:: p^* = \arg\max_{p \in P} \min_{m \in M} \lVert \psi(p) - \psi(m) \rVert_2
 
-    The selection is exact; the triangle inequality makes most distances unnecessary. Its coverage radius is at most
-    twice the smallest possible radius for that number of patches.
+    The selection is exact; matrix products of short sketches make most distances unnecessary. Its coverage radius is at
+    most twice the smallest possible radius for that number of patches.
 
     Parameters
     ----------
