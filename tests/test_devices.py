@@ -233,9 +233,22 @@ def test_scorer_keeps_the_bank_on_the_gpu_but_out_of_files(gpu, tmp_path, monkey
     save(scorer, tmp_path / "model.skops")
     for other in (pickle.loads(pickle.dumps(scorer)), load(tmp_path / "model.skops")):
         assert_array_equal(other.score_samples(fresh), scores)
-        on_cpu = pickle.loads(pickle.dumps(other)).set_params(device="cpu")
-        assert_allclose(on_cpu.score_samples(fresh), scores, rtol=1e-4)
+        assert_allclose(other.set_params(device="cpu").score_samples(fresh), scores, rtol=1e-4)
     assert len(placed) == 3
+
+
+def test_a_new_device_takes_effect_on_a_fitted_scorer(gpu, monkeypatch):
+    X, searched = separated(600, 20, np.float32), []
+    k_nearest = neighbors.k_nearest
+    monkeypatch.setattr(neighbors, "k_nearest", lambda *arguments: searched.append(1) or k_nearest(*arguments))
+    scorer = KNNScorer(calibration="split", random_state=0).fit(X)
+    for n_searches, device_name in enumerate(["cpu", gpu, "cpu"]):
+        del searched[:]
+        scores = scorer.set_params(device=device_name).score_samples(X)
+        assert len(searched) == n_searches % 2
+        assert_allclose(
+            scores, KNNScorer(calibration="split", random_state=0).fit(X).score_samples(X), rtol=1e-4, atol=1e-6
+        )
 
 
 @NO_CUDA
@@ -250,7 +263,7 @@ def test_a_device_that_is_not_there_is_an_error(estimator, rng):
 
 @NO_CUDA
 def test_scoring_on_a_device_that_is_not_there_is_an_error_until_it_is_changed(rng):
-    scorer = KNNScorer(false_alarm_rate=None).fit(rng.normal(size=(30, 2))).set_params(device="cuda")
+    scorer = KNNScorer(calibration="split").fit(rng.normal(size=(100, 2))).set_params(device="cuda")
     with pytest.raises(ValueError, match="device='cuda' is not available"):
         scorer.score_samples(np.zeros((1, 2)))
     assert scorer.set_params(device="cpu").score_samples(np.zeros((1, 2))).shape == (1,)

@@ -49,7 +49,8 @@ class KNNScorer(GridScorer):
         "pruned" and "pynndescent" run on the CPU only.
     device : {"auto", "cpu", "cuda", "mps"}, default="cpu"
         Device on which distances are computed; "auto" takes CUDA, then MPS, then the CPU. The bank is copied to a GPU
-        once. Model files may be fitted on one device and used on another.
+        once. A new value takes effect immediately on a fitted scorer, so that models may be fitted on one device and
+        used on another.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="loo"
@@ -126,7 +127,7 @@ class KNNScorer(GridScorer):
         "device": [StrOptions({"auto", "cpu", "cuda", "mps"})],
     }
 
-    _derived = ("_search",)
+    _derived = ("_search", "_gpu_search")
 
     def __init__(
         self,
@@ -209,17 +210,18 @@ class KNNScorer(GridScorer):
         return resolve_gpu(self.device, dtype)
 
     def _build_search(self):
-        """Return the search of the bank, a function of patches, k, bank groups and groups."""
-        gpu = self._gpu(self.bank_.dtype)
-        if gpu is not None:
-            from .._torch import neighbors
-
-            return partial(neighbors.k_nearest, neighbors.place_bank(self.bank_, gpu))
+        """Return the search of the bank on the CPU, a function of patches, k, bank groups and groups."""
         if self.algorithm == "pynndescent":
             return partial(_search_graph, build_graph(self.bank_, self._graph_seed), self.bank_)
         if self.algorithm == "pruned" or (self.algorithm == "auto" and len(self.bank_) >= _WORTH_PRUNING):
             return partial(search_index, build_index(self.bank_))
         return partial(k_nearest, self.bank_)
+
+    def _build_gpu_search(self):
+        """Return the search of the bank on the GPU, a function of the same arguments."""
+        from .._torch import neighbors
+
+        return partial(neighbors.k_nearest, neighbors.place_bank(self.bank_, self._gpu(self.bank_.dtype)))
 
     def kneighbors(self, patches, n_neighbors=None, groups=None, bank_groups=None):
         """Find the nearest rows of the bank.
@@ -244,7 +246,11 @@ class KNNScorer(GridScorer):
             Indices of the rows in ``bank_``.
         """
         k = self.n_neighbors if n_neighbors is None else n_neighbors
-        return self._derived_state("_search", self._build_search)(patches, k, bank_groups, groups)
+        if self._gpu(self.bank_.dtype) is None:
+            search = self._derived_state("_search", self._build_search)
+        else:
+            search = self._derived_state("_gpu_search", self._build_gpu_search)
+        return search(patches, k, bank_groups, groups)
 
     def _score(self, Z, maps=True):
         patches = self._patches(Z)
