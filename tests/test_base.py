@@ -211,16 +211,16 @@ class Deriving(KNNScorer):
 
     built = 0
 
-    def _build_index(self):
+    def _build_search(self):
         type(self).built += 1
         time.sleep(0.05)
-        return super()._build_index()
+        return super()._build_search()
 
 
 def test_eight_threads_build_derived_state_once(rng):
     X = rng.normal(size=(600, 2))
     fitted = pickle.loads(pickle.dumps(Deriving(false_alarm_rate=None).fit(X)))
-    assert "_index" not in vars(fitted)
+    assert "_search" not in vars(fitted)
     scores, Deriving.built = [None] * 8, 0
 
     def score(i):

@@ -1,5 +1,6 @@
 from itertools import combinations
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -70,6 +71,44 @@ def test_greedy_equals_the_plain_loop_on_clusters(d, dtype, seed):
     plain_centers, plain_radius = select(X, 600, seed, greedy_k_center_plain)
     assert_array_equal(centers, plain_centers)
     assert radius == pytest.approx(plain_radius, rel=1e-6)
+
+
+def nested_points(n, d, dtype, seed=0):
+    """Return clusters at distances of all magnitudes, so that the farthest points share a single cluster."""
+    rng = np.random.default_rng(seed)
+    scales = 2.0 ** rng.integers(-10, 10, n)
+    return (scales[:, None] * (np.ones(d) + 0.01 * rng.normal(size=(n, d)))).astype(dtype)
+
+
+def noise_points(n, d, dtype, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [2, 30, 100])
+@pytest.mark.parametrize("points", [noise_points, clustered_points, nested_points, grid_points])
+def test_greedy_equals_the_plain_loop_where_candidates_are_few(points, d, dtype):
+    """Of 5,000 points, a fifth are candidates in the first round; the last run of centres is not complete."""
+    X = points(5000, d, dtype)
+    centers, labels, radius = greedy_k_center(X, 700, 17)
+    plain_centers, plain_radius = greedy_k_center_plain(X, 700, 17)
+    assert_array_equal(centers, plain_centers)
+    assert radius == plain_radius
+    assert_array_equal(centers[labels[centers]], centers)
+    distances = cdist(X, X[centers])
+    assert_allclose(distances[np.arange(5000), labels], distances.min(axis=1), rtol=1e-5)
+
+
+def test_greedy_is_the_same_for_any_number_of_threads():
+    X = noise_points(3000, 40, np.float32)
+    before = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        one = greedy_k_center(X, 500, 0)
+    finally:
+        numba.set_num_threads(before)
+    for a, b in zip(one, greedy_k_center(X, 500, 0), strict=True):
+        assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("offset", [0, 1e3])

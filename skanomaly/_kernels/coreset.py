@@ -3,45 +3,41 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
-_MARGIN = 1e-4  # relative safety margin, against rounding, of the proofs that a distance is unnecessary
-_SKETCH = 32  # coordinates of the first filter
-_SKETCH_LARGEST = 1e15  # magnitude beyond which the squares of sketches leave float32, so that there are none
-_SKETCH_ROUNDING = 1e-6  # rounding error of sketched coordinates, relative to the largest norm
-_RUN = 256  # centres per step of the progress bar
+from .blas import one_blas_thread
+from .sketches import largest_product, principal_axes, sketch
+
+_AXES = 24, 1 / 11  # principal coordinates in a sketch: the smallest number, and the share of all coordinates
+_CANDIDATES = 1024, 1 / 128  # points in a round: the smallest number, and the share of all points
+_FEW = 16  # centres found in a round below which the next has twice as many candidates
+_SAMPLE = 8192  # points from which the distance of candidates is estimated
+_RUN = 256  # centres per step of the progress bar, and largest number found in a round
+_TILE = 256  # points per matrix product
+_CHUNK = 128  # centres per matrix product
+_ROWS = 4096  # points sketched at a time
+_FAR = np.float32(1e30)  # product that rules out any distance
 _SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
 
 class _Points(NamedTuple):
-    """The points; points with the same owner are neighbours in memory."""
+    """The points and what is known of them; the arrays are changed in place."""
 
     rows: np.ndarray  # (n, d)
-    sketch: np.ndarray  # (n, s) float32, the leading principal coordinates
-    name: np.ndarray  # (n,) index in the order of the caller
-    nearest: np.ndarray  # (n,) distance to the owner, which is the nearest centre; -1 for centres
-    following: np.ndarray  # (n,) next point with the same owner; -1 ends the list
-
-
-class _Centers(NamedTuple):
-    """The centres, in order of selection."""
-
-    rows: np.ndarray  # (m, d)
-    sketch: np.ndarray  # (m, s)
-    name: np.ndarray  # (m,) index in the order of the caller
-    first: np.ndarray  # (m,) first point that it owns
-    radius: np.ndarray  # (m,) distance of the farthest point that it owns; -1 if it owns centres only
-    farthest: np.ndarray  # (m,) farthest point that it owns
+    nearest: np.ndarray  # (n,) distance to the nearest centre; -1 for centres
+    label: np.ndarray  # (n,) int32, number of that centre
+    sketches: np.ndarray  # (n, s + 3) float32; the last column is a bound on the products of farther centres
+    norms: np.ndarray  # (n,) squared distance from the mean, in units
+    unit: float  # distance of the point farthest from the mean
 
 
 def greedy_k_center(X, n_centers, start, progress=iter):
     """Select centres such that each new centre is the point farthest from the previous ones.
 
-    Every centre q keeps a list of the points that it owns and the largest of their distances, its radius r. By the
-    triangle inequality, a new centre c can take points from q only if d(c, q) < 2 r, and a point x from q only if
-    d(c, q) < 2 d(x, q). If, moreover, the leading principal coordinates of x and c are closer than d(x, q), the
-    distance d(x, c) is computed. From time to time the points are rearranged in memory, so that a list can be read in
-    one sweep.
+    In each round, the points farthest from the centres are the candidates. Among them, centres are selected by a plain
+    loop until all that are left are closer than the points outside. Then all points are compared with all new centres
+    at once: a matrix product of their sketches proves most of them to be farther away than the nearest centre so far;
+    the distances of the few others are computed.
 
     Parameters
     ----------
@@ -63,31 +59,21 @@ def greedy_k_center(X, n_centers, start, progress=iter):
     radius : float
         Largest distance of any point to its nearest centre; 0 if every point was selected.
     """
-    sketch, slack = _sketch(X)
-    n_points = len(X)
-    points = _Points(X, sketch, np.arange(n_points), np.empty(n_points, X.dtype), np.arange(1, n_points + 1))
-    points.following[-1] = -1
-    centers = _Centers(
-        np.empty((n_centers, X.shape[1]), X.dtype),
-        np.empty((n_centers, sketch.shape[1]), sketch.dtype),
-        np.empty(n_centers, np.int64),
-        np.full(n_centers, -1, np.int64),
-        np.full(n_centers, -1, X.dtype),
-        np.full(n_centers, -1, np.int64),
-    )
-    _own_everything(start, X, points.nearest, centers.rows, centers.first, centers.radius, centers.farthest)
-    centers.sketch[0], centers.name[0] = sketch[start], start
-    arranged = 1
+    with one_blas_thread():  # numba has threads of its own
+        points = _sketched(X)
+    centers = np.full(n_centers, start, np.int64)
+    _own_everything(start, *points)
+    done, wanted = 1, min(len(X), max(_CANDIDATES[0], int(_CANDIDATES[1] * len(X))))
     for begin in progress(range(1, n_centers, _RUN)):
-        end = min(begin + _RUN, n_centers)
-        _add_centers(begin, end, slack, *points, *centers)
-        if end >= 2 * arranged:
-            points, arranged = _arrange(points, centers, end), end
-    order, label = _lists(points.following, centers.first, n_centers)
-    labels = np.empty(n_points, np.int32)
-    labels[points.name[order]] = label
-    labels[centers.name] = np.arange(n_centers)  # centres stay in the list of their previous owner
-    return centers.name, labels, max(float(centers.radius.max()), 0.0)
+        while done < min(begin + _RUN, n_centers):
+            room = min(begin + _RUN, n_centers) - done
+            new = _find_centers(done, room, _distance_of(wanted, points.nearest), *points[:3])
+            with one_blas_thread():
+                _take_over(done, new, _factors(points, new), *points)
+            centers[done : done + len(new)] = new
+            done += len(new)
+            wanted = min(len(X), wanted if len(new) >= min(_FEW, room) else 2 * wanted)
+    return centers, points.label, max(float(points.nearest.max()), 0.0)
 
 
 @njit(cache=True, nogil=True)
@@ -108,20 +94,35 @@ def greedy_k_center_plain(X, n_centers, start):
     return centers, max(nearest.max(), 0)
 
 
-def _sketch(X):
-    """Return the leading principal coordinates of X, as float32, and a bound on their rounding error."""
-    if X.shape[1] <= 2 * _SKETCH or max(X.max(), -X.min()) > _SKETCH_LARGEST:
-        return np.empty((len(X), 0), np.float32), 0.0
-    mean = X.mean(axis=0, dtype=np.float64)
-    sample = X[np.linspace(0, len(X) - 1, min(len(X), 4096)).astype(int)] - mean
-    _, axes = np.linalg.eigh(sample.T @ sample)
-    sketch = np.empty((len(X), _SKETCH), np.float32)
-    largest = 0.0
-    for start in range(0, len(X), 16384):
-        centered = X[start : start + 16384] - mean
-        sketch[start : start + 16384] = centered @ axes[:, : -_SKETCH - 1 : -1]
-        largest = max(largest, np.einsum("ij,ij->i", centered, centered).max())
-    return sketch, _SKETCH_ROUNDING * np.sqrt(largest)
+def _sketched(X):
+    """Return the points without owners."""
+    mean, axes = principal_axes(X, max(_AXES[0], int(_AXES[1] * X.shape[1])))
+    parts = [slice(begin, begin + _ROWS) for begin in range(0, len(X), _ROWS)]
+    unit = max(float(np.linalg.norm(X[part] - mean, axis=1).max()) for part in parts) or 1.0
+    sketches = np.ones((len(X), axes.shape[1] + 3), np.float32)
+    norms = np.empty(len(X))
+    for part in parts:
+        coordinates, rest, norms[part] = sketch((X[part] - mean) / unit, axes)
+        sketches[part, :-3], sketches[part, -3] = coordinates, rest
+    return _Points(X, np.empty(len(X), X.dtype), np.zeros(len(X), np.int32), sketches, norms, unit)
+
+
+def _distance_of(n_wanted, nearest):
+    """Return a distance that about `n_wanted` points reach or exceed, and at least one does."""
+    sample = nearest[:: -(-len(nearest) // _SAMPLE)]
+    place = len(sample) - 1 - int(n_wanted / len(nearest) * (len(sample) - 1))
+    return np.partition(sample, place)[place]
+
+
+def _factors(points, centers):
+    """Return the factors of the sketches for `centers`, as a few matrices of shape (s + 3, centres)."""
+    width = min(_CHUNK, -(-len(centers) // 16) * 16)
+    factors = np.zeros((-(-len(centers) // width) * width, points.sketches.shape[1]), np.float32)
+    factors[:, -2] = _FAR  # padding
+    factors[: len(centers), :-2] = -2 * points.sketches[centers, :-2]
+    factors[: len(centers), -2] = points.norms[centers]
+    factors[:, -1] = 1
+    return np.ascontiguousarray(factors.reshape(-1, width, factors.shape[1]).transpose(0, 2, 1))
 
 
 @njit(cache=True, fastmath=_SUMS, nogil=True)
@@ -133,127 +134,69 @@ def _squared_distance(A, a, B, b):
     return total
 
 
-# The loops below take the fields of `_Points` and `_Centers` one by one, because numba counts references to the arrays
-# of a tuple at every access, which would cost more than the work itself.
-
-
-@njit(cache=True, nogil=True)
-def _own_everything(start, rows, nearest, center_rows, first, radius, farthest):
+@njit(cache=True, nogil=True, parallel=True)
+def _own_everything(start, rows, nearest, label, sketches, norms, unit):
     """Make point `start` the first centre, the owner of all points."""
-    center_rows[0] = rows[start]
-    first[0] = 0
-    for point in range(rows.shape[0]):
-        nearest[point] = np.sqrt(_squared_distance(rows, point, center_rows, 0)) if point != start else -1
-        if nearest[point] > radius[0]:
-            radius[0], farthest[0] = nearest[point], point
+    for point in prange(len(rows)):
+        nearest[point] = np.sqrt(_squared_distance(rows, point, rows, start)) if point != start else -1
+        sketches[point, -1] = _last_column(nearest[point], norms[point], unit)
+
+
+@njit(inline="always")
+def _last_column(nearest, norm, unit):
+    return -largest_product(nearest, norm, unit) if nearest > 0 else _FAR  # no centre is closer than a duplicate
 
 
 @njit(cache=True, nogil=True)
-def _add_centers(
-    begin, end, slack,
-    rows, sketch, name, nearest, following,
-    center_rows, center_sketch, center_name, first, radius, farthest,
-):  # fmt: skip
-    """Select the centres numbered `begin` to `end`."""
-    for new in range(begin, end):
-        widest = _widest(new, name, radius, farthest)
-        point = farthest[widest]
-        center_rows[new], center_sketch[new], center_name[new] = rows[point], sketch[point], name[point]
-        nearest[point] = -1  # never selected again, even among duplicates
-        for q in range(new):
-            if radius[q] < 0:
-                continue
-            reach = 2 * radius[q] * (1 + _MARGIN)
-            if q != widest and _apart(center_sketch, q, center_sketch, new, reach + slack):
-                continue
-            gap = np.sqrt(_squared_distance(center_rows, q, center_rows, new))
-            if q == widest or gap < reach:
-                _take_over(
-                    q, new, gap * (1 - _MARGIN), slack,
-                    rows, sketch, name, nearest, following,
-                    center_rows, center_sketch, first, radius, farthest,
-                )  # fmt: skip
+def _find_centers(first, room, distance, rows, nearest, label):
+    """Select up to `room` centres, the first of which has number `first`, among the points at `distance` or more."""
+    candidates = np.flatnonzero(nearest >= distance)
+    subset, reach = rows[candidates], nearest[candidates]
+    found = np.empty(room, np.int64)
+    count, farthest = 0, np.argmax(reach)
+    while count < room and reach[farthest] >= distance:
+        new, found[count] = farthest, candidates[farthest]
+        reach[new] = -1  # never selected again, even among duplicates
+        label[candidates[new]] = first + count
+        for i in range(len(candidates)):
+            if reach[i] > 0:
+                separation = np.sqrt(_squared_distance(subset, i, subset, new))
+                if separation < reach[i]:
+                    reach[i], label[candidates[i]] = separation, first + count
+            if reach[i] > reach[farthest]:  # the lowest index among ties
+                farthest = i
+        count += 1
+    nearest[candidates] = reach
+    return found[:count]
 
 
-@njit(cache=True, nogil=True)
-def _widest(n_centers, name, radius, farthest):
-    """Return the centre with the largest radius; ties go to the lowest name of the point there."""
-    widest = 0
-    for q in range(n_centers):
-        if radius[q] > radius[widest] or (radius[q] == radius[widest] and name[farthest[q]] < name[farthest[widest]]):
-            widest = q
-    return widest
-
-
-@njit(cache=True, fastmath=_SUMS, nogil=True)
-def _apart(sketch, point, center_sketch, center, distance):
-    """Return whether the sketches are at least `distance` apart."""
-    total = np.float32(0)
-    for j in range(sketch.shape[1]):
-        step = sketch[point, j] - center_sketch[center, j]
-        total += step * step
-    return total >= distance * distance
-
-
-@njit(cache=True, nogil=True)
-def _take_over(
-    q, new, gap, slack,
-    rows, sketch, name, nearest, following,
-    center_rows, center_sketch, first, radius, farthest,
-):  # fmt: skip
-    """Move those points of centre `q` that are closer to centre `new` to the list of the latter."""
-    point, previous = first[q], -1
-    radius[q], farthest[q] = -1, point
-    while point >= 0:
-        after, owner = following[point], q
-        reach = nearest[point] * (1 + _MARGIN) + slack
-        if gap < 2 * nearest[point] and not _apart(sketch, point, center_sketch, new, reach):
-            distance = np.sqrt(_squared_distance(rows, point, center_rows, new))
-            if distance < nearest[point]:
-                nearest[point], owner = distance, new
-        if owner == q:
-            previous = point
-        else:
-            if previous < 0:
-                first[q] = after
-            else:
-                following[previous] = after
-            following[point], first[new] = first[new], point
-        if nearest[point] > radius[owner] or (nearest[point] == radius[owner] and name[point] < name[farthest[owner]]):
-            radius[owner], farthest[owner] = nearest[point], point
-        point = after
-
-
-def _arrange(points, centers, n_centers):
-    """Return the points sorted by owner; the centres are updated in place."""
-    order, _ = _lists(points.following, centers.first, n_centers)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    place = np.append(place, -1)  # so that -1 stays -1
-    centers.first[:] = place[centers.first]
-    centers.farthest[:] = place[centers.farthest]
-    return _Points(
-        points.rows[order],
-        points.sketch[order],
-        points.name[order],
-        points.nearest[order],
-        place[points.following[order]],
-    )
+@njit(cache=True, nogil=True, parallel=True)
+def _take_over(first, centers, factors, rows, nearest, label, sketches, norms, unit):
+    """Give to each of the new `centers`, the first of which has number `first`, the points to which it is nearest."""
+    n_chunks, _, width = factors.shape
+    for tile in prange((len(rows) + _TILE - 1) // _TILE):
+        begin, end = tile * _TILE, min((tile + 1) * _TILE, len(rows))
+        products = np.empty((end - begin, width), np.float32)
+        for chunk in range(n_chunks):
+            np.dot(sketches[begin:end], factors[chunk], products)
+            for point in range(begin, end):
+                if not _any_negative(products.view(np.int32), point - begin):
+                    continue
+                for j in range(width):
+                    if products[point - begin, j] < 0:
+                        center = chunk * width + j
+                        distance = np.sqrt(_squared_distance(rows, point, rows, centers[center]))
+                        if distance < nearest[point]:
+                            nearest[point], label[point] = distance, first + center
+                sketches[point, -1] = _last_column(nearest[point], norms[point], unit)
 
 
 @njit(cache=True)
-def _lists(following, first, n_centers):
-    """Return the points, list by list, and the owner of each of them."""
-    order = np.empty(len(following), np.int64)
-    label = np.empty(len(following), np.int32)
-    count = 0
-    for q in range(n_centers):
-        point = first[q]
-        while point >= 0:
-            order[count], label[count] = point, q
-            count += 1
-            point = following[point]
-    return order, label
+def _any_negative(bits, i):
+    union = np.int32(0)
+    for j in range(bits.shape[1]):
+        union |= bits[i, j]
+    return union < 0
 
 
 @njit(cache=True)

@@ -5,7 +5,7 @@ from numba import njit, prange
 
 _BLOCK_VALUES = 2**22  # size of a block of the distance matrix: 16 MB in float32
 _ROUNDING = 32  # bound on the rounding error of a squared distance, in units of eps (|q| + |b|)^2
-_SPARE = 4  # candidates beyond k whose distances are computed again without cancellation
+SPARE = 4  # candidates beyond k whose distances are computed again without cancellation
 
 
 def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
@@ -42,8 +42,8 @@ def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
     half_norms = np.einsum("ij,ij->i", centered, centered) / 2
     if bank_groups is None or query_groups is None:
         bank_groups, query_groups = np.zeros(n_bank, np.int64), np.ones(n_queries, np.int64)
-    n_candidates = min(k + _SPARE, n_bank)
-    farthest, eps = np.sqrt(2 * half_norms.max()), np.finfo(bank.dtype).eps
+    n_candidates = min(k + SPARE, n_bank)
+    farthest = np.sqrt(2 * half_norms.max())
     # The shape of a block depends on the bank alone, so the products of a query do not depend on the other queries.
     n_rows = max(1, min(1024, _BLOCK_VALUES // n_bank))
     block = np.zeros((n_rows, bank.shape[1]), bank.dtype)
@@ -56,11 +56,33 @@ def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
         products = block @ centered.T
         candidates, last = _rank(half_norms, products[:n_real], n_candidates, bank_groups, query_groups[part])
         norms = np.einsum("ij,ij->i", block[:n_real], block[:n_real])
-        certain = 2 * last + norms - _ROUNDING * eps * (np.sqrt(norms) + farthest) ** 2
+        certain = squared_bound(last, norms, farthest, bank.dtype)
         distances[part], indices[part] = _measure(
             bank, queries[part], candidates, certain, k, bank_groups, query_groups[part]
         )
     return distances, indices
+
+
+def squared_bound(last, norms, farthest, dtype):
+    """Return a lower bound on the squared distances of all rows that are not candidates.
+
+    Parameters
+    ----------
+    last : ndarray of shape (n_queries,)
+        Largest value of ``half_norms - products`` among the candidates, in which products have rounding errors.
+    norms : ndarray of shape (n_queries,)
+        Squared distances of the queries from the mean.
+    farthest : float
+        Largest distance of a bank row from the mean.
+    dtype : dtype
+        Type of the products.
+
+    Returns
+    -------
+    ndarray of shape (n_queries,)
+        Lower bound.
+    """
+    return 2 * last + norms - _ROUNDING * np.finfo(dtype).eps * (np.sqrt(norms) + farthest) ** 2
 
 
 @njit(cache=True, parallel=True)

@@ -6,25 +6,18 @@ import numpy as np
 from numba import njit, prange
 
 from .blas import one_blas_thread
+from .sketches import largest_product, principal_axes, sketch
 
 _AXES = 45, 1 / 11  # principal coordinates in a sketch: the smallest number, and the share of all coordinates
 _TILE = 512  # bank rows per matrix product
 _GROUP = 64  # bank rows of a tile that are ruled out together
 _CHUNK = 32  # queries per matrix product
-_SAMPLE = 4096  # bank rows from which the principal axes are computed
-_MARGIN = 1e-5  # relative safety margin of a distance in the dtype of the rows
-_ROUNDING = 32 * np.finfo(np.float32).eps  # rounding of squared distances from sketches, relative to (|q| + |b|)^2
 _FAR = 1e12  # norm, relative to the farthest bank row, from which a float32 sketch of a query says nothing
 _SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
 
 class NeighborIndex(NamedTuple):
-    """A bank and the sketches of its rows.
-
-    The sketch of a row b is (P b, |b - P b|, |b|^2, 1), where P b are its leading principal coordinates, the mean is
-    subtracted and lengths are in `unit`. Since |P b - P q|^2 + (|b - P b| - |q - P q|)^2 <= |b - q|^2, the product of
-    the sketch with (-2 P q, -2 |q - P q|, 1, |q|^2 - x^2) is negative for every row b closer to q than x.
-    """
+    """A bank and the sketches of its rows."""
 
     rows: np.ndarray  # (m, d), the bank
     mean: np.ndarray  # (d,), float64
@@ -35,25 +28,16 @@ class NeighborIndex(NamedTuple):
 
 def build_index(bank):
     """Return a `NeighborIndex` of the rows of `bank` (m, d), float32 or float64."""
-    mean = bank.mean(axis=0, dtype=np.float64)
-    sample = bank[np.linspace(0, len(bank) - 1, min(len(bank), _SAMPLE)).astype(int)] - mean
-    n_axes = max(_AXES[0], int(_AXES[1] * bank.shape[1]))
-    axes = np.ascontiguousarray(np.linalg.eigh(sample.T @ sample)[1][:, : -n_axes - 1 : -1])
+    mean, axes = principal_axes(bank, max(_AXES[0], int(_AXES[1] * bank.shape[1])))
     tiles = [bank[start : start + _TILE] for start in range(0, len(bank), _TILE)]
     unit = max(float(np.linalg.norm(tile - mean, axis=1).max()) for tile in tiles) or 1.0
     sketches = np.zeros((len(tiles), axes.shape[1] + 3, _TILE), np.float32)
-    for tile, sketch in zip(tiles, sketches, strict=True):
+    for tile, columns in zip(tiles, sketches, strict=True):
         part = (tile - mean) / unit
-        coordinates, rest, norms = _sketch(part, axes)
-        sketch[:, : len(part)] = np.vstack([coordinates.T, rest, norms, np.ones(len(part))])
-        sketch[-2, len(part) :] = 1  # padding, never close to a query
+        coordinates, rest, norms = sketch(part, axes)
+        columns[:, : len(part)] = np.vstack([coordinates.T, rest, norms, np.ones(len(part))])
+        columns[-2, len(part) :] = 1  # padding, never close to a query
     return NeighborIndex(bank, mean, axes, sketches, unit)
-
-
-def _sketch(rows, axes):
-    coordinates = rows @ axes
-    norms = np.einsum("ij,ij->i", rows, rows)
-    return coordinates, np.sqrt(np.maximum(norms - (coordinates**2).sum(axis=1), 0)), norms
 
 
 def search_index(index, queries, k, bank_groups=None, query_groups=None):
@@ -177,7 +161,7 @@ def _level(reach, norm, unit):
     """Return an upper bound on the product, without its last column, of rows within `reach`; norm is squared."""
     if not (reach < np.inf and norm < _FAR**2):
         return np.inf
-    return (reach * (1 + _MARGIN) / unit) ** 2 - norm + _ROUNDING * (np.sqrt(norm) + 1) ** 2
+    return largest_product(reach, norm, unit)
 
 
 @njit(cache=True)

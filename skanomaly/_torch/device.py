@@ -1,9 +1,13 @@
 """Resolution of devices."""
 
+from contextlib import contextmanager
+from threading import RLock
+
 import numpy as np
 import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+_PRECISION = RLock()
 
 
 def resolve_device(device, dtype=np.float32):
@@ -34,3 +38,29 @@ def resolve_device(device, dtype=np.float32):
         usable = ", ".join(name for name, there in available.items() if there)
         raise ValueError(f"device={device!r} is not available on this machine; it must be one of auto, {usable}.")
     return torch.device("cpu" if kind == "mps" and np.dtype(dtype) == np.float64 else device)
+
+
+def resolve_gpu(device, dtype=np.float32):
+    """Return the GPU that a parameter `device` stands for, or None if it stands for the CPU; see `resolve_device`."""
+    resolved = resolve_device(device, dtype)
+    return None if resolved.type == "cpu" else resolved
+
+
+@contextmanager
+def full_precision(device):
+    """Compute the float32 matrix products inside the context without TF32 or autocast, whatever the user has set.
+
+    Parameters
+    ----------
+    device : torch.device
+        Device of the products.
+    """
+    matmul = torch.backends.cuda.matmul
+    setting, full = ("fp32_precision", "ieee") if hasattr(matmul, "fp32_precision") else ("allow_tf32", False)
+    with _PRECISION, torch.autocast(device.type, enabled=False):  # the setting is one for all threads
+        before = getattr(matmul, setting)
+        setattr(matmul, setting, full)
+        try:
+            yield
+        finally:
+            setattr(matmul, setting, before)

@@ -86,6 +86,9 @@ class PatchCore(FeatureDetector):
           of split-conformal prediction.
     min_defect_area : int, default=1
         Area of the smallest region in masks, in pixels.
+    device : {"auto", "cpu", "cuda", "mps"}, default="auto"
+        Device on which coresets are selected and neighbours are searched; "auto" takes CUDA if it is available, and the
+        CPU otherwise. The network of the features has a parameter of its own.
     random_state : int, RandomState instance or None, default=None
         Seed of the coreset, the folds and the split.
     verbose : int, default=0
@@ -159,6 +162,7 @@ class PatchCore(FeatureDetector):
         "coreset_size": [Interval(Integral, 1, None, closed="left")],
         "projection": GreedyCoreset._parameter_constraints["projection"],
         "n_neighbors": KNNScorer._parameter_constraints["n_neighbors"],
+        "device": KNNScorer._parameter_constraints["device"],
         "image_score": image_score_or("patch"),
         "reweight": KNNScorer._parameter_constraints["reweight"],
     }
@@ -179,6 +183,7 @@ class PatchCore(FeatureDetector):
         false_alarm_rate=0.05,
         calibration="loo",
         min_defect_area=1,
+        device="auto",
         random_state=None,
         verbose=0,
     ):
@@ -194,6 +199,7 @@ class PatchCore(FeatureDetector):
         self.false_alarm_rate = false_alarm_rate
         self.calibration = calibration
         self.min_defect_area = min_defect_area
+        self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
@@ -233,11 +239,15 @@ class PatchCore(FeatureDetector):
         ratio, n_patches = self.coreset_ratio, len(_rows(layer))
         size = min(self.coreset_size, n_patches) if ratio is None else max(1, round(ratio * n_patches))
         return GreedyCoreset(
-            n_samples=size, projection=self.projection, random_state=self.random_state, verbose=self.verbose
+            n_samples=size,
+            projection=self.projection,
+            device=self.device,
+            random_state=self.random_state,
+            verbose=self.verbose,
         ).fit(layer)
 
     def _scorer_of(self, layer, coreset):
-        scorer = KNNScorer(self.n_neighbors, reweight=self.reweight, false_alarm_rate=None)
+        scorer = KNNScorer(self.n_neighbors, reweight=self.reweight, device=self.device, false_alarm_rate=None)
         return scorer.set_bank(_rows(layer)[coreset.indices_], _image_of_row(layer)[coreset.indices_])
 
     def _set_scales(self, Z, groups):

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.random_projection import GaussianRandomProjection
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
@@ -23,8 +23,8 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
 
     .. math:: p^* = \arg\max_{p \in P} \min_{m \in M} \lVert \psi(p) - \psi(m) \rVert_2
 
-    The selection is exact; the triangle inequality makes most distances unnecessary. Its coverage radius is at most
-    twice the smallest possible radius for that number of patches.
+    The selection is exact; matrix products of short sketches make most distances unnecessary. Its coverage radius is at
+    most twice the smallest possible radius for that number of patches.
 
     Parameters
     ----------
@@ -36,6 +36,9 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
         Projection psi under which distances are computed. An int n stands for a Gaussian random projection to n
         dimensions (the authors use 128); a transformer is fitted on the rows; None uses all features. The patches that
         are kept are never projected.
+    device : {"auto", "cpu", "cuda", "mps"}, default="cpu"
+        Device on which distances are computed; "auto" takes CUDA, then MPS, then the CPU. A GPU computes all distances;
+        where two patches are equally far within rounding errors, it may keep the other one.
     random_state : int, RandomState instance or None, default=None
         Seed of the first patch and the projection. Pass an int for reproducible results.
     verbose : int, default=0
@@ -88,14 +91,16 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
         "ratio": [Interval(Real, 0, 1, closed="right")],
         "n_samples": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [Interval(Integral, 1, None, closed="left"), HasMethods(["fit_transform"]), None],
+        "device": [StrOptions({"auto", "cpu", "cuda", "mps"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 
-    def __init__(self, ratio=0.1, *, n_samples=None, projection=None, random_state=None, verbose=0):
+    def __init__(self, ratio=0.1, *, n_samples=None, projection=None, device="cpu", random_state=None, verbose=0):
         self.ratio = ratio
         self.n_samples = n_samples
         self.projection = projection
+        self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
@@ -117,7 +122,8 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `X` contains NaN or infinity or has another rank, or `n_samples` exceeds the number of patches.
+            If `X` contains NaN or infinity or has another rank, `n_samples` exceeds the number of patches, or the
+            device is not available.
         """
         with all_or_nothing(self):
             self._select(check_patches(self, X, reset=True))
@@ -163,6 +169,7 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
 
     def _select(self, grid):
         rows = grid.reshape(-1, grid.shape[-1])
+        select = self._kernel(rows.dtype)
         n_kept = max(1, round(self.ratio * len(rows))) if self.n_samples is None else self.n_samples
         if n_kept > len(rows):
             raise ValueError(f"n_samples={n_kept} is larger than the number of patches, {len(rows)}.")
@@ -174,8 +181,17 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
         start = random_state.randint(len(rows))
         projected = self._project(rows, random_state)
         bar = partial(tqdm, desc="coreset", unit_scale=256, unit="patch", disable=not self.verbose)
-        self.indices_, self.labels_, radius = greedy_k_center(projected, n_kept, start, bar)
+        self.indices_, self.labels_, radius = select(projected, n_kept, start, progress=bar)
         self.coverage_radius_ = float(radius)
+
+    def _kernel(self, dtype):
+        """Return the selection on the device; numba's needs no torch."""
+        if self.device == "cpu":
+            return greedy_k_center
+        from .._torch import coreset, device
+
+        gpu = device.resolve_gpu(self.device, dtype)
+        return greedy_k_center if gpu is None else partial(coreset.greedy_k_center, device=gpu)
 
     def _project(self, rows, random_state):
         if self.projection is None:

@@ -1,5 +1,6 @@
 """Distance to the nearest normal patches."""
 
+from functools import partial
 from numbers import Integral
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from .._kernels.neighbors import k_nearest
 from .._kernels.pruned_neighbors import build_index, search_index
 from ._grids import GridScorer, check_rows
 
+_ON_CPU = ("pruned", "pynndescent")
 _WORTH_PRUNING = 512  # number of bank rows above which the index pays off
 
 
@@ -41,9 +43,15 @@ class KNNScorer(GridScorer):
 
         - "brute" computes all distances by matrix multiplication.
         - "pruned" is exact as well; it skips most distances by the triangle inequality.
-        - "auto" uses "pruned" for banks of at least 512 rows, and "brute" for smaller ones.
+        - "auto" uses "pruned" for banks of at least 512 rows, and "brute" for smaller ones and on a GPU.
         - "pynndescent" searches a graph, in time that hardly grows with the bank. It may miss the nearest row, so that
           distances are too large. Compilation at its first use takes about a minute.
+
+        "pruned" and "pynndescent" run on the CPU only.
+    device : {"auto", "cpu", "cuda", "mps"}, default="cpu"
+        Device on which distances are computed; "auto" takes CUDA, then MPS, then the CPU. The bank is copied to a GPU
+        once. A new value takes effect immediately on a fitted scorer, so that models may be fitted on one device and
+        used on another.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="loo"
@@ -118,9 +126,10 @@ class KNNScorer(GridScorer):
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "reweight": [Interval(Integral, 2, None, closed="left"), Options(bool, {False})],
         "algorithm": [StrOptions({"auto", "pruned", "brute", "pynndescent"})],
+        "device": [StrOptions({"auto", "cpu", "cuda", "mps"})],
     }
 
-    _derived = ("_index",)
+    _derived = ("_search", "_gpu_search")
 
     def __init__(
         self,
@@ -128,6 +137,7 @@ class KNNScorer(GridScorer):
         *,
         reweight=False,
         algorithm="auto",
+        device="cpu",
         false_alarm_rate=0.05,
         calibration="loo",
         min_defect_area=1,
@@ -137,6 +147,7 @@ class KNNScorer(GridScorer):
         self.n_neighbors = n_neighbors
         self.reweight = reweight
         self.algorithm = algorithm
+        self.device = device
         self.false_alarm_rate = false_alarm_rate
         self.calibration = calibration
         self.min_defect_area = min_defect_area
@@ -169,7 +180,13 @@ class KNNScorer(GridScorer):
         -------
         self
             Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the device is not available, or `algorithm` does not run on it.
         """
+        self._gpu(bank.dtype)
         self._forget_derived()
         self.bank_, self.bank_images_ = bank, images
         self.reweight_ = min(self.reweight, len(bank)) if self.reweight else 0
@@ -204,14 +221,34 @@ class KNNScorer(GridScorer):
             squared = np.square(rows.astype(np.float64) - self.bank_[nearest[:, 0]])
             shares += squared / np.where(distance > 0, distance, 1)
         shares /= self.n_neighbors
-        return shares * self._weights(rows)[:, None] if self.reweight else shares
+        return shares * self.patch_weights(rows)[:, None] if self.reweight else shares
 
-    def _build_index(self):
-        """Return the index of the bank, or "brute" if there is none."""
+    def _gpu(self, dtype):
+        """Return the GPU that is searched on, or None for the CPU, which needs no torch."""
+        if self.device == "cpu" or (self.device == "auto" and self.algorithm in _ON_CPU):
+            return None
+        if self.algorithm in _ON_CPU:
+            raise ValueError(
+                f"algorithm={self.algorithm!r} runs on the CPU only, but device={self.device!r}; set device='cpu', or "
+                "algorithm='auto' or 'brute'."
+            )
+        from .._torch.device import resolve_gpu
+
+        return resolve_gpu(self.device, dtype)
+
+    def _build_search(self):
+        """Return the search of the bank on the CPU, a function of patches, k, bank groups and groups."""
         if self.algorithm == "pynndescent":
-            return build_graph(self.bank_, self._graph_seed)
-        pruned = self.algorithm == "pruned" or (self.algorithm == "auto" and len(self.bank_) >= _WORTH_PRUNING)
-        return build_index(self.bank_) if pruned else "brute"
+            return partial(_search_graph, build_graph(self.bank_, self._graph_seed), self.bank_)
+        if self.algorithm == "pruned" or (self.algorithm == "auto" and len(self.bank_) >= _WORTH_PRUNING):
+            return partial(search_index, build_index(self.bank_))
+        return partial(k_nearest, self.bank_)
+
+    def _build_gpu_search(self):
+        """Return the search of the bank on the GPU, a function of the same arguments."""
+        from .._torch import neighbors
+
+        return partial(neighbors.k_nearest, neighbors.place_bank(self.bank_, self._gpu(self.bank_.dtype)))
 
     def kneighbors(self, patches, n_neighbors=None, groups=None, bank_groups=None):
         """Find the nearest rows of the bank.
@@ -236,21 +273,11 @@ class KNNScorer(GridScorer):
             Indices of the rows in ``bank_``.
         """
         k = self.n_neighbors if n_neighbors is None else n_neighbors
-        index = self._derived_state("_index", self._build_index)
-        if isinstance(index, str):
-            return k_nearest(self.bank_, patches, k, bank_groups, groups)
-        if self.algorithm == "pynndescent":
-            return self._search_graph(index, patches, k, groups, bank_groups)
-        return search_index(index, patches, k, bank_groups, groups)
-
-    def _search_graph(self, graph, patches, k, groups, bank_groups):
-        """Search the graph, and the bank itself for patches around which the graph has too few rows of other groups."""
-        distances, rows = search_graph(graph, self.bank_, patches, k, bank_groups, groups)
-        poor = np.isinf(distances[:, -1])
-        if poor.any():
-            own = None if groups is None else groups[poor]
-            distances[poor], rows[poor] = k_nearest(self.bank_, patches[poor], k, bank_groups, own)
-        return distances, rows
+        if self._gpu(self.bank_.dtype) is None:
+            search = self._derived_state("_search", self._build_search)
+        else:
+            search = self._derived_state("_gpu_search", self._build_gpu_search)
+        return search(patches, k, bank_groups, groups)
 
     def patch_scores(self, Z, left_out=None):
         """Compute the mean distance of each patch to its k nearest bank rows.
@@ -343,6 +370,16 @@ class KNNScorer(GridScorer):
 
     def _patches(self, Z):
         return Z.reshape(-1, Z.shape[-1]).astype(self.bank_.dtype, copy=False)
+
+
+def _search_graph(graph, bank, patches, k, bank_groups, groups):
+    """Search the graph, and the bank itself for patches around which the graph has too few rows of other groups."""
+    distances, rows = search_graph(graph, bank, patches, k, bank_groups, groups)
+    poor = np.isinf(distances[:, -1])
+    if poor.any():
+        own = None if groups is None else groups[poor]
+        distances[poor], rows[poor] = k_nearest(bank, patches[poor], k, bank_groups, own)
+    return distances, rows
 
 
 class LeftOut(NamedTuple):
