@@ -11,6 +11,7 @@ import sklearn
 import torch
 
 from skanomaly import PretrainedPatchFeatures
+from skanomaly.features._base import Layers
 
 
 def parser(description):
@@ -28,15 +29,31 @@ def print_machine():
 
 
 class RecalledFeatures(PretrainedPatchFeatures):
-    """Pretrained features that are computed once per path and kept in memory."""
+    """Pretrained features that are computed once per image or view and kept in memory."""
 
     _store = {}
 
     def transform(self, X):
-        source = self.check_samples(X)
-        setting = str(self.get_params())
-        new = [i for i, path in enumerate(source.items) if (setting, path) not in self._store]
+        """Return the patch grids of images."""
+        return np.stack(self._recall(self.check_samples(X), super().transform))
+
+    def transform_layers(self, X):
+        """Return the features of each layer."""
+        images = self._recall(self.check_samples(X), lambda part: list(zip(*super_layers(self, part), strict=True)))
+        return Layers([np.stack(layer) for layer in zip(*images, strict=True)])
+
+    def _recall(self, source, compute):
+        keys = [(str(self.get_params()), compute.__name__, *self._name(source, i)) for i in range(len(source))]
+        new = [i for i, key in enumerate(keys) if key not in self._store]
         if new:
-            grids = super().transform(source[new])
-            self._store.update({(setting, source.items[i]): grid for i, grid in zip(new, grids, strict=True)})
-        return np.stack([self._store[setting, path] for path in source.items])
+            self._store.update({keys[i]: value for i, value in zip(new, compute(source[new]), strict=True)})
+        return [self._store[key] for key in keys]
+
+    def _name(self, source, i):
+        item = source.items[i]
+        return source.name_of_view(i), item.tobytes() if isinstance(item, np.ndarray) else item
+
+
+def super_layers(features, part):
+    """Return the layers of images as the class of pretrained features computes them."""
+    return PretrainedPatchFeatures.transform_layers(features, part).arrays

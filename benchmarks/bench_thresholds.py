@@ -11,7 +11,7 @@ import numpy as np
 from _common import RecalledFeatures, parser, print_machine
 from scipy.stats import betabinom
 
-from skanomaly import PatchCore
+from skanomaly import Augmented, PatchCore
 from skanomaly.datasets import load_mvtec
 from skanomaly.exceptions import CalibrationWarning
 from skanomaly.thresholds import expected_false_alarm_rate
@@ -20,11 +20,12 @@ N_TRAIN, N_FRESH = 80, 120
 ALPHAS = (0.05, 0.2)
 
 
-def observed_rates(paths, features, ratio, calibration, seed):
+def observed_rates(paths, features, size, calibration, seed):
     """Return, for each alpha, the share of fresh images flagged and the share with any masked pixel."""
     order = np.random.default_rng(seed).permutation(len(paths))
     train, fresh = paths[order[:N_TRAIN]], paths[order[N_TRAIN : N_TRAIN + N_FRESH]]
-    detector = PatchCore(features, coreset_ratio=ratio, calibration=calibration, random_state=seed).fit(train)
+    name = "coreset_ratio" if size <= 1 else "coreset_size"
+    detector = PatchCore(features, **{name: size}, calibration=calibration, random_state=seed).fit(train)
     scored = [(-score, np.nanmax(score_map)) for score, score_map in detector.iter_scores_and_maps(fresh)]
     scores, peaks = np.array(scored).T
     rates = []
@@ -44,26 +45,30 @@ def interval(n, alpha, n_seeds, draws=20_000):
 def main():
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, default=40)
-    options.add_argument("--ratios", type=float, nargs="+", default=[0.01, 0.1, 1.0])
+    options.add_argument("--sizes", type=float, nargs="+", default=[2000], help="patches in a bank, or their share")
+    options.add_argument("--rotations", type=int, default=1, help="orientations of each training image")
     options.add_argument("--calibrations", nargs="+", default=["loo"])
-    options.add_argument("--image-size", type=int, default=224)
+    options.add_argument("--image-size", type=int, default=320)
     options = options.parse_args()
     warnings.simplefilter("ignore", CalibrationWarning)
     print_machine()
     paths = load_mvtec(options.data / "mvtec_screw").X_train
-    features = RecalledFeatures(image_size=options.image_size)
-    print(f"{options.image_size} px, {options.seeds} seeds, {N_TRAIN} training and {N_FRESH} fresh images each")
-    print("calibration  ratio  alpha  expected  95 % interval   flagged   any masked pixel")
+    features = Augmented(RecalledFeatures(image_size=options.image_size), rotations=options.rotations)
+    print(
+        f"{options.image_size} px, {options.rotations} rotations, {options.seeds} seeds, {N_TRAIN} training and {N_FRESH} fresh images each"
+    )
+    print("calibration   size  alpha  expected  95 % interval   flagged   any masked pixel")
     for calibration in options.calibrations:
-        for ratio in options.ratios:
-            results = [observed_rates(paths, features, ratio, calibration, seed) for seed in range(options.seeds)]
+        for size in options.sizes:
+            size = size if size <= 1 else int(size)
+            results = [observed_rates(paths, features, size, calibration, seed) for seed in range(options.seeds)]
             rates = np.mean([rate for rate, _ in results], axis=0).reshape(len(ALPHAS), 2)
             n = results[0][1]
             for alpha, (flagged, masked) in zip(ALPHAS, rates, strict=True):
                 low, high = interval(n, alpha, options.seeds)
                 expected = expected_false_alarm_rate(n, alpha)
                 print(
-                    f"{calibration:<12} {ratio:5.2f}  {alpha:5.2f}  {expected:8.3f}  {low:.3f} - {high:.3f}"
+                    f"{calibration:<12} {size:5g}  {alpha:5.2f}  {expected:8.3f}  {low:.3f} - {high:.3f}"
                     f"   {flagged:7.3f}   {masked:7.3f}",
                     flush=True,
                 )

@@ -14,6 +14,7 @@ from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    Augmented,
     Autoencoder,
     Columns,
     ConformalDetector,
@@ -62,6 +63,7 @@ IMAGES_ONLY = [
     PatchFeatures(),
     CropFeatures(),
     Pixels(),
+    Augmented(PatchFeatures(4)),
 ]
 NETWORK = DenseNetwork((4, 2))
 

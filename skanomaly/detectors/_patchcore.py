@@ -87,8 +87,8 @@ class PatchCore(FeatureDetector):
     min_defect_area : int, default=1
         Area of the smallest region in masks, in pixels.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
-        Device on which coresets are selected and neighbours are searched; "auto" takes CUDA if it is available, and the
-        CPU otherwise. The network of the features has a parameter of its own.
+        Device on which coresets are selected and neighbours are searched; "auto" takes CUDA, then MPS, then the CPU.
+        The network of the features has a parameter of its own.
     random_state : int, RandomState instance or None, default=None
         Seed of the coreset, the folds and the split.
     verbose : int, default=0
