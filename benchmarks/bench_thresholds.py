@@ -54,9 +54,8 @@ def main():
     print_machine()
     paths = load_mvtec(options.data / "mvtec_screw").X_train
     features = Augmented(RecalledFeatures(image_size=options.image_size), rotations=options.rotations)
-    print(
-        f"{options.image_size} px, {options.rotations} rotations, {options.seeds} seeds, {N_TRAIN} training and {N_FRESH} fresh images each"
-    )
+    print(f"{options.image_size} px, {options.rotations} rotations, {options.seeds} seeds")
+    print(f"{N_TRAIN} training and {N_FRESH} fresh images each")
     print("calibration   size  alpha  expected  95 % interval   flagged   any masked pixel")
     for calibration in options.calibrations:
         for size in options.sizes:
