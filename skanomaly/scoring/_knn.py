@@ -385,7 +385,7 @@ def _search_graph(graph, bank, patches, k, bank_groups, groups):
 class LeftOut(NamedTuple):
     """Banks without the rows of each sample's own group.
 
-    Parameters
+    Attributes
     ----------
     groups : ndarray of shape (n,), int
         Group of each sample, an integer that starts at 0.
