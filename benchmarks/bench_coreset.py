@@ -17,6 +17,7 @@ import numba
 import numpy as np
 import torch
 from _common import parser, print_machine
+from matplotlib.ticker import NullFormatter
 
 from skanomaly import PretrainedPatchFeatures
 from skanomaly._kernels.coreset import greedy_k_center, greedy_k_center_plain
@@ -101,6 +102,7 @@ def draw(table, path):
     for seconds, label, style in zip(table.T[1:], labels, ["C0o-", "C0--", "C1o-", "C1--"], strict=True):
         axes.loglog(table[:, 0], seconds, style, label=label)
     axes.set(xlabel="patches", ylabel="seconds", title="Greedy k-centre selection, 40 features, noise-like texture")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
