@@ -17,6 +17,7 @@ from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    Augmented,
     Autoencoder,
     ConformalDetector,
     CropFeatures,
@@ -43,6 +44,8 @@ from skanomaly.networks import DenseNetwork, FeatureLoss, PooledNetwork, SSIMLos
 
 FILE = Path(__file__).with_suffix(".npz")
 SIZE = (24, 24)  # of the maps that are kept
+PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "image_score": "patch"}
+WHOLE = {**PAPER, "coreset_ratio": 1.0}
 
 
 def network(layers=(2, 3), neighborhood=3, **options):
@@ -62,14 +65,18 @@ def rows():
 
 
 IMAGE_DETECTORS = {
-    "PatchCore loo": lambda: PatchCore(network(), random_state=0),
-    "PatchCore cv": lambda: PatchCore(network(), calibration="cv", reweight=False, random_state=0),
-    "PatchCore split": lambda: PatchCore(network(), calibration="split", coreset_ratio=1.0, random_state=0),
-    "PatchCore projection": lambda: PatchCore(network(dim=64), projection=16, n_neighbors=2, random_state=0),
-    "PatchCore pixels": lambda: PatchCore(PatchFeatures(image_size=48), random_state=0),
-    "PatchCore crop": lambda: PatchCore(network(crop=32), random_state=0),
+    "PatchCore loo": lambda: PatchCore(network(), **PAPER, random_state=0),
+    "PatchCore cv": lambda: PatchCore(network(), **PAPER, calibration="cv", reweight=False, random_state=0),
+    "PatchCore split": lambda: PatchCore(
+        network(), **{**PAPER, "coreset_ratio": 1.0}, calibration="split", random_state=0
+    ),
+    "PatchCore projection": lambda: PatchCore(network(dim=64), **PAPER, projection=16, n_neighbors=2, random_state=0),
+    "PatchCore pixels": lambda: PatchCore(PatchFeatures(image_size=48), **PAPER, random_state=0),
+    "PatchCore crop": lambda: PatchCore(network(crop=32), **PAPER, random_state=0),
     "PaDiM loo": lambda: PaDiM(network((1, 2, 3), 1), n_channels=20, random_state=0),
     "PaDiM cv": lambda: PaDiM(network((1, 2, 3), 1), n_channels=20, calibration="cv", random_state=0),
+    "PatchCore layers": lambda: PatchCore(network(), coreset_ratio=0.1, random_state=0),
+    "PatchCore views": lambda: PatchCore(Augmented(network(), rotations=3), calibration="split", random_state=0),
     "SPADE averaged": lambda: SPADE(network((2, 3, 4), 1), n_neighbors=5, random_state=0),
     "SPADE concatenated": lambda: SPADE(
         network((2, 3, 4), 1), n_neighbors=5, combine="concatenated", image_score="max", random_state=0
@@ -109,7 +116,9 @@ IMAGE_DETECTORS = {
     "GradientProjection patches": lambda: GradientProjection(
         VAE(Pixels(64), StridedNetwork(8), max_epochs=2), n_steps=3, evidence="residual", masked=False, random_state=0
     ),
-    "ConformalDetector PatchCore": lambda: ConformalDetector(PatchCore(network(), random_state=0), random_state=0),
+    "ConformalDetector PatchCore": lambda: ConformalDetector(
+        PatchCore(network(), **PAPER, random_state=0), random_state=0
+    ),
     "ConformalDetector pipeline": lambda: ConformalDetector(
         make_pipeline(network(), GreedyCoreset(0.1, random_state=0), KNNScorer()), calibration="cv", random_state=0
     ),
