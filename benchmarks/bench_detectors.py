@@ -19,11 +19,13 @@ from skanomaly import PretrainedPatchFeatures
 from skanomaly.datasets import load_mvtec, make_surfaces
 from skanomaly.evaluation import evaluate
 
+PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "image_score": "patch"}
 DETECTORS = {  # name: (class, parameters)
-    "PatchCore 1 %": ("PatchCore", {"coreset_ratio": 0.01}),
+    "PatchCore": ("PatchCore", {}),
+    "PatchCore, paper": ("PatchCore", {"features": PretrainedPatchFeatures(), **PAPER}),
     "PaDiM": ("PaDiM", {}),
     "SPADE": ("SPADE", {}),
-    "SPADE, map": ("SPADE", {"image_score": "max"}),
+    "SPADE, max": ("SPADE", {"image_score": "max"}),
     "MahalanobisAD": ("MahalanobisAD", {}),
     "MLFSC": ("MLFSC", {}),
     "FeatureDictionary": ("FeatureDictionary", {}),
@@ -61,7 +63,7 @@ def run(detector_name, set_name, folder):
     if isinstance(getattr(detector, "features_", None), PretrainedPatchFeatures):
         few = data.X_test[: min(n_test, 32)]
         start = time.perf_counter()
-        detector.features_.transform(few)
+        detector.features_.transform_layers(few)
         backbone = 1e3 * (time.perf_counter() - start) / len(few)
     figures = {name: (report[name], *bounds.get(name, (np.nan, np.nan))) for name in METRICS}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
 
 import skanomaly
 from skanomaly import (
@@ -17,6 +18,7 @@ from skanomaly import (
     PatchFeatures,
     Pixels,
     PretrainedPatchFeatures,
+    SubspaceScorer,
 )
 from skanomaly._inputs.images import check_images
 from skanomaly._inputs.views import View, ViewSource
@@ -171,6 +173,14 @@ def test_wrappers_and_frozen_features(images):
     frozen = Augmented(FrozenEstimator(PATCHES.fit(images)), rotations=4)
     again = PatchCore(frozen, calibration="split", random_state=0).fit(images)
     np.testing.assert_array_equal(again.score_samples(images), alone.score_samples(images))
+
+
+def test_pipelines_learn_from_views_in_a_conformal_detector(images):
+    augmented, turned = (
+        ConformalDetector(make_pipeline(features, SubspaceScorer(0.5, image_score=0.2)), false_alarm_rate=None).fit(X)
+        for features, X in ((Augmented(PATCHES, rotations=4), images), (PATCHES, all_views(images)))
+    )
+    np.testing.assert_array_equal(augmented.score_samples(images), turned.score_samples(images))
 
 
 def test_reading_again_gives_the_same(images, tmp_path):

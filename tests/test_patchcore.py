@@ -322,7 +322,7 @@ def test_pipeline_fits_scores_maps_clones_and_searches(small_features, cloth):
 @pytest.mark.weights
 def test_finds_defects_and_its_controls_do_not():
     """Real weights tell defects apart; labels shuffled or weights random do clearly worse."""
-    data = make_surfaces("cloth", n_train=12, n_good=6, n_anomalous=10, random_state=0)
+    data = make_surfaces("metal", n_train=12, n_good=6, n_anomalous=10, random_state=0)
     real, untrained = (
         PatchCore(PretrainedPatchFeatures(weights=weights, random_state=0), random_state=0).fit(data.X_train)
         for weights in (None, "random")
@@ -331,8 +331,8 @@ def test_finds_defects_and_its_controls_do_not():
     auroc, pro = image_auroc(data.y_test, scores), aupro(data.masks_test, real.anomaly_map(data.X_test))
     assert auroc > 0.85
     assert pro > 0.7
-    assert image_auroc(data.y_test, -untrained.score_samples(data.X_test)) < auroc - 0.15
-    assert aupro(data.masks_test, untrained.anomaly_map(data.X_test)) < pro - 0.15
+    assert image_auroc(data.y_test, -untrained.score_samples(data.X_test)) < auroc - 0.1
+    assert aupro(data.masks_test, untrained.anomaly_map(data.X_test)) < pro - 0.2
     assert image_auroc(np.random.default_rng(1).permutation(data.y_test), scores) < auroc - 0.15
 
 

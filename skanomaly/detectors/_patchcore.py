@@ -42,7 +42,7 @@ class PatchCore(FeatureDetector):
     .. math::
 
         s^* = \max_p \min_{m \in M} \lVert p - m \rVert_2, \qquad
-        s = \Bigl( 1 - \frac{e^{\lVert p^* - m^* \rVert}{\sum_{m \in N_b(m^*)} e^{\lVert p^* - m \rVert} \Bigr) s^*
+        s = \Bigl( 1 - \frac{e^{\lVert p^* - m^* \rVert}}{\sum_{m \in N_b(m^*)} e^{\lVert p^* - m \rVert}} \Bigr) s^*
 
     Parameters
     ----------
@@ -126,8 +126,6 @@ class PatchCore(FeatureDetector):
     -----
     The scales are the means over at most 64 training images; in "loo", over those that are not in the group of the
     image that is scored.
-
-    @@FALSE_ALARMS@@
 
     Variants:
 

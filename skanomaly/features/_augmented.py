@@ -53,7 +53,8 @@ class Augmented(BaseFeatures):
     Notes
     -----
     Time and memory of `fit` grow with the number of views. Fitted attributes of the inner features, such as
-    ``grid_shape_``, are attributes of these features too. In a `Pipeline`, each step sees an image once, as it is.
+    ``grid_shape_``, are attributes of these features too. A `Pipeline` alone sees each image once, as it is; in a
+    `ConformalDetector`, it learns from all views.
 
     Pickles hold the parameters and the attributes above.
 
