@@ -28,7 +28,7 @@ def check_groups(groups, n):
     return np.unique(groups, return_inverse=True)[1]
 
 
-def grouped(samples, groups):
+def grouped(samples, groups, *, warn=True):
     """Return the group of each sample, an integer that starts at 0; groups that share equal images are joined."""
     n, same = len(samples), copies(samples)
     groups = np.arange(n) if groups is None else groups
@@ -37,7 +37,7 @@ def grouped(samples, groups):
     size = groups.max() + same.max() + 2
     links = coo_array((np.ones(n, bool), (groups, groups.max() + 1 + same)), shape=(size, size))
     joined = np.unique(connected_components(links, directed=False)[1][groups], return_inverse=True)[1]
-    if joined.max() < groups.max():
+    if warn and joined.max() < groups.max():
         warnings.warn(
             f"Copies among the {n} images: {n - same.max() - 1}. Equal images count as a single sample "
             "and are never split between training and calibration; pass `groups` to keep near copies together as well.",

@@ -170,7 +170,11 @@ def test_the_public_names_are_estimators_and_functions():
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_public_estimator_is_trusted(name, tmp_path):
     cls = getattr(skanomaly, name)
-    estimator = cls(KNNScorer()) if name in ("FitOnNormal", "ConformalDetector", "GradientProjection") else cls()
+    around = {
+        "Augmented": Pixels(),
+        **dict.fromkeys(("FitOnNormal", "ConformalDetector", "GradientProjection"), KNNScorer()),
+    }
+    estimator = cls(around[name]) if name in around else cls()
     save(make_pipeline(estimator), tmp_path / "m")
     assert type(load(tmp_path / "m")[0]) is cls
 

@@ -118,7 +118,7 @@ class AcceptsNaN(PatchCore):
 
 class HalfFitted(PatchCore):
     def fit(self, X, y=None):
-        self.scorer_ = None
+        self.scorers_ = None
         return super().fit(X)
 
 
@@ -166,7 +166,7 @@ class LearnsFromLabels(PatchCore):
 
 class RemembersFirstFit(PatchCore):
     def _fit(self, Z):
-        if not hasattr(self, "scorer_"):
+        if not hasattr(self, "scorers_"):
             super()._fit(Z)
 
 

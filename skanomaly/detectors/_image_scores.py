@@ -47,7 +47,7 @@ def image_scores(detector, grids, image_score="max"):
     if isinstance(image_score, str) and image_score == "mean":  # smoothing would not change it
         return grids.reshape(len(grids), -1).mean(axis=1, dtype=np.float64)
     features = detector.features_
-    size = getattr(features, "frame_shape_", as_pair(features.image_size))
+    size = features.frame_shape_ if hasattr(features, "frame_shape_") else as_pair(features.image_size)
     maps = (features.map_to_image(grid, None, detector.sigma_, size=size) for grid in grids)
     if isinstance(image_score, str):
         return np.array([np.nanmax(score_map) for score_map in maps], np.float64)

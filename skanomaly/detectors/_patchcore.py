@@ -226,7 +226,7 @@ class PatchCore(FeatureDetector):
     def _learn(self, samples, Z=None, groups=None):
         Z = self._embedded(samples, Z)
         self._fit(Z)
-        self._set_scales(Z, grouped(samples, groups))
+        self._set_scales(Z, grouped(samples, groups, warn=False))
 
     def _fit(self, Z):
         self.coresets_ = [self._coreset_of(layer) for layer in Z.arrays]
