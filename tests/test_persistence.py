@@ -25,6 +25,7 @@ from skanomaly import (
     GreedyCoreset,
     KNNScorer,
     PatchCore,
+    Pixels,
     PretrainedPatchFeatures,
     load,
     persistence,
