@@ -27,6 +27,7 @@ SETTINGS = {  # name: (parameters of the features, views, parameters of the dete
     "top 0.3 %": ({"image_size": 320}, {}, {"image_score": 0.003}),
     "top 1 %": ({"image_size": 320}, {}, {"image_score": 0.01}),
     "4 rotations": ({"image_size": 320}, {"rotations": 4}, {}),
+    "4 rot., 10,000": ({"image_size": 320}, {"rotations": 4}, {"coreset_size": 10_000}),
 }
 SETS = {  # name: folder, or None for a synthetic surface
     "screw": "mvtec_screw",

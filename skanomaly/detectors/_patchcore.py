@@ -127,6 +127,11 @@ class PatchCore(FeatureDetector):
     The scales are the means over at most 64 training images; in "loo", over those that are not in the group of the
     image that is scored.
 
+    Measured false alarms (`benchmarks/bench_thresholds.py`): 40 draws of 80 training images of MVTec's screw and 120
+    fresh normal ones, lite0 features, default settings. For a false_alarm_rate of 0.05, .030 of the fresh images are
+    flagged, and .030 have any masked pixel; for 0.2, .160 and .160. If the thresholds were exact, 95 % of such means
+    would lie within .040-.059 and .180-.215: "loo" errs on the safe side.
+
     Variants:
 
     - the paper: ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224, dim=1024),
