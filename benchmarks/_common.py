@@ -28,6 +28,9 @@ def print_machine():
     print(f"{machine}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
 
 
+PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "image_score": "patch"}  # the PatchCore of the paper
+
+
 class RecalledFeatures(PretrainedPatchFeatures):
     """Pretrained features that are computed once per image or view and kept in memory."""
 

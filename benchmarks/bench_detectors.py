@@ -11,7 +11,7 @@ import sys
 import time
 
 import numpy as np
-from _common import parser, print_machine
+from _common import PAPER, parser, print_machine
 from _intervals import intervals
 
 import skanomaly
@@ -19,10 +19,10 @@ from skanomaly import PretrainedPatchFeatures
 from skanomaly.datasets import load_mvtec, make_surfaces
 from skanomaly.evaluation import evaluate
 
-PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "image_score": "patch"}
 DETECTORS = {  # name: (class, parameters)
     "PatchCore": ("PatchCore", {}),
     "PatchCore, paper": ("PatchCore", {"features": PretrainedPatchFeatures(), **PAPER}),
+    "PatchCore 1 %": ("PatchCore", {"features": PretrainedPatchFeatures(), **PAPER, "coreset_ratio": 0.01}),
     "PaDiM": ("PaDiM", {}),
     "SPADE": ("SPADE", {}),
     "SPADE, max": ("SPADE", {"image_score": "max"}),

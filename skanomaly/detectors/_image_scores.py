@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._inputs.images import as_pair
+from .._kernels.levels import level
 
 IMAGE_SCORE = [StrOptions({"max", "mean"}), Interval(Real, 0, 1, closed="neither")]  # constraints of `image_score`
 
@@ -49,12 +50,4 @@ def image_scores(detector, grids, image_score="max"):
     features = detector.features_
     size = features.frame_shape_ if hasattr(features, "frame_shape_") else as_pair(features.image_size)
     maps = (features.map_to_image(grid, None, detector.sigma_, size=size) for grid in grids)
-    if isinstance(image_score, str):
-        return np.array([np.nanmax(score_map) for score_map in maps], np.float64)
-    return np.array([_top_mean(score_map[~np.isnan(score_map)], image_score) for score_map in maps], np.float64)
-
-
-def _top_mean(values, share):
-    """Return the mean of a share of the values, the highest ones, at least one."""
-    n_rest = len(values) - max(1, round(share * len(values)))
-    return np.sort(np.partition(values, n_rest)[n_rest:]).mean(dtype=np.float64)
+    return np.array([level(score_map[~np.isnan(score_map)], image_score) for score_map in maps])

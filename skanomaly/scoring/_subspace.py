@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
 from .._kernels.gaussian import Moments, add_samples, empty_moments, merge_moments, unpack
+from .._kernels.levels import level
 from .._kernels.projection import squared_lengths
 from ..base import IncrementalMixin
 from ._grids import GridScorer, check_rows
@@ -234,11 +235,7 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
     def _summarize(self, residuals, shape):
         """Return the scores of images, and those of patches as grids."""
         grids = residuals.reshape(shape[:3])
-        if self.image_score == "max":
-            return grids.max(axis=(1, 2)), grids
-        cells = np.sort(grids.reshape(len(grids), -1), axis=1)
-        share = 1 if self.image_score == "mean" else self.image_score
-        return cells[:, -max(1, round(share * cells.shape[1])) :].mean(axis=1), grids
+        return np.array([level(grid.ravel(), self.image_score) for grid in grids]), grids
 
 
 def _patches(Z):
