@@ -4,20 +4,18 @@ from itertools import product
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.images import ImageSource
-from .._inputs.samples import begin
 from .._inputs.views import View, ViewSource
-from ._base import BaseFeatures
+from ._base import OuterFeatures
 
 _FLIPS = {None: (View(),), "horizontal": (View(), View(True)), "vertical": (View(), View(True, 180.0))}
 _FLIPS["both"] = (*_FLIPS["horizontal"], View(True, 180.0), View(False, 180.0))
 
 
-class Augmented(BaseFeatures):
+class Augmented(OuterFeatures):
     """Let detectors learn from several views of each training image.
 
     A detector with these features is fitted on rotated, mirrored, brighter and darker views of every image, besides the
@@ -92,25 +90,10 @@ class Augmented(BaseFeatures):
     def __sklearn_is_fitted__(self):
         return "features_" in vars(self) and hasattr(self.features_, "n_features_out_")
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags = get_tags(self.features).input_tags
-        return tags
-
     @property
     def makes_maps(self):
         """Whether there are anomaly maps."""
-        return self._current().makes_maps
-
-    @property
-    def learns(self):
-        """Whether the features depend on the samples of `fit`."""
-        return self._current().learns
-
-    @property
-    def batch_len(self):
-        """Number of samples that are embedded and scored at a time; None for all."""
-        return self._current().batch_len
+        return self._inner().makes_maps
 
     @property
     def n_views(self):
@@ -137,11 +120,9 @@ class Augmented(BaseFeatures):
         TypeError
             If the features are not features of images.
         """
+        samples = super().check_samples(X, reset=reset)
         if reset:
-            self._validate_params()
             self._views()  # raises if parameters are wrong
-            self.features_ = begin(self.features)
-        samples = self.features_.check_samples(X, reset=reset)
         if not isinstance(samples, ImageSource):
             raise TypeError(f"features={type(self.features).__name__}() is not accepted: only images have views.")
         return samples
@@ -209,9 +190,6 @@ class Augmented(BaseFeatures):
         """
         check_is_fitted(self)
         return self.features_.transform_layers(X)
-
-    def _current(self):
-        return vars(self).get("features_", self.features)
 
     def _views(self):
         """Return all distinct combinations of the parameters, the image as it is first."""

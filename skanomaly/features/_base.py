@@ -4,10 +4,12 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.images import as_pair, check_images
+from .._inputs.samples import begin
 from ..base import all_or_nothing
 
 IMAGE_SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]  # constraints of sizes in pixels
@@ -144,6 +146,51 @@ class ImageFeatures(BaseFeatures):
         """
         check_is_fitted(self)
         return self._embed(self.check_samples(X))
+
+
+class OuterFeatures(BaseFeatures):
+    """Base class of features that look through other features, the parameter `features`.
+
+    The other features, fitted, are ``features_``.
+    """
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.features).input_tags
+        return tags
+
+    def _inner(self):
+        return vars(self).get("features_", self.features)
+
+    @property
+    def learns(self):
+        """Whether the features depend on the samples of `fit`."""
+        return self._inner().learns
+
+    @property
+    def batch_len(self):
+        """Number of samples that are embedded and scored at a time; None for all."""
+        return self._inner().batch_len
+
+    def check_samples(self, X, *, reset=False):
+        """Check `X` and return it as samples of the features.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples, in any form that the features accept.
+        reset : bool, default=False
+            If True, fresh features are created first.
+
+        Returns
+        -------
+        samples
+            Checked samples.
+        """
+        if reset:
+            self._validate_params()
+            self.features_ = begin(self.features)
+        return self.features_.check_samples(X, reset=reset)
 
 
 class Layers:

@@ -5,11 +5,10 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from .._inputs.samples import begin
-from ._base import BaseFeatures, layer_widths
+from ._base import OuterFeatures, layer_widths
 
 
-class PooledFeatures(BaseFeatures):
+class PooledFeatures(OuterFeatures):
     """Average the features of each layer over the image, and concatenate the layers.
 
     Parameters
@@ -47,41 +46,6 @@ class PooledFeatures(BaseFeatures):
     def __init__(self, features, *, verbose=0):
         self.features = features
         self.verbose = verbose
-
-    @property
-    def learns(self):
-        """Whether the features depend on the samples of `fit`."""
-        return getattr(self, "features_", self.features).learns
-
-    @property
-    def batch_len(self):
-        """Number of samples that are embedded and scored at a time; None for all."""
-        return getattr(self, "features_", self.features).batch_len
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags = self.features.__sklearn_tags__().input_tags
-        return tags
-
-    def check_samples(self, X, *, reset=False):
-        """Check `X` and return it as samples of the features.
-
-        Parameters
-        ----------
-        X : array-like
-            Samples, in any form that the features accept.
-        reset : bool, default=False
-            If True, fresh features are created first.
-
-        Returns
-        -------
-        samples
-            Checked samples.
-        """
-        if reset:
-            self._validate_params()
-            self.features_ = begin(self.features)
-        return self.features_.check_samples(X, reset=reset)
 
     def fit_samples(self, samples):
         """Fit the features.
