@@ -16,6 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ._calibration import CALIBRATIONS, check_groups, concatenated, grouped, statistics, training_views
+from ._inputs.files import name_files
+from ._inputs.labels import warn_of_anomalies
 from ._inputs.samples import begin, digests
 from ._kernels.regions import remove_small_regions
 from .exceptions import CalibrationWarning
@@ -129,9 +131,19 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         -------
         self
             Fitted estimator.
+
+        Warns
+        -----
+        CalibrationWarning
+            If there are too few samples for `false_alarm_rate`.
+        DataWarning
+            If `y` labels samples as anomalies, which are learnt from like all others.
         """
+        warn_of_anomalies(y, type(self).__name__)
         with all_or_nothing(self):
             samples = self._open(X)
+            if self.verbose and getattr(samples, "left_aside", ()):
+                tqdm.write(f"left aside, not images: {name_files(samples.left_aside)}")
             self.calibration_ = self._calibrate(samples, check_groups(groups, len(samples)))
             if self.calibration_ is None:
                 self._forget_thresholds()
@@ -139,6 +151,36 @@ class BaseDetector(OutlierMixin, BaseEstimator):
                 self.calibration_.warn_if_short(self.false_alarm_rate)
             self._fitted_digests = self._digests(samples)
         return self
+
+    def fit_predict(self, X, y=None, groups=None):
+        """Fit the detector on samples that may contain anomalies, and find those.
+
+        Samples from which the thresholds are calibrated are labelled by their calibration scores, for which the
+        detector has not learnt from them: with "loo" and "cv", these are all samples. With "split", the other samples
+        are labelled as by `predict`.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples, in any form that the detector accepts.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        groups : array-like of shape (n_samples,), default=None
+            Group of each sample, such as a part number, a burst or a camera roll. Samples of one group are never split
+            between training and calibration, and together count as a single sample. Equal images are always grouped.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), int64
+            Label of each sample: +1 or -1. At most about a share `false_alarm_rate` is -1.
+        """
+        self.fit(X, y, groups=groups)
+        calibration = self._calibrated("fit_predict")
+        if calibration.indices is None:
+            return self.predict(X)
+        labels = self.predict(X) if self.calibration == "split" else np.ones(len(calibration.scores), np.int64)
+        labels[calibration.indices] = np.where(-calibration.scores < self.offset_, -1, 1)
+        return labels
 
     def calibrate(self, X, groups=None):
         """Set the thresholds from fresh normal samples, without fitting the detector again.

@@ -1,6 +1,7 @@
 """Base classes of all features."""
 
-from numbers import Integral
+import warnings
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -11,8 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from .._inputs.images import as_pair, check_images
 from .._inputs.samples import begin
 from ..base import all_or_nothing
+from ..exceptions import DataWarning
 
 IMAGE_SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]  # constraints of sizes in pixels
+DATA_RANGE = [Interval(Real, 0, None, closed="neither"), tuple, list, None]
 
 
 class BaseFeatures(TransformerMixin, BaseEstimator):
@@ -72,7 +75,7 @@ class BaseFeatures(TransformerMixin, BaseEstimator):
 
 
 class ImageFeatures(BaseFeatures):
-    """Base class of features of images, with parameters `data_range` and `max_pixels`.
+    """Base class of features of images, with parameters `data_range`, `channels` and `max_pixels`.
 
     A subclass implements `fit_samples`, `map_to_image` and ``_embed(source)``, whose result `transform` returns.
     """
@@ -125,10 +128,26 @@ class ImageFeatures(BaseFeatures):
         """
         if reset:
             self._validate_params()
-        samples = check_images(X, data_range=self.data_range, max_pixels=self.max_pixels)
+            check_data_range(self.data_range)
+        samples = check_images(X, data_range=self.data_range, max_pixels=self.max_pixels, channels=self.channels)
+        self._check_not_single(X, reset)
         if reset:
             self.n_channels_ = samples.n_channels
         return samples
+
+    def _check_not_single(self, X, reset):
+        """Raise or warn if `X`, which is accepted as three grey images, is probably an image with channels first."""
+        shape = tuple(getattr(X, "shape", ()))
+        if len(shape) != 3 or shape[0] != 3:
+            return
+        text = f"X has shape {shape}, which may be that of a single image with channels first"
+        if not reset and self.n_channels_ == 3:
+            raise ValueError(
+                f"{text}; the features were fitted on colour images. Pass [image.transpose(1, 2, 0)] for the image, or "
+                "X[..., None] for three grey images."
+            )
+        if reset:
+            warnings.warn(f"{text}; it is taken as three grey images.", DataWarning, stacklevel=2)
 
     def transform(self, X):
         """Compute the patch grids of images.
@@ -252,6 +271,20 @@ def check_image_size(size):
     if len(pair) != 2 or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in pair):
         raise ValueError(f"image_size={size!r} must be one side or (height, width), in pixels.")
     return pair
+
+
+def check_data_range(data_range):
+    """Raise a ValueError if the parameter `data_range` is a pair that is not ascending.
+
+    Parameters
+    ----------
+    data_range : float, (float, float) or None
+        Parameter to check.
+    """
+    if not isinstance(data_range, (tuple, list)):
+        return
+    if len(data_range) != 2 or not all(isinstance(v, Real) for v in data_range) or not data_range[0] < data_range[1]:
+        raise ValueError(f"data_range={data_range!r} must be one value or (low, high), with low < high.")
 
 
 def check_masks(masks, shapes):

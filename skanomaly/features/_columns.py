@@ -6,7 +6,7 @@ from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._inputs.arrays import check_magnitude
+from .._inputs.arrays import check_magnitude, warn_of_columns
 from ._base import BaseFeatures, check_masks
 
 _MAX_QUANTILES = 1000
@@ -129,6 +129,8 @@ class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  
             self._validate_params()
         rows = validate_data(self, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=1 + reset)
         check_magnitude(rows, self)
+        if reset:
+            warn_of_columns(rows, self)
         return rows.view(_CheckedRows)
 
     def fit_samples(self, samples):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Integral, Real
+from numbers import Integral
 from os import PathLike
 
 import numpy as np
@@ -18,7 +18,7 @@ from .._networks.backbones import withheld
 from .._networks.pretrained import PretrainedNetwork
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
-from ._base import IMAGE_SIZE, ImageFeatures, Layers, check_image_size
+from ._base import DATA_RANGE, IMAGE_SIZE, ImageFeatures, Layers, check_image_size
 from ._cache import FeatureCache, cache_key, recall
 from ._geometry import Geometry, frame_shape
 from ._same import NO_EFFECT
@@ -87,9 +87,12 @@ class PretrainedPatchFeatures(ImageFeatures):
         depend on the number of images. Use 1 for the lowest latency of single images, and more on a GPU.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
         Device on which the network runs; "auto" takes CUDA, then MPS, then the CPU.
-    data_range : float or None, default=None
-        Pixel value that corresponds to 1.0 in integer images, such as 4095 for a 12-bit camera; None is the largest
-        value of the dtype.
+    data_range : float, (float, float) or None, default=None
+        Value in integer images that corresponds to 1.0, such as 4095 for a 12-bit camera, or the two values, in images
+        of any type, that correspond to 0.0 and 1.0. None is the largest value of uint8 and uint16, and [0, 1] for
+        floats.
+    channels : {"rgb", "bgr"}, default="rgb"
+        Order of the channels of arrays; "bgr" is the order of OpenCV. Files are not affected.
     max_pixels : int, default=169_000_000
         Largest number of pixels that an image may have.
     memory : path-like or None, default=None
@@ -178,7 +181,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         "normalize": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [StrOptions({"auto", "cpu", "cuda", "mps"})],
-        "data_range": [Interval(Real, 0, None, closed="neither"), None],
+        "data_range": DATA_RANGE,
+        "channels": [StrOptions({"rgb", "bgr"})],
         "max_pixels": [Interval(Integral, 1, None, closed="left")],
         "memory": [str, PathLike, None],
         "memory_limit": [Interval(Integral, 0, None, closed="left")],
@@ -202,6 +206,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         batch_size=4,
         device="auto",
         data_range=None,
+        channels="rgb",
         max_pixels=MAX_PIXELS,
         memory=None,
         memory_limit=20 * 2**30,
@@ -221,6 +226,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         self.batch_size = batch_size
         self.device = device
         self.data_range = data_range
+        self.channels = channels
         self.max_pixels = max_pixels
         self.memory = memory
         self.memory_limit = memory_limit
@@ -312,7 +318,7 @@ class PretrainedPatchFeatures(ImageFeatures):
             for name, value in self.get_params().items()
             if name not in NO_EFFECT
         }
-        settings["weights"], settings["format"] = self.weights_sha256_, 3
+        settings["weights"], settings["format"] = self.weights_sha256_, 4
         settings["image_size"], settings["crop"] = str(self.frame_shape_), str(self.input_shape)
         settings["device"], settings["output"] = resolve_device(self.device).type, output
         return [cache_key(source, i, settings) for i in range(len(source))]
