@@ -16,11 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ._calibration import CALIBRATIONS, check_groups, concatenated, grouped, statistics, training_views
-from ._inputs.files import name_files
+from ._inputs.files import find_images, name_files
 from ._inputs.labels import warn_of_anomalies
 from ._inputs.samples import begin, digests
 from ._kernels.regions import remove_small_regions
-from .exceptions import CalibrationWarning
+from .exceptions import CalibrationWarning, ImageReadError
 from .thresholds import Calibration, select_anomalies
 
 __all__ = ["BaseDetector", "IncrementalMixin", "Verdict", "all_or_nothing"]
@@ -239,20 +239,37 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     # ----------------------------------------------------------------------------------------- scores and decisions
 
-    def score_samples(self, X):
+    def score_samples(self, X, *, on_error="raise"):
         """Compute the normality of samples: higher is more normal.
 
         Parameters
         ----------
         X : array-like
             Samples, in any form that the detector accepts.
+        on_error : {"raise", "nan"}, default="raise"
+            What happens if image files cannot be read: "raise" raises an `ImageReadError` that names them, "nan" gives
+            them the score NaN.
 
         Returns
         -------
         ndarray of shape (n_samples,), float64
             Normality of each sample, the negative of its anomaly score.
         """
+        if on_error == "nan":
+            return self._scores_or_nan(find_images(X)[0] if isinstance(X, str) else X)
+        if on_error != "raise":
+            raise ValueError(f"on_error={on_error!r} is not accepted; it must be 'raise' or 'nan'.")
         return -np.concatenate([self._score(Z, maps=False)[0] for _, Z in self._batches(X)])
+
+    def _scores_or_nan(self, X):
+        """Return the normality of samples, which are halved until only those that cannot be read are left."""
+        try:
+            return self.score_samples(X)
+        except ImageReadError:
+            half = len(X) // 2
+            if half == 0:
+                return np.array([np.nan])
+            return np.concatenate([self._scores_or_nan(X[:half]), self._scores_or_nan(X[half:])])
 
     def decision_function(self, X):
         """Compute ``score_samples(X) - offset_``, which is negative for anomalies.

@@ -84,7 +84,7 @@ def _anomalous(y):
         if set(np.unique(np.asarray(y)).tolist()) != {0, 1}:
             raise
         raise ValueError(
-            f"{error} If the labels were +1 and -1: cross_val_predict replaces them by 1 and 0 for decision_function, "
+            f"{error} If they were +1 and -1: cross_val_predict replaces labels by 1 and 0 for decision_function, "
             "which it offers for classifiers only; call cross_validate(return_estimator=True, return_indices=True), and "
             "score_samples of each estimator."
         ) from None

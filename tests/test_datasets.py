@@ -284,10 +284,20 @@ def test_litter_is_left_aside_and_nested_folders_are_read(category):
     assert_array_equal(data.masks_test[1], mask_pixels(0) > 0)
 
 
-def test_images_beside_folders_of_images_are_refused(category):
+def test_images_beside_folders_of_images(category):
     save(category / "train" / "good" / "rejected" / "0.png")
-    with pytest.raises(ValueError, match=r"holds 2 images of its own besides subfolders with images \(rejected\)"):
-        load_image_folder(category / "train" / "good")
+    with pytest.warns(DataWarning, match=r"2 images of its own besides .* \(rejected\); only the images of its own"):
+        assert load_image_folder(category / "train" / "good").y.tolist() == [1, 1]
+    save(category / "test" / "overview.png")
+    with pytest.warns(DataWarning, match=r"1 images of its own besides .* only the images in the subfolders"):
+        assert load_image_folder(category / "test").y.tolist() == [-1, -1, -1, 1]
+
+
+def test_masks_may_lie_among_the_kinds(category):
+    shutil.copytree(category / "ground_truth", category / "test" / "masks")
+    data = load_image_folder(category / "test", masks=category / "test" / "masks")
+    assert_array_equal(data.masks[1], mask_pixels(0) > 0)
+    assert data.kinds.tolist() == ["bent", "cut", "cut", "good"]
 
 
 def test_load_image_folder_with_and_without_masks(category):

@@ -254,3 +254,16 @@ def test_another_rate_needs_another_folder(model, folder):
     assert [int(row["label"]) for row in rows] == detector.predict(paths).tolist()
     with pytest.raises(ValueError, match="with another false_alarm_rate; choose another folder"):
         score_files(model, paths, folder / "out")
+
+
+def test_scores_of_unreadable_images_are_nan_if_asked_for(model, folder):
+    paths = sorted(folder.glob("*.png"))
+    detector = load(model)
+    expected = detector.score_samples(paths)
+    (folder / "3.png").write_bytes(paths[0].read_bytes()[:3000])
+    mixed = [*paths[:2], folder / "3.png", paths[2], folder / "gone.png"]
+    found = detector.score_samples(mixed, on_error="nan")
+    np.testing.assert_array_equal(found, [*expected[:2], np.nan, expected[2], np.nan])
+    np.testing.assert_array_equal(detector.score_samples(str(folder / "*.png"), on_error="nan")[:3], expected)
+    with pytest.raises(ValueError, match="on_error='skip' is not accepted; it must be 'raise' or 'nan'"):
+        detector.score_samples(paths, on_error="skip")

@@ -100,12 +100,13 @@ def load_image_folder(root, *, normal="good", masks=None):
     FileNotFoundError
         If the folder or its images are missing.
     ValueError
-        If there are images both in the folder and in its subfolders, or several masks of an image.
+        If there are several masks of an image.
 
     Warns
     -----
     DataWarning
-        If there are no normal images, or `masks` is given and some masks are missing.
+        If there are no normal images, or images both in the folder and in its subfolders (the subfolders are loaded
+        if one of them is that of normal images, and the folder otherwise), or `masks` is given and some are missing.
 
     See Also
     --------
@@ -126,7 +127,7 @@ def load_image_folder(root, *, normal="good", masks=None):
     array([ 1, -1])
     """
     root = Path(root)
-    kinds = _images_by_kind(root, normal)
+    kinds = _images_by_kind(root, normal, masks)
     items = [(kind, path) for kind, paths in kinds.items() for path in paths]
     labels = [1 if kind == normal else -1 for kind, _ in items]
     found = [
@@ -217,21 +218,26 @@ def load_mvtec(root, *, normal="good"):
     )
 
 
-def _images_by_kind(root, normal):
+def _images_by_kind(root, normal, masks):
     """Return the images of each subfolder; those in the folder itself are normal."""
     if not root.is_dir():
         raise FileNotFoundError(f"root={str(root)!r} is not a folder.")
     direct = [path for path in sorted(root.iterdir()) if is_image_file(path)]
     folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    folders = [folder for folder in folders if masks is None or folder.resolve() != Path(masks).resolve()]
     kinds = {folder.name: images for folder in folders if (images := image_files(folder))}
-    if direct and kinds:
-        raise ValueError(
-            f"root={str(root)!r} holds {len(direct)} images of its own besides subfolders with images "
-            f"({', '.join(kinds)}); put the images into a subfolder for each kind."
-        )
     if not direct and not kinds:
         raise FileNotFoundError(f"root={str(root)!r} contains no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return kinds or {normal: direct}
+    if not direct or not kinds:
+        return kinds or {normal: direct}
+    by_folder = normal in kinds
+    warnings.warn(
+        f"root={str(root)!r} holds {len(direct)} images of its own besides subfolders with images ({', '.join(kinds)}); "
+        f"only the images {'in the subfolders' if by_folder else 'of its own'} are loaded.",
+        DataWarning,
+        stacklevel=3,
+    )
+    return kinds if by_folder else {normal: direct}
 
 
 def _mask_path(folder, image):
