@@ -85,8 +85,8 @@ def _anomalous(y):
             raise
         raise ValueError(
             f"{error} If they were +1 and -1: cross_val_predict replaces labels by 1 and 0 for decision_function, "
-            "which it offers for classifiers only; call cross_validate(return_estimator=True, return_indices=True), and "
-            "score_samples of each estimator."
+            "which it offers for classifiers only; call cross_validate(return_estimator=True, return_indices=True), "
+            "and score_samples of each estimator."
         ) from None
 
 

@@ -1,7 +1,9 @@
 """Linear projections in which the bits of a row do not depend on the other rows."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from .compiled import parallel
 
 _SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
@@ -51,7 +53,7 @@ def squared_lengths(rows, mean, components):
     return squared
 
 
-@njit(cache=True, parallel=True, fastmath=_SUMS)
+@parallel(fastmath=_SUMS)
 def _project(rows, mean, components, projected):
     for i in prange(len(rows)):
         norm = 0.0
@@ -68,7 +70,7 @@ def _project(rows, mean, components, projected):
             projected[i, j] = total
 
 
-@njit(cache=True, parallel=True, fastmath=_SUMS)
+@parallel(fastmath=_SUMS)
 def _square(rows, mean, components, squared):
     n, d = rows.shape
     for block in prange((n + 3) // 4):

@@ -232,8 +232,8 @@ def _images_by_kind(root, normal, masks):
         return kinds or {normal: direct}
     by_folder = normal in kinds
     warnings.warn(
-        f"root={str(root)!r} holds {len(direct)} images of its own besides subfolders with images ({', '.join(kinds)}); "
-        f"only the images {'in the subfolders' if by_folder else 'of its own'} are loaded.",
+        f"root={str(root)!r} holds {len(direct)} images of its own besides subfolders with images "
+        f"({', '.join(kinds)}); only the images {'in the subfolders' if by_folder else 'of its own'} are loaded.",
         DataWarning,
         stacklevel=3,
     )
