@@ -169,9 +169,7 @@ def _detector(options, X):
     detector = getattr(skanomaly, _METHODS[options.method])(random_state=options.seed, verbose=verbose)
     detector.set_params(features=detector.default_features(X))
     if hasattr(detector, "default_network"):
-        detector.set_params(
-            network=detector.default_network(detector.features), training=detector.default_training()
-        )
+        detector.set_params(network=detector.default_network(detector.features), training=detector.default_training())
     return detector.set_params(**dict(map(_setting, options.settings)))
 
 

@@ -108,7 +108,9 @@ def test_the_encoder_lowers_the_loss(trained, images):
     losses = trained.encoder_history_["train_loss"]
     assert losses[-5:].mean() < 0.5 * losses[0]
     images = images[56:64]
-    error, blind = (np.abs(x - images).mean() for x in (trained.reconstruct(images), trained.generate(8, random_state=0)))
+    error, blind = (
+        np.abs(x - images).mean() for x in (trained.reconstruct(images), trained.generate(8, random_state=0))
+    )
     assert error < 0.7 * blind
     both = searching(trained, inversion="both", n_steps=10)
     assert (both.score_samples(images) > trained.score_samples(images)).all()

@@ -78,7 +78,9 @@ def test_losses_of_a_step_by_hand(images):
     by_hand = right(logits, torch.ones(4)) + right(guesses, torch.zeros(4)) + 2 * functional.mse_loss(g, f)
     found = SkipStep(gan, (3, 50, 2), lr=1e-9)(x)
     assert_allclose(found["discriminator_loss"], by_hand.detach(), rtol=1e-5)
-    by_hand = 3 * right(guesses, torch.ones(4)) + 50 * functional.l1_loss(made, 2 * x - 1) + 2 * functional.mse_loss(g, f)
+    by_hand = (
+        3 * right(guesses, torch.ones(4)) + 50 * functional.l1_loss(made, 2 * x - 1) + 2 * functional.mse_loss(g, f)
+    )
     assert_allclose(found["loss"], by_hand.detach(), rtol=1e-4)
 
 

@@ -45,8 +45,8 @@ def _with_gradient(energy, z):
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         energies = energy(z)
-        (gradient,) = torch.autograd.grad(energies.sum(), z)
-    return energies.detach(), gradient
+        energies.sum().backward(inputs=[z])
+    return energies.detach(), z.grad
 
 
 def _keep_lower(best, lowest, z, energies):

@@ -42,8 +42,8 @@ class AnoGAN(AdversarialDetector):
 
     .. math:: \min_G \max_D \; E_x \log D(x) + E_z \log(1 - D(G(z))),
 
-    here with the hinge loss and the stabilisers of `DCGAN`. To score an image x, its code is searched with both networks
-    frozen: from a starting point that is the same for every image, `n_steps` steps of Adam minimise
+    here with the hinge loss and the stabilisers of `DCGAN`. To score an image x, its code is searched with both
+    networks frozen: from a starting point that is the same for every image, `n_steps` steps of Adam minimise
 
     .. math::
         A(z) = (1 - \lambda) R(z) + \lambda D(z), \qquad
@@ -176,9 +176,9 @@ class AnoGAN(AdversarialDetector):
     :math:`\frac{\lambda}{1 - \lambda} = \frac{F}{P} \frac{\lambda_\Sigma}{1 - \lambda_\Sigma}`. The default 0.1 is that
     of the paper, as are the 500 steps. The paper scores the last code, not the best one.
 
-    Normal images cost as many passes as anomalous ones; `chunk_size` changes the cost but not the result, except for
-    rounding. Training keeps all embedded samples in memory; scoring runs in memory bounded by `chunk_size`. Pickles hold
-    the parameters and the attributes above; networks are rebuilt from `network_state_` and `encoder_state_`.
+    `chunk_size` changes the cost of scores, but not their values, except for rounding. Training keeps all embedded
+    samples in memory; scoring runs in memory bounded by `chunk_size`. Pickles hold the parameters and the attributes
+    above; networks are rebuilt from `network_state_` and `encoder_state_`.
 
     References
     ----------
@@ -410,9 +410,9 @@ class AnoGAN(AdversarialDetector):
     def _frozen_net(self):
         net = super()._frozen_net()
         if self.encoder_state_:
-            net.module.encoder = Net.from_state(
-                self._build_encoder, self.encoder_state_, net.device, self._dtype
-            ).freeze().module
+            net.module.encoder = (
+                Net.from_state(self._build_encoder, self.encoder_state_, net.device, self._dtype).freeze().module
+            )
         return net
 
     def _energies(self, gan, x, features, made):

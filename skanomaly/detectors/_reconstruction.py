@@ -19,6 +19,7 @@ from ..features._resolve import resolve_features
 from ..networks import DenseNetwork, StridedNetwork, Training
 from ._image_scores import IMAGE_SCORE, image_scores
 
+
 def _has_way_back(detector):
     features = detector._features()
     if features is not None and not hasattr(features, "inverse_transform"):

@@ -28,8 +28,8 @@ class SkipGANomaly(AdversarialDetector):
         A(x) = (1 - \lambda) \overline{(x - G(x))^2} + \lambda \overline{(f(x) - f(G(x)))^2},
 
     with the first mean replaced by another level of the map if `image_score` is not "mean"; the map is
-    :math:`(x - G(x))^2`, averaged over channels. The networks are in evaluation mode, so that the score of an image does
-    not depend on the others in its batch.
+    :math:`(x - G(x))^2`, averaged over channels. The networks are in evaluation mode, so that the score of an image
+    does not depend on the others in its batch.
 
     Parameters
     ----------

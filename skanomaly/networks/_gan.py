@@ -66,7 +66,7 @@ class DCGAN(AdversarialNetwork):
     ----------
     code_size : int, default=64
         Length of the code z, whose values are standard normal.
-    width : int, default=32
+    width : int, default=16
         Number of channels of the largest feature map; it doubles with every halving, up to 8 times this number. The
         paper has 64.
 
@@ -97,8 +97,8 @@ class DCGAN(AdversarialNetwork):
     >>> from skanomaly import AnoGAN, Pixels
     >>> from skanomaly.networks import DCGAN
     >>> detector = AnoGAN(Pixels(32), DCGAN(code_size=20))
-    >>> detector.set_params(network__width=16).network
-    DCGAN(code_size=20, width=16)
+    >>> detector.set_params(network__width=32).network
+    DCGAN(code_size=20, width=32)
     """
 
     _parameter_constraints = {
@@ -106,7 +106,7 @@ class DCGAN(AdversarialNetwork):
         "code_size": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(self, code_size=64, *, width=32):
+    def __init__(self, code_size=64, *, width=16):
         self.code_size = code_size
         self.width = width
 
@@ -173,7 +173,7 @@ class SkipGAN(AdversarialNetwork):
 
     Parameters
     ----------
-    width : int, default=32
+    width : int, default=16
         Number of channels of the largest feature map; it doubles with every halving, up to 8 times this number. The
         paper has 64.
 
@@ -197,7 +197,7 @@ class SkipGAN(AdversarialNetwork):
     SkipGAN(width=64)
     """
 
-    def __init__(self, width=32):
+    def __init__(self, width=16):
         self.width = width
 
     def build_skip_gan(self, shape):
