@@ -2,13 +2,14 @@
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
 from ..features import Pixels
 from ..networks import Training
 from ._reconstruction import ReconstructionDetector
 
-_IMAGE_SIZE = 64
+_IMAGE_SIZE = 64  # of the paper of AnoGAN
 
 
 class AdversarialDetector(ReconstructionDetector):
@@ -18,7 +19,10 @@ class AdversarialDetector(ReconstructionDetector):
     calls ``_alternate`` with a training step of `_torch.adversarial`.
     """
 
-    _examples = {**ReconstructionDetector._examples, "features": f"Pixels({_IMAGE_SIZE})"}
+    _parameter_constraints = {
+        **ReconstructionDetector._parameter_constraints,
+        "features": [HasMethods(["fit_samples", "transform", "map_to_image", "inverse_transform"]), None],
+    }
 
     def default_features(self, X=None):
         """Return the features that ``features=None`` stands for.

@@ -208,7 +208,7 @@ class AnoGAN(AdversarialDetector):
         "search_lr": [Interval(Real, 0, None, closed="neither")],
         "chunk_size": [Interval(Integral, 1, None, closed="left")],
     }
-    _examples = {**AdversarialDetector._examples, "network": "DCGAN()"}
+    _examples = {"features": "Pixels(64)", "network": "DCGAN()", "training": "Training()"}
 
     def __init__(
         self,

@@ -149,7 +149,7 @@ class SkipGANomaly(AdversarialDetector):
         "feature_weight": [Interval(Real, 0, None, closed="left")],
         "lam": [Interval(Real, 0, 1, closed="both")],
     }
-    _examples = {**AdversarialDetector._examples, "network": "SkipGAN()"}
+    _examples = {"features": "Pixels(64)", "network": "SkipGAN()", "training": "Training()"}
 
     def __init__(
         self,
