@@ -1,3 +1,12 @@
+"""Cost of AnoGAN's search: seconds per image by the number of images searched at a time, FLOPs, and memory.
+
+The networks are untrained, since the cost does not depend on the weights; width 64 is that of the DCGAN paper.
+Multiplications and additions of convolutions and matrix products count as one operation each.
+"""
+
+import itertools
+import resource
+import time
 
 import numpy as np
 from _common import parser, print_machine
