@@ -47,7 +47,7 @@ class AdversarialDetector(ReconstructionDetector):
         Training
             Settings.
         """
-        return Training(lr=2e-4, validation_share=0.0)
+        return Training(validation_share=0.0)
 
     def discriminator_features(self, X):
         """Compute the features f of images, the last feature maps of the discriminator.

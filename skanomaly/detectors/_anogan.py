@@ -94,7 +94,7 @@ class AnoGAN(AdversarialDetector):
         Number of epochs of the GAN, and maximum number of epochs of the encoder; "auto" uses the default of the
         network.
     training : Training or None, default=None
-        Batch size and optimiser settings; None is ``Training(lr=2e-4, validation_share=0)``. The GAN is trained for all
+        Batch size and optimiser settings; None is ``Training(validation_share=0)``. The GAN is trained for all
         epochs, and `patience` is ignored. The encoder is trained with the default learning rate and patience of
         `Training`, and keeps its best epoch.
     warm_start : bool, default=False

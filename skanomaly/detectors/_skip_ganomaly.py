@@ -53,7 +53,7 @@ class SkipGANomaly(AdversarialDetector):
     max_epochs : int or "auto", default="auto"
         Number of epochs; "auto" uses the default of the network.
     training : Training or None, default=None
-        Batch size and optimiser settings; None is ``Training(lr=2e-4, validation_share=0)``. The GAN is trained for all
+        Batch size and optimiser settings; None is ``Training(validation_share=0)``. The GAN is trained for all
         epochs, and `patience` is ignored.
     warm_start : bool, default=False
         If True, `fit` continues training the previously fitted network, with unchanged features, for another

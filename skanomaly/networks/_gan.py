@@ -77,8 +77,10 @@ class DCGAN(AdversarialNetwork):
 
     Notes
     -----
-    By default, training takes 1,000 optimiser steps, in 5 to 1,000 epochs, with batches of 32 images. A few hundred
-    images do not suffice for the training of the paper, in which the discriminator memorises them. Four measures keep
+    By default, training takes 1,000 optimiser steps, in 5 to 1,000 epochs, with batches of 32 images and a learning
+    rate of 1e-3. With 2e-4, as in the paper, so few steps leave the generator at nearly one image.
+
+    The training of the paper needs many images, because the discriminator memorises a few hundred. Four measures keep
     it stable: the weights of the discriminator are divided by their largest singular values (Miyato et al.), its loss
     is the hinge loss, all images that it sees are shifted, darkened and cut at random, in a way that gradients pass
     (Zhao et al.), and the generator that is kept is the moving average over all steps (Yazici et al.), whose statistics
