@@ -80,7 +80,7 @@ class AnoGAN(AdversarialDetector):
         Number of starting points, for "search".
     lam : float, default=0.1
         Weight :math:`\lambda` of the features, in [0, 1]; 0 leaves the residual only.
-    search_lr : float, default=0.05
+    search_lr : float, default=0.1
         Learning rate of the search.
     chunk_size : int, default=16
         Number of images whose codes are searched at a time, each with a state of Adam of its own. Fewer images are
@@ -219,7 +219,7 @@ class AnoGAN(AdversarialDetector):
         n_steps="auto",
         n_restarts=1,
         lam=0.1,
-        search_lr=0.05,
+        search_lr=0.1,
         chunk_size=16,
         sigma=4.0,
         image_score="mean",
