@@ -13,6 +13,8 @@ _HOME = {
     "FeatureDictionary": "detectors",
     "Autoencoder": "detectors",
     "VAE": "detectors",
+    "AnoGAN": "detectors",
+    "SkipGANomaly": "detectors",
     "PretrainedPatchFeatures": "features",
     "PatchFeatures": "features",
     "CropFeatures": "features",

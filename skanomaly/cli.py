@@ -14,6 +14,8 @@ _METHODS = {
     "dictionary": "FeatureDictionary",
     "autoencoder": "Autoencoder",
     "vae": "VAE",
+    "anogan": "AnoGAN",
+    "skipganomaly": "SkipGANomaly",
 }
 _METRICS = (
     ("image AUROC", "image_auroc"),
@@ -187,14 +189,12 @@ def _detector(options, X):
     """Return the detector, with None replaced by the default objects so that --set can change their parameters."""
     import skanomaly
 
-    from .networks import Training
-
     verbose = int(not options.quiet)
     detector = getattr(skanomaly, _METHODS[options.method])(random_state=options.seed, verbose=verbose)
     detector.set_params(false_alarm_rate=options.false_alarm_rate)
     detector.set_params(features=detector.default_features(X))
     if hasattr(detector, "default_network"):
-        detector.set_params(network=detector.default_network(detector.features), training=Training())
+        detector.set_params(network=detector.default_network(detector.features), training=detector.default_training())
     return detector.set_params(**dict(map(_setting, options.settings)))
 
 

@@ -4,6 +4,7 @@ __all__ = [
     "CacheWarning",
     "CalibrationWarning",
     "DataWarning",
+    "CollapseWarning",
     "ImageReadError",
     "MissingWeightsError",
     "ModelFileError",
@@ -20,6 +21,10 @@ class CalibrationWarning(UserWarning):
 
 class DataWarning(UserWarning):
     """Warning issued when samples are accepted, but are probably not what they are taken for."""
+
+
+class CollapseWarning(UserWarning):
+    """Warning issued when a trained generator generates almost the same image from every code."""
 
 
 class ImageReadError(ValueError):

@@ -8,6 +8,7 @@ from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    AnoGAN,
     Autoencoder,
     ConformalDetector,
     FeatureDictionary,
@@ -20,8 +21,9 @@ from skanomaly import (
     PatchCore,
     Pixels,
     PretrainedPatchFeatures,
+    SkipGANomaly,
 )
-from skanomaly.networks import StridedNetwork, Training
+from skanomaly.networks import DCGAN, SkipGAN, StridedNetwork, Training
 from skanomaly.testing import image_detector_checks, parametrize_with_image_checks
 
 
@@ -37,6 +39,7 @@ RECONSTRUCTION = {
     "training": Training(lr=3e-3, batch_size=4),
     "max_epochs": 3,
 }
+ADVERSARIAL = {"features": Pixels(32), "training": Training(batch_size=4), "max_epochs": 2}
 PATCHCORE = PatchCore(network())
 DETECTORS = [
     PATCHCORE,
@@ -47,6 +50,8 @@ DETECTORS = [
     FeatureDictionary(network((1,)), n_clusters=40),
     Autoencoder(**RECONSTRUCTION),
     VAE(**RECONSTRUCTION),
+    AnoGAN(network=DCGAN(8, width=4), n_steps=3, chunk_size=4, **ADVERSARIAL),
+    SkipGANomaly(network=SkipGAN(4), **ADVERSARIAL),
     GradientProjection(Autoencoder(**RECONSTRUCTION), n_steps=3),
 ]
 WRAPPERS = [ConformalDetector, FitOnNormal]

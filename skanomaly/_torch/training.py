@@ -108,9 +108,7 @@ def gradient_step(module, loss, *, lr, weight_decay=0.0):
     callable
         Function from a batch to the loss before the step, without gradient.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
+    optimizer = adam(module, lr=lr, weight_decay=weight_decay)
 
     def train_step(batch):
         optimizer.zero_grad()
@@ -120,6 +118,30 @@ def gradient_step(module, loss, *, lr, weight_decay=0.0):
         return value.detach()
 
     return train_step
+
+
+def adam(module, *, lr, weight_decay=0.0, betas=(0.9, 0.999)):
+    """Return an Adam optimiser of the parameters of a module that require gradients.
+
+    Parameters
+    ----------
+    module : Module
+        Module whose parameters are trained.
+    lr : float
+        Learning rate.
+    weight_decay : float, default=0.0
+        Weight decay.
+    betas : tuple of float, default=(0.9, 0.999)
+        Decays of the averages of the gradient and of its square.
+
+    Returns
+    -------
+    Adam
+        Optimiser.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, betas=betas, fused=fused)
 
 
 def mean_loss(loss, data, batch_size):

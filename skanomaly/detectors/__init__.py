@@ -1,12 +1,25 @@
 """Detectors of anomalies in images and rows, one paper per file."""
 
+from ._anogan import AnoGAN
 from ._autoencoder import Autoencoder
 from ._feature_dictionary import FeatureDictionary
 from ._mahalanobis import MahalanobisAD
 from ._mlfsc import MLFSC
 from ._padim import PaDiM
 from ._patchcore import PatchCore
+from ._skip_ganomaly import SkipGANomaly
 from ._spade import SPADE
 from ._vae import VAE
 
-__all__ = ["VAE", "MLFSC", "Autoencoder", "FeatureDictionary", "MahalanobisAD", "PaDiM", "PatchCore", "SPADE"]
+__all__ = [
+    "VAE",
+    "MLFSC",
+    "AnoGAN",
+    "Autoencoder",
+    "FeatureDictionary",
+    "MahalanobisAD",
+    "PaDiM",
+    "PatchCore",
+    "SPADE",
+    "SkipGANomaly",
+]

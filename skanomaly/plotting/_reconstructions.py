@@ -21,6 +21,8 @@ class ReconstructionDisplay:
         Reconstructions of the images, float in [0, 1].
     anomaly_maps : list of ndarray of shape (H, W)
         Anomaly maps, higher for anomalies. NaN pixels are left blank.
+    scores : array-like of shape (n_images,), default=None
+        Anomaly scores, higher for anomalies, which are written above the maps; None writes none.
 
     Attributes
     ----------
@@ -48,8 +50,13 @@ class ReconstructionDisplay:
     np.float64(0.5)
     """
 
-    def __init__(self, images, reconstructions, anomaly_maps):
-        self.images, self.reconstructions, self.anomaly_maps = images, reconstructions, anomaly_maps
+    def __init__(self, images, reconstructions, anomaly_maps, scores=None):
+        self.images, self.reconstructions, self.anomaly_maps, self.scores = (
+            images,
+            reconstructions,
+            anomaly_maps,
+            scores,
+        )
         self.residuals = [_residual(*pair) for pair in zip(images, reconstructions, strict=True)]
 
     @classmethod
@@ -60,7 +67,7 @@ class ReconstructionDisplay:
         ----------
         estimator : estimator
             Fitted detector with `anomaly_map`, and with `project` or `reconstruct`. If it has both, projections are
-            shown.
+            shown. If it has `iter_scores_and_maps`, its anomaly scores are written above the maps.
         X : array of shape (n, H, W[, C]), or sequence of images or paths, length n
             Images.
         **plot_options
@@ -87,10 +94,13 @@ class ReconstructionDisplay:
             )
         restored = (estimator.project if projects else estimator.reconstruct)(X)
         options = {"restored": "projection" if projects else "reconstruction", **plot_options}
-        return cls.from_predictions(X, restored, estimator.anomaly_map(X), **options)
+        if not hasattr(estimator, "iter_scores_and_maps"):
+            return cls.from_predictions(X, restored, estimator.anomaly_map(X), **options)
+        scores, score_maps = zip(*estimator.iter_scores_and_maps(X), strict=True)
+        return cls.from_predictions(X, restored, score_maps, scores=-np.array(scores), **options)
 
     @classmethod
-    def from_predictions(cls, images, reconstructions, anomaly_maps, **plot_options):
+    def from_predictions(cls, images, reconstructions, anomaly_maps, *, scores=None, **plot_options):
         """Plot given reconstructions and anomaly maps.
 
         Parameters
@@ -102,6 +112,8 @@ class ReconstructionDisplay:
             way round.
         anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W), length n
             Anomaly maps, higher for anomalies. NaN pixels are left blank.
+        scores : array-like of shape (n,), default=None
+            Anomaly scores, higher for anomalies, which are written above the maps; None writes none.
         **plot_options
             Keyword arguments passed to `plot`.
 
@@ -113,7 +125,7 @@ class ReconstructionDisplay:
         Raises
         ------
         ValueError
-            If the sizes of images, reconstructions and maps differ.
+            If the sizes of images, reconstructions and maps, or the numbers of images and scores, differ.
 
         See Also
         --------
@@ -127,7 +139,9 @@ class ReconstructionDisplay:
             shapes, wanted = [array.shape[:2] for array in arrays], [image.shape[:2] for image in pixels]
             if shapes != wanted:
                 raise ValueError(f"{name} have shapes {shapes}, but the images have shapes {wanted}.")
-        return cls(pixels, restored, score_maps).plot(**plot_options)
+        if scores is not None and np.shape(scores) != (len(pixels),):
+            raise ValueError(f"scores has shape {np.shape(scores)}, but there are {len(pixels)} images.")
+        return cls(pixels, restored, score_maps, scores).plot(**plot_options)
 
     def plot(self, *, axes=None, restored="reconstruction", cmap="inferno", vmin=None, vmax=None):
         """Draw one row per image: the original, the reconstruction, the residual and the anomaly map.
@@ -168,6 +182,8 @@ class ReconstructionDisplay:
             row[3].imshow(self.anomaly_maps[i], cmap=cmap, **levels)
         for ax, title in zip(axes[0], (_TITLES[0], restored, *_TITLES[2:]), strict=True):
             ax.set_title(title, fontsize=9)
+        for ax, score in zip(axes[:, 3], () if self.scores is None else self.scores, strict=False):
+            ax.set_title("\n".join(filter(None, (ax.get_title(), f"score {score:.3g}"))), fontsize=9)
         for ax in axes.flat:
             ax.set_axis_off()
         self.axes_, self.figure_ = axes, axes[0, 0].figure
