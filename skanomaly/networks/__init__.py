@@ -6,6 +6,7 @@ _HOME = {
     "DenseNetwork": "_dense",
     "StridedNetwork": "_convolutional",
     "PooledNetwork": "_convolutional",
+    "UNet": "_unet",
     "SSIMLoss": "_losses",
     "FeatureLoss": "_losses",
     "Training": "_training",
