@@ -27,6 +27,8 @@ _HOME = {
     "SubspaceScorer": "scoring",
     "SparseCodingScorer": "scoring",
     "GradientProjection": "composite",
+    "FeatureDecoder": "composite",
+    "AnoUNet": "composite",
     "FitOnNormal": "model_selection",
     "ConformalDetector": "conformal",
     "select_anomalies": "thresholds",

@@ -41,6 +41,7 @@ _STATE_CLASSES = (
     "skanomaly.networks._losses:SquaredLoss",
     "skanomaly.networks._losses:SSIMLoss",
     "skanomaly.networks._training:Training",
+    "skanomaly.networks._unet:UNet",
 )
 _LAYOUT = 2  # version of the attributes in a file; 1 is from before detectors had features_
 _OF_THE_USER = {

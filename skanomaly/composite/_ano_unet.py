@@ -298,8 +298,8 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
 
     def _optimizer(self, module):
         if self.optimizer == "adam":
-            return torch.optim.Adam(module.parameters(), lr=self.lr, fused=True)
-        return torch.optim.SGD(module.parameters(), lr=self.lr, momentum=_MOMENTUM, fused=True)
+            return torch.optim.Adam(module.parameters(), lr=self.lr, fused=False)
+        return torch.optim.SGD(module.parameters(), lr=self.lr, momentum=_MOMENTUM, fused=False)
 
 
 def _residuals(pixels, rebuilt):

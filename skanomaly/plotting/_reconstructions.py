@@ -21,6 +21,8 @@ class ReconstructionDisplay:
         Reconstructions of the images, float in [0, 1].
     anomaly_maps : list of ndarray of shape (H, W)
         Anomaly maps, higher for anomalies. NaN pixels are left blank.
+    captions : list of str, default=None
+        Captions of the anomaly maps, such as losses; None has no captions.
 
     Attributes
     ----------
@@ -48,8 +50,9 @@ class ReconstructionDisplay:
     np.float64(0.5)
     """
 
-    def __init__(self, images, reconstructions, anomaly_maps):
+    def __init__(self, images, reconstructions, anomaly_maps, captions=None):
         self.images, self.reconstructions, self.anomaly_maps = images, reconstructions, anomaly_maps
+        self.captions = captions
         self.residuals = [_residual(*pair) for pair in zip(images, reconstructions, strict=True)]
 
     @classmethod
@@ -59,8 +62,8 @@ class ReconstructionDisplay:
         Parameters
         ----------
         estimator : estimator
-            Fitted detector with `anomaly_map`, and with `project` or `reconstruct`. If it has both, projections are
-            shown.
+            Fitted detector with `iter_explanations`, whose losses are shown as well, or with `anomaly_map` and
+            `project` or `reconstruct`. If it has several of these, the first is used.
         X : array of shape (n, H, W[, C]), or sequence of images or paths, length n
             Images.
         **plot_options
@@ -74,12 +77,14 @@ class ReconstructionDisplay:
         Raises
         ------
         TypeError
-            If the estimator has neither `project` nor `reconstruct`.
+            If the estimator has none of these methods.
 
         See Also
         --------
         from_predictions : Plot given reconstructions and anomaly maps.
         """
+        if hasattr(estimator, "iter_explanations"):
+            return cls._explain(estimator, X, **plot_options)
         projects = hasattr(estimator, "project")
         if not (projects or hasattr(estimator, "reconstruct")):
             raise TypeError(
@@ -90,7 +95,14 @@ class ReconstructionDisplay:
         return cls.from_predictions(X, restored, estimator.anomaly_map(X), **options)
 
     @classmethod
-    def from_predictions(cls, images, reconstructions, anomaly_maps, **plot_options):
+    def _explain(cls, estimator, X, **plot_options):
+        found = list(estimator.iter_explanations(X))
+        captions = [f"L_R {e.residual_loss:.3g}, L_C {e.feature_loss:.3g}" for e in found]
+        options = {"restored": "rebuilt", "captions": captions, **plot_options}
+        return cls.from_predictions(X, [e.image for e in found], [e.anomaly_map for e in found], **options)
+
+    @classmethod
+    def from_predictions(cls, images, reconstructions, anomaly_maps, *, captions=None, **plot_options):
         """Plot given reconstructions and anomaly maps.
 
         Parameters
@@ -102,6 +114,8 @@ class ReconstructionDisplay:
             way round.
         anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W), length n
             Anomaly maps, higher for anomalies. NaN pixels are left blank.
+        captions : sequence of str of length n, default=None
+            Captions of the anomaly maps, such as losses; None has no captions.
         **plot_options
             Keyword arguments passed to `plot`.
 
@@ -127,7 +141,7 @@ class ReconstructionDisplay:
             shapes, wanted = [array.shape[:2] for array in arrays], [image.shape[:2] for image in pixels]
             if shapes != wanted:
                 raise ValueError(f"{name} have shapes {shapes}, but the images have shapes {wanted}.")
-        return cls(pixels, restored, score_maps).plot(**plot_options)
+        return cls(pixels, restored, score_maps, captions).plot(**plot_options)
 
     def plot(self, *, axes=None, restored="reconstruction", cmap="inferno", vmin=None, vmax=None):
         """Draw one row per image: the original, the reconstruction, the residual and the anomaly map.
@@ -168,6 +182,8 @@ class ReconstructionDisplay:
             row[3].imshow(self.anomaly_maps[i], cmap=cmap, **levels)
         for ax, title in zip(axes[0], (_TITLES[0], restored, *_TITLES[2:]), strict=True):
             ax.set_title(title, fontsize=9)
+        for ax, caption in zip(axes[:, 3], self.captions or (), strict=bool(self.captions)):
+            ax.set_title("\n".join(filter(None, (ax.get_title(), caption))), fontsize=9)
         for ax in axes.flat:
             ax.set_axis_off()
         self.axes_, self.figure_ = axes, axes[0, 0].figure
