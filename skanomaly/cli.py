@@ -14,6 +14,8 @@ _METHODS = {
     "dictionary": "FeatureDictionary",
     "autoencoder": "Autoencoder",
     "vae": "VAE",
+    "deep-one-class": "DeepOneClass",
+    "metric": "MetricFeatures",
 }
 _METRICS = (
     ("image AUROC", "image_auroc"),
@@ -170,6 +172,8 @@ def _detector(options, X):
     detector.set_params(features=detector.default_features(X))
     if hasattr(detector, "default_network"):
         detector.set_params(network=detector.default_network(detector.features), training=Training())
+    if hasattr(detector, "default_training"):
+        detector.set_params(training=detector.default_training())
     return detector.set_params(**dict(map(_setting, options.settings)))
 
 

@@ -89,7 +89,7 @@ def run_epoch(train_step, data, batch_size, generator):
 _HISTORY_NAME = {"loss": "train_loss"}
 
 
-def gradient_step(module, loss, *, lr, weight_decay=0.0):
+def gradient_step(module, loss, *, lr, weight_decay=0.0, amsgrad=False):
     """Return a `train_step` that minimises `loss` by Adam.
 
     Parameters
@@ -97,27 +97,31 @@ def gradient_step(module, loss, *, lr, weight_decay=0.0):
     module : Module
         Module whose parameters are trained, if they require gradients.
     loss : callable
-        Function from a batch to a scalar tensor.
+        Function from a batch to a scalar tensor, or to a dict of scalar tensors whose entry "loss" is minimised.
     lr : float
         Learning rate of Adam.
     weight_decay : float, default=0.0
         Weight decay of Adam.
+    amsgrad : bool, default=False
+        If True, the largest second moment so far is used (AMSGrad).
 
     Returns
     -------
     callable
-        Function from a batch to the loss before the step, without gradient.
+        Function from a batch to the loss, or the losses by name, before the step and without gradient.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
+    optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad, fused=fused)
 
     def train_step(batch):
         optimizer.zero_grad()
         value = loss(batch)
-        value.backward()
+        losses = value if isinstance(value, dict) else {"loss": value}
+        losses["loss"].backward()
         optimizer.step()
-        return value.detach()
+        detached = {name: part.detach() for name, part in losses.items()}
+        return detached if isinstance(value, dict) else detached["loss"]
 
     return train_step
 

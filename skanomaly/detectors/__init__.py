@@ -1,12 +1,25 @@
 """Detectors of anomalies in images and rows, one paper per file."""
 
 from ._autoencoder import Autoencoder
+from ._deep_one_class import DeepOneClass
 from ._feature_dictionary import FeatureDictionary
 from ._mahalanobis import MahalanobisAD
+from ._metric_features import MetricFeatures
 from ._mlfsc import MLFSC
 from ._padim import PaDiM
 from ._patchcore import PatchCore
 from ._spade import SPADE
 from ._vae import VAE
 
-__all__ = ["VAE", "MLFSC", "Autoencoder", "FeatureDictionary", "MahalanobisAD", "PaDiM", "PatchCore", "SPADE"]
+__all__ = [
+    "VAE",
+    "MLFSC",
+    "Autoencoder",
+    "DeepOneClass",
+    "FeatureDictionary",
+    "MahalanobisAD",
+    "MetricFeatures",
+    "PaDiM",
+    "PatchCore",
+    "SPADE",
+]
