@@ -105,7 +105,9 @@ def _score_unseen(detector, samples, Z, held_out):
     runs = [held_out[start : start + step] for start in range(0, len(held_out), step)]
     found = []
     for run in runs:
-        scores, grids = detector._score(detector._embed(samples[run]) if Z is None else Z[run], detector._calibrates_maps)
+        scores, grids = detector._score(
+            detector._embed(samples[run]) if Z is None else Z[run], detector._calibrates_maps
+        )
         found.append(statistics(detector, scores, grids, samples[run]))
     return concatenated(found)
 

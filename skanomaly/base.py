@@ -99,7 +99,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     It may override ``_prepare()`` (check parameters against the fitted ``features_``), ``_embed(samples)`` (default:
     ``features_.transform``) and ``_learn(samples, Z=None, groups=None)`` (default: fit the features, embed, ``_fit``).
     State that can be derived from fitted attributes is not pickled: list its names in ``_derived`` and build it with
-    ``_derived_state(name, build)``. Where maps are too expensive to set a threshold from, ``_calibrates_maps`` is False.
+    ``_derived_state(name, build)``. If maps are too expensive to set a threshold from, ``_calibrates_maps`` is False.
     """
 
     _parameter_constraints = {

@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
+from tiny_feature_net import TinyFeatureNet
 
 from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    AnoUNet,
     Augmented,
     Autoencoder,
     ConformalDetector,
     CropFeatures,
+    FeatureDecoder,
     FeatureDictionary,
     FitOnNormal,
     GaussianScorer,
@@ -40,7 +43,7 @@ from skanomaly import (
 )
 from skanomaly.datasets import make_surfaces
 from skanomaly.exceptions import CalibrationWarning
-from skanomaly.networks import DenseNetwork, FeatureLoss, PooledNetwork, SSIMLoss, StridedNetwork
+from skanomaly.networks import DenseNetwork, FeatureLoss, PooledNetwork, SSIMLoss, StridedNetwork, UNet
 
 FILE = Path(__file__).with_suffix(".npz")
 SIZE = (24, 24)  # of the maps that are kept
@@ -115,6 +118,21 @@ IMAGE_DETECTORS = {
     ),
     "GradientProjection patches": lambda: GradientProjection(
         VAE(Pixels(64), StridedNetwork(8), max_epochs=2), n_steps=3, evidence="residual", masked=False, random_state=0
+    ),
+    "FeatureDecoder": lambda: FeatureDecoder(TinyFeatureNet(random_state=0), Pixels(48), max_epochs=2, random_state=0),
+    "AnoUNet": lambda: AnoUNet(
+        TinyFeatureNet(random_state=0), Pixels(32), UNet(4, depth=2), n_steps=3, calibrate_maps=True, random_state=0
+    ),
+    "AnoUNet normals": lambda: AnoUNet(
+        TinyFeatureNet(random_state=0),
+        Pixels(32),
+        UNet(4, depth=2),
+        n_steps=3,
+        init="normals",
+        optimizer="adam",
+        max_epochs=2,
+        calibrate_maps=True,
+        random_state=0,
     ),
     "ConformalDetector PatchCore": lambda: ConformalDetector(
         PatchCore(network(), **PAPER, random_state=0), random_state=0

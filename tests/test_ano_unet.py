@@ -1,4 +1,5 @@
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -127,7 +128,12 @@ def test_a_network_stops_by_itself():
     assert steps.tolist() == [4, 6]
     calls.clear()
     rebuild(
-        module, torch.rand(2, 1, 2, 2), losses, torch.ones(1), optimizer, **{**options, "real": torch.tensor([True, False])}
+        module,
+        torch.rand(2, 1, 2, 2),
+        losses,
+        torch.ones(1),
+        optimizer,
+        **{**options, "real": torch.tensor([True, False])},
     )
     assert len(calls) == 5  # padding is not waited for
 
@@ -165,7 +171,9 @@ def test_beta_pulls_and_zero_only_copies(images):
     losses = {}
     for beta in (0.0, 100.0):
         detector = make(beta=beta, optimizer="adam", lr=1e-2, n_steps=60).fit(images)
-        losses[beta] = np.mean([(e.residual_loss, e.feature_loss) for e in detector.iter_explanations(images[:3])], axis=0)
+        losses[beta] = np.mean(
+            [(e.residual_loss, e.feature_loss) for e in detector.iter_explanations(images[:3])], axis=0
+        )
     assert losses[0.0][0] < 0.8 * losses[100.0][0]
     assert losses[100.0][1] < 0.5 * losses[0.0][1]
 
@@ -226,22 +234,18 @@ def test_results_do_not_depend_on_the_other_images(images, fitted):
 
 def test_memory_is_bounded_by_the_batch(images, monkeypatch):
     """Never are there more networks than `batch_size`, and those of earlier images are gone."""
-    import gc
-    import weakref
-
     detector, alive, most = make(batch_size=2, n_steps=1).fit(images), weakref.WeakSet(), []
     stack = AnoUNet._stack
 
     def counted(self, device):
-        gc.collect()
         module = stack(self, device)
         alive.add(module)
         most.append(sum(m.n_nets for m in alive))
         return module
 
     monkeypatch.setattr(AnoUNet, "_stack", counted)
-    assert len(list(detector.iter_explanations(images[:10]))) == 10
-    detector.anomaly_map(images[:10])
+    assert len(list(detector.iter_explanations(images[:5]))) == 5
+    detector.anomaly_map(images[:5])
     assert set(most) == {2}
 
 
@@ -298,6 +302,8 @@ def test_starting_from_a_trained_network_takes_few_steps(images):
 
 @parametrize_with_image_checks([make(false_alarm_rate=0.1, calibrate_maps=True, n_steps=2)], n_images=12)
 def test_image_detector(detector, check):
+    if check.func.__name__ == "check_new_process":
+        pytest.skip("the feature net of these tests is not public")
     check(detector)
 
 
@@ -339,7 +345,9 @@ def test_the_display_shows_rebuilt_images_with_their_losses(images, fitted):
 def test_errors(images):
     with pytest.raises(TypeError, match="feature_net is of type Autoencoder, which has no feature_network"):
         AnoUNet(Autoencoder()).fit(images)
-    with pytest.raises(ValueError, match="depth=4 needs images of at least 32 x 32 pixels; the features return 16 x 16"):
+    with pytest.raises(
+        ValueError, match="depth=4 needs images of at least 32 x 32 pixels; the features return 16 x 16"
+    ):
         make(network=UNet(depth=4)).fit(images)
     with pytest.raises(ValueError, match="'network' parameter of AnoUNet"):
         make(network="unet").fit(images)

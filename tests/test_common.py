@@ -14,11 +14,13 @@ from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    AnoUNet,
     Augmented,
     Autoencoder,
     Columns,
     ConformalDetector,
     CropFeatures,
+    FeatureDecoder,
     FeatureDictionary,
     FitOnNormal,
     GaussianScorer,
@@ -64,6 +66,8 @@ IMAGES_ONLY = [
     CropFeatures(),
     Pixels(),
     Augmented(PatchFeatures(4)),
+    FeatureDecoder(),
+    AnoUNet(),
 ]
 NETWORK = DenseNetwork((4, 2))
 

@@ -3,13 +3,16 @@
 import pytest
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
+from tiny_feature_net import TinyFeatureNet
 
 from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    AnoUNet,
     Autoencoder,
     ConformalDetector,
+    FeatureDecoder,
     FeatureDictionary,
     FitOnNormal,
     GradientProjection,
@@ -21,7 +24,7 @@ from skanomaly import (
     Pixels,
     PretrainedPatchFeatures,
 )
-from skanomaly.networks import StridedNetwork, Training
+from skanomaly.networks import StridedNetwork, Training, UNet
 from skanomaly.testing import image_detector_checks, parametrize_with_image_checks
 
 
@@ -48,6 +51,8 @@ DETECTORS = [
     Autoencoder(**RECONSTRUCTION),
     VAE(**RECONSTRUCTION),
     GradientProjection(Autoencoder(**RECONSTRUCTION), n_steps=3),
+    FeatureDecoder(TinyFeatureNet(), **RECONSTRUCTION),
+    AnoUNet(TinyFeatureNet(), Pixels(16), UNet(4, depth=2), n_steps=2, calibrate_maps=True),
 ]
 WRAPPERS = [ConformalDetector, FitOnNormal]
 WHOLE = [  # all checks

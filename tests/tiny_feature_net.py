@@ -21,9 +21,7 @@ def build():
 class TinyFeatureNet(BaseDetector):
     """Distance of the features of an image to their mean over normal images."""
 
-    def __init__(
-        self, *, false_alarm_rate=0.05, calibration="split", min_defect_area=1, random_state=None, verbose=0
-    ):
+    def __init__(self, *, false_alarm_rate=0.05, calibration="split", min_defect_area=1, random_state=None, verbose=0):
         self.false_alarm_rate = false_alarm_rate
         self.calibration = calibration
         self.min_defect_area = min_defect_area

@@ -1,5 +1,7 @@
 """U-Nets that copy images, one or several side by side."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import nn
@@ -36,8 +38,7 @@ class StackedUNets(nn.Module):
         self.n_nets = n_nets
         self.down = nn.ModuleList(_block(*pair, **options) for pair in zip([n_channels, *widths], widths, strict=False))
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(n_nets * below, n_nets * above, 2, 2, groups=n_nets)
-            for above, below in zip(widths, widths[1:], strict=False)
+            nn.ConvTranspose2d(n_nets * below, n_nets * above, 2, 2, groups=n_nets) for above, below in pairwise(widths)
         )
         self.merge = nn.ModuleList(_block(2 * w, w, **options) for w in widths[:-1])
         self.last = nn.Conv2d(n_nets * width, n_nets * n_channels, 1, groups=n_nets)

@@ -41,7 +41,149 @@ n_steps : int
 
 
 class AnoUNet(FeatureNetMixin, BaseDetector):
-    """TODO."""
+    r"""Ano-Unet: show what is anomalous in an image by a network that rebuilds this image with normal features.
+
+    A feature network F, such as that of `MetricFeatures` or `DeepOneClass`, is trained first, and frozen; C is the mean
+    of F over the normal images. For each image x, a U-Net U of its own then minimises
+
+    .. math:: L = L_R + \beta L_C, \qquad L_R = \frac{1}{N} \|x - U(x)\|_1, \qquad L_C = \frac{1}{d} \|F(U(x)) - C\|_1,
+
+    where N is the number of values of x and d that of features. L_R asks the U-Net for a copy of the image, L_C for an
+    image that F takes for normal; what F objects to is changed, and the rest copied. The anomaly map is
+    :math:`|x - U(x)|`, averaged over the channels.
+
+    **The score is that of the feature net** and costs no U-Net. Networks are trained only where maps or rebuilt images
+    are asked for, so ask for those of flagged images: ``detector.explain(X[detector.predict(X) == -1])``.
+
+    The networks of `batch_size` images are trained side by side, as one network with grouped convolutions, and dropped
+    afterwards: memory does not grow with the number of images. None depends on another. All of them start from the
+    same weights, and statistics of normalisation are those of the single image.
+
+    Parameters
+    ----------
+    feature_net : MetricFeatures, DeepOneClass, FrozenEstimator of a fitted one or None, default=None
+        Detector that learns features of images. It is cloned and fitted, without a threshold of its own, or used as it
+        is if frozen; None is ``MetricFeatures(max_epochs=0)``, a pretrained network that is not trained further.
+    features : Pixels or None, default=None
+        Size at which the networks see images; None is ``Pixels(96)``.
+    network : UNet or None, default=None
+        Network that is trained for each image; None is ``UNet()``. The author's is ``UNet(64, depth=4)``.
+    beta : float, default=50.0
+        Weight :math:`\beta` of L_C. With 0, images are only copied, which is the control to compare with.
+    n_steps : int, default=150
+        Maximum number of steps of a network.
+    init : {"cold", "normals"}, default="cold"
+        Weights that each network starts from: random ones, or those of one network that `fit` trains to minimise L on
+        the normal images, from which few steps are needed, such as ``n_steps=20``.
+    optimizer : {"momentum", "adam"}, default="momentum"
+        Optimiser of the networks: gradient descent with momentum 0.9, as published, or Adam.
+    lr : float, default=1e-3
+        Learning rate of the optimiser.
+    patience : int or None, default=None
+        Number of steps without a lower loss after which a network stops; None never stops early.
+    reduction : {"mean", "sum"}, default="mean"
+        Reduction of both terms of the loss. "mean" is that of the author's code; with "sum", the factors 1 / N and
+        1 / d are left out, as in his text, so that the same balance needs :math:`\beta N / d` for :math:`\beta`.
+    statistics : {"image", "averages"}, default="image"
+        Statistics of normalisation with which rebuilt images are made.
+
+        - "image" uses those of the image, as the optimisation does: the result is the state with the lowest loss.
+        - "averages" uses their moving averages over the steps, which the author's pictures show. After 150 steps, 22 %
+          of these are still their initial values.
+    batch_size : int, default=4
+        Number of networks that are trained side by side. Incomplete batches are padded, so that results for an image
+        do not depend on the others, to the bit; choose 1 for single images, and more on a GPU.
+    calibrate_maps : bool, default=False
+        If True, a threshold is set for maps as well, for which a network is trained for each calibration image; if
+        False, there are no masks.
+    sigma : float, default=4.0
+        Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
+    max_epochs : int or "auto", default="auto"
+        Maximum number of epochs with ``init="normals"``; "auto" uses the default of the network.
+    training : Training or None, default=None
+        Batch size, optimiser settings and early stopping with ``init="normals"``; None is ``Training()``.
+    device : {"auto", "cpu", "cuda", "mps"}, default="auto"
+        Device on which the network runs.
+    false_alarm_rate : float or None, default=0.05
+        Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
+    calibration : {"split", "cv"}, default="split"
+        How thresholds are calibrated.
+
+        - "split" holds out a random 20 % of the training samples, which no network sees. Only "split" carries the
+          guarantee of split-conformal prediction.
+        - "cv" uses 10-fold cross-validation and trains 11 feature nets.
+
+        A frozen feature net is not fitted again. Pass images on which it was not fitted; otherwise, a
+        `CalibrationWarning` is raised.
+    min_defect_area : int, default=1
+        Area of the smallest region in masks, in pixels.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the initial weights, the shuffling, the folds and the splits, and of the feature net if its own
+        `random_state` is None.
+    verbose : int, default=0
+        If 1, progress bars are shown.
+
+    Attributes
+    ----------
+    feature_net_ : MetricFeatures or DeepOneClass
+        Fitted feature net.
+    features_ : estimator
+        Fitted features.
+    network_ : UNet
+        Description of the network.
+    training_ : Training
+        Training settings that were used.
+    center_ : ndarray of shape (d,), float64
+        Mean C of the features of the training images, at the size at which the networks see them.
+    network_state_ : dict of str to ndarray
+        Weights from which each network starts.
+    history_ : dict of str to ndarray of shape (n_epochs,)
+        Losses of each epoch: "train_loss", and "valid_loss" if samples were held out. Defined only with
+        ``init="normals"``.
+    calibration_ : Calibration
+        Scores of the calibration samples and peaks of their maps, from which thresholds and p-values are computed.
+    offset_ : float
+        Threshold on `score_samples`.
+    pixel_threshold_ : float
+        Threshold on maps. Defined only if `calibrate_maps` is True.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_peaks_ : ndarray of shape (n,)
+        Peaks of their anomaly maps, from which `pixel_threshold_` is set. None if `calibrate_maps` is False.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
+
+    See Also
+    --------
+    FeatureDecoder : Decoder from features back to the image, trained once.
+    GradientProjection : Moves the pixels themselves, until an autoencoder reconstructs them.
+
+    Notes
+    -----
+    The published settings are the defaults, at 96 pixels, with ``UNet(64, depth=4)``, and ``beta=80, n_steps=200`` for
+    a set of defects. The default network is smaller. C is the mean of vectors and is not scaled to their norm.
+
+    What is shown depends on the path of the optimiser: after very many steps, a U-Net copies whatever L_C permits.
+    Compare a setting with ``beta=0``, the same network without the feature net: see `benchmarks.md`.
+
+    Pickles hold the feature net and the weights from which networks start.
+
+    References
+    ----------
+    shinmura0, "Ano-Unet", https://github.com/shinmura0/AnoUnet.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skanomaly import AnoUNet, MetricFeatures, Pixels, PretrainedPatchFeatures
+    >>> from skanomaly.networks import UNet
+    >>> images = np.random.default_rng(0).integers(0, 100, (12, 32, 32), np.uint8)
+    >>> pretrained = PretrainedPatchFeatures("test_efficientnet", layers=("bn2",), weights="random", image_size=32)
+    >>> net = MetricFeatures(pretrained, max_epochs=0)  # a quick control
+    >>> detector = AnoUNet(net, Pixels(32), UNet(4, depth=2), n_steps=5, random_state=0).fit(images[:10])
+    >>> detector.explain(images[10:]).shape
+    (2, 32, 32)
+    """
 
     _parameter_constraints = {
         **BaseDetector._parameter_constraints,
@@ -68,7 +210,7 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
 
     def __init__(
         self,
-        feature_net,
+        feature_net=None,
         features=None,
         network=None,
         *,
@@ -297,6 +439,7 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
         return Net.from_state(lambda: self._build(n), stacked_state(self.network_state_, n), device).module
 
     def _optimizer(self, module):
+        # not fused, because fused updates of the last few weights of a tensor round differently
         if self.optimizer == "adam":
             return torch.optim.Adam(module.parameters(), lr=self.lr, fused=False)
         return torch.optim.SGD(module.parameters(), lr=self.lr, momentum=_MOMENTUM, fused=False)

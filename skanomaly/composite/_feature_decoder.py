@@ -1,7 +1,7 @@
 """Decoder from the features of a frozen network back to the image."""
 
+import numpy as np
 from sklearn.utils._param_validation import HasMethods
-
 
 from .._torch.views import mean_values
 from ..detectors._reconstruction import ReconstructionDetector
@@ -22,9 +22,9 @@ class FeatureDecoder(FeatureNetMixin, ReconstructionDetector):
 
     Parameters
     ----------
-    feature_net : MetricFeatures, DeepOneClass or FrozenEstimator of a fitted one
+    feature_net : MetricFeatures, DeepOneClass, FrozenEstimator of a fitted one or None, default=None
         Detector that learns features of images. It is cloned and fitted, without a threshold of its own, or used as it
-        is if frozen.
+        is if frozen; None is ``MetricFeatures(max_epochs=0)``, a pretrained network that is not trained further.
     features : Pixels or None, default=None
         Size at which the feature network sees images, and the decoder reconstructs them; None is ``Pixels(96)``.
     network : StridedNetwork or None, default=None
@@ -105,6 +105,17 @@ class FeatureDecoder(FeatureNetMixin, ReconstructionDetector):
     ----------
     shinmura0, "Ano-Unet", https://github.com/shinmura0/AnoUnet, whose author calls a decoder of features his first
     success.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skanomaly import FeatureDecoder, MetricFeatures, Pixels, PretrainedPatchFeatures
+    >>> images = np.random.default_rng(0).integers(0, 100, (12, 32, 32), np.uint8)
+    >>> pretrained = PretrainedPatchFeatures("test_efficientnet", layers=("bn2",), weights="random", image_size=32)
+    >>> net = MetricFeatures(pretrained, max_epochs=0)  # a quick control
+    >>> detector = FeatureDecoder(net, Pixels(32), max_epochs=1, random_state=0).fit(images)
+    >>> detector.reconstruct(images[:2]).shape
+    (2, 32, 32)
     """
 
     _parameter_constraints = {
@@ -117,7 +128,7 @@ class FeatureDecoder(FeatureNetMixin, ReconstructionDetector):
 
     def __init__(
         self,
-        feature_net,
+        feature_net=None,
         features=None,
         network=None,
         *,
@@ -182,7 +193,8 @@ class FeatureDecoder(FeatureNetMixin, ReconstructionDetector):
         return self.network_.build_decoder(self._view().shape, self.n_codes_)
 
     def _to_learn_from(self, net, Z):
-        return _Pairs(net.to_tensor(self._codes(Z)), super()._to_learn_from(net, Z))
+        codes = self._codes(Z) if len(Z) else np.empty((0, self.n_codes_), np.float32)
+        return _Pairs(net.to_tensor(codes), super()._to_learn_from(net, Z))
 
     def _codes(self, Z):
         """Return the features (n, d) of embedded images."""

@@ -10,15 +10,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._torch.device import resolve_device
 from ..base import all_or_nothing
+from ..detectors import MetricFeatures
 from ..features import Pixels
 
-FEATURE_NET = [HasMethods(["fit", "score_samples"])]  # constraints of `feature_net`
+FEATURE_NET = [HasMethods(["fit", "score_samples"]), None]  # constraints of `feature_net`
 
 
 class FeatureNetMixin:
     """Mixin for detectors of images around a detector that learns features of images.
 
-    The parameter `feature_net` is that detector, or a `FrozenEstimator` of a fitted one. Its method
+    The parameter `feature_net` is that detector, or a `FrozenEstimator` of a fitted one, or None. Its method
     ``feature_network(device, dtype)`` returns a frozen `Net`, whose module maps images (n, 3, h, w) in [0, 1] to
     features (n, d), is differentiable, and computes the same features alone and in a batch.
     """
@@ -37,6 +38,16 @@ class FeatureNetMixin:
             Features, unfitted.
         """
         return Pixels(96)
+
+    def default_feature_net(self):
+        """Return the feature net that ``feature_net=None`` stands for.
+
+        Returns
+        -------
+        MetricFeatures
+            Feature net of a pretrained network that is not trained further, and needs no reference.
+        """
+        return MetricFeatures(max_epochs=0)
 
     @property
     def _frozen(self):
@@ -58,7 +69,8 @@ class FeatureNetMixin:
 
     def _first_feature_net(self):
         """Return the frozen feature net, or one to be fitted."""
-        net = self.feature_net.estimator if self._frozen else clone(self.feature_net)
+        given = self.default_feature_net() if self.feature_net is None else self.feature_net
+        net = given.estimator if self._frozen else clone(given)
         if not hasattr(net, "feature_network"):
             raise TypeError(
                 f"feature_net is of type {type(net).__name__}, which has no feature_network; it must be a "
@@ -97,5 +109,18 @@ class FeatureNetMixin:
 
 
 def features_of(net, x):
-    """Return the features (n, d) of images (n, 1 or 3, h, w)."""
+    """Return the features of images.
+
+    Parameters
+    ----------
+    net : Net
+        Feature network.
+    x : Tensor of shape (n, 1 or 3, h, w)
+        Images; gray is repeated.
+
+    Returns
+    -------
+    Tensor of shape (n, d)
+        Features.
+    """
     return net.module(x.expand(-1, 3, -1, -1))

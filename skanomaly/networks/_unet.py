@@ -29,8 +29,7 @@ class UNet(Network):
 
     Notes
     -----
-    The published network of Ano-Unet is ``UNet(64, depth=4)``, with 31 million parameters and 60 times the operations of
-    the default.
+    The published network of Ano-Unet is ``UNet(64, depth=4)``, with 31 million parameters.
 
     By default, training on normal images takes 300 optimiser steps, in 2 to 100 epochs, with batches of 8 images.
 
