@@ -23,6 +23,7 @@ from skanomaly import (
     Autoencoder,
     ConformalDetector,
     CropFeatures,
+    DeepOneClass,
     FeatureDecoder,
     FeatureDictionary,
     FitOnNormal,
@@ -31,6 +32,7 @@ from skanomaly import (
     GreedyCoreset,
     KNNScorer,
     MahalanobisAD,
+    MetricFeatures,
     PaDiM,
     PatchCore,
     PatchFeatures,
@@ -55,6 +57,13 @@ def network(layers=(2, 3), neighborhood=3, **options):
     """Return features of an untrained network: fast, and no weights need be installed."""
     options = {"image_size": 64, "random_state": 0, **options}
     return PretrainedPatchFeatures(layers=layers, neighborhood=neighborhood, weights="random", **options)
+
+
+def fine_tuned(**options):
+    """Return the parameters of a detector that trains a tiny network further, against a reference of noise."""
+    features = network(("bn2",), 1, backbone="test_efficientnet", image_size=48)
+    reference = np.random.default_rng(0).integers(0, 256, (16, 48, 48), np.uint8), np.arange(16) % 2
+    return {"features": features, "reference": reference, "max_epochs": 2, "random_state": 0, **options}
 
 
 def surfaces():
@@ -119,6 +128,10 @@ IMAGE_DETECTORS = {
     "GradientProjection patches": lambda: GradientProjection(
         VAE(Pixels(64), StridedNetwork(8), max_epochs=2), n_steps=3, evidence="residual", masked=False, random_state=0
     ),
+    "DeepOneClass": lambda: DeepOneClass(**fine_tuned()),
+    "DeepOneClass lof": lambda: DeepOneClass(**fine_tuned(scoring="lof", normals_as_class=True)),
+    "MetricFeatures": lambda: MetricFeatures(**fine_tuned()),
+    "MetricFeatures mean": lambda: MetricFeatures(**fine_tuned(scoring="mean", batch_statistics=True)),
     "FeatureDecoder": lambda: FeatureDecoder(TinyFeatureNet(random_state=0), Pixels(48), max_epochs=2, random_state=0),
     "AnoUNet": lambda: AnoUNet(
         TinyFeatureNet(random_state=0), Pixels(32), UNet(4, depth=2), n_steps=3, calibrate_maps=True, random_state=0

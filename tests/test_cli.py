@@ -37,6 +37,24 @@ def test_evaluate_prints_metrics_and_writes_the_sheet(folder, capsys):
     assert sheet[..., :3].std() > 10
 
 
+@pytest.mark.parametrize("method", ["deep-one-class", "metric"])
+def test_a_reference_is_a_folder_of_classes(method, folder, capsys):
+    settings = {
+        "reference": folder / "test",
+        "max_epochs": 1,
+        "training__lr": 1e-3,
+        "features__backbone": "test_efficientnet",
+        "features__weights": "random",
+        "features__image_size": 32,
+    }
+    options = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
+    model = ["-o", str(folder / "model.skops"), "--quiet", "--method", method]
+    assert main(["fit", str(folder / "train/good"), *model, *options]) == 0
+    assert "threshold" in capsys.readouterr().out
+    assert main(["fit", str(folder / "train/good"), *model, *options[2:]]) == 2
+    assert "reference=None; pass a folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

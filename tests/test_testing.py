@@ -5,17 +5,26 @@ import pytest
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skanomaly import Autoencoder, PaDiM, PatchCore, Pixels, PretrainedPatchFeatures
+from skanomaly import Autoencoder, DeepOneClass, PaDiM, PatchCore, Pixels, PretrainedPatchFeatures
 from skanomaly._inputs.images import check_images
 from skanomaly.networks import StridedNetwork, Training
 from skanomaly.testing import check_image_detector, image_detector_checks, parametrize_with_image_checks
 from skanomaly.thresholds import Calibration
 
 FEATURES = PretrainedPatchFeatures(weights="random", image_size=64, random_state=0)
+TINY = {
+    "features": PretrainedPatchFeatures(
+        "test_efficientnet", layers=("bn2",), weights="random", image_size=32, batch_size=8, random_state=0
+    ),
+    "reference": (np.random.default_rng(0).integers(0, 256, (6, 32, 32), np.uint8), [0, 1] * 3),
+    "max_epochs": 1,
+    "random_state": 0,
+}
 DETECTORS = [
     PatchCore(FEATURES, random_state=0),
     PaDiM(FEATURES, n_channels=10, random_state=0),
     Autoencoder(Pixels(16), StridedNetwork(), training=Training(lr=3e-3, batch_size=4), max_epochs=3, random_state=0),
+    DeepOneClass(**TINY),
 ]
 
 

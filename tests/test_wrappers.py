@@ -1,5 +1,6 @@
 """Every detector inside each wrapper: what the wrapper offers, it offers as the detector does."""
 
+import numpy as np
 import pytest
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
@@ -12,6 +13,7 @@ from skanomaly import (
     AnoUNet,
     Autoencoder,
     ConformalDetector,
+    DeepOneClass,
     FeatureDecoder,
     FeatureDictionary,
     FitOnNormal,
@@ -19,6 +21,7 @@ from skanomaly import (
     GreedyCoreset,
     KNNScorer,
     MahalanobisAD,
+    MetricFeatures,
     PaDiM,
     PatchCore,
     Pixels,
@@ -40,6 +43,13 @@ RECONSTRUCTION = {
     "training": Training(lr=3e-3, batch_size=4),
     "max_epochs": 3,
 }
+FINE_TUNED = {
+    "features": PretrainedPatchFeatures(
+        "test_efficientnet", layers=("bn2",), weights="random", image_size=32, random_state=0
+    ),
+    "reference": (np.random.default_rng(0).integers(0, 256, (6, 32, 32), np.uint8), [0, 1] * 3),
+    "max_epochs": 1,
+}
 PATCHCORE = PatchCore(network())
 DETECTORS = [
     PATCHCORE,
@@ -50,6 +60,8 @@ DETECTORS = [
     FeatureDictionary(network((1,)), n_clusters=40),
     Autoencoder(**RECONSTRUCTION),
     VAE(**RECONSTRUCTION),
+    DeepOneClass(**FINE_TUNED),
+    MetricFeatures(**FINE_TUNED),
     GradientProjection(Autoencoder(**RECONSTRUCTION), n_steps=3),
     FeatureDecoder(TinyFeatureNet(), **RECONSTRUCTION),
     AnoUNet(TinyFeatureNet(), Pixels(16), UNet(4, depth=2), n_steps=2, calibrate_maps=True),

@@ -4,6 +4,7 @@ import difflib
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # the base class of all of them
 
 
 class VectorNetwork(nn.Module):
@@ -24,7 +25,13 @@ class VectorNetwork(nn.Module):
 
     def forward(self, x):
         """Return the vectors (n, d) of images (n, 3, H, W) in [0, 1]."""
-        pooled = torch.cat([maps.mean(dim=(2, 3)) for maps in self._maps_of(x)], dim=1)
+        alone = self.training and len(x) == 1  # which has no statistics
+        if alone:
+            self.eval()
+        maps = self._maps_of(x)
+        if alone:
+            self.train()
+        pooled = torch.cat([m.mean(dim=(2, 3)) for m in maps], dim=1)
         return pooled if self.norm is None else self.norm * unit_rows(pooled)
 
     def train(self, mode=True):
@@ -34,13 +41,15 @@ class VectorNetwork(nn.Module):
             module.eval()
         return self
 
-    def learn_all_but(self, frozen):
+    def learn_all_but(self, frozen, batch_statistics=True):
         """Let all parameters learn except those of the modules named, and keep their statistics.
 
         Parameters
         ----------
         frozen : sequence of str
             Names of modules of the backbone.
+        batch_statistics : bool, default=True
+            If True, batch normalisation in training uses the statistics of the batch; if False, it keeps its own.
 
         Raises
         ------
@@ -54,6 +63,8 @@ class VectorNetwork(nn.Module):
                 raise ValueError(f"frozen: {name!r} is not a module of the backbone; nearest names: {', '.join(near)}.")
         self.body.requires_grad_(True)
         self._kept = [modules[name].requires_grad_(False) for name in frozen]
+        if not batch_statistics:
+            self._kept += [module for module in modules.values() if isinstance(module, BatchNorm)]
 
 
 def unit_rows(x):

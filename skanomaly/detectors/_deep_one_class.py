@@ -54,8 +54,11 @@ class DeepOneClass(FineTunedDetector):
         the pretrained network as it is.
     frozen : sequence of str, default=()
         Names of modules of the backbone, such as "blocks.0", whose weights and statistics are not trained.
+    batch_statistics : bool, default=True
+        If True, batch normalisation uses the statistics of each batch in training, and their moving averages
+        afterwards; if False, it keeps the statistics of the pretrained network.
     training : Training or None, default=None
-        Training settings; None is ``Training(batch_size=64, lr=1e-4, validation_share=0.0, patience=None)``, a fixed
+        Training settings; None is ``Training(batch_size=32, lr=1e-4, validation_share=0.0, patience=None)``, a fixed
         number of epochs without validation. A positive `validation_share` holds out this share of the normal images and
         of the reference, and the epoch with the smallest loss on these is kept. Adam runs in its AMSGrad variant.
     false_alarm_rate : float or None, default=0.05
@@ -154,6 +157,7 @@ class DeepOneClass(FineTunedDetector):
         n_neighbors=5,
         max_epochs=6,
         frozen=(),
+        batch_statistics=True,
         training=None,
         false_alarm_rate=0.05,
         calibration="split",
@@ -168,11 +172,22 @@ class DeepOneClass(FineTunedDetector):
         self.n_neighbors = n_neighbors
         self.max_epochs = max_epochs
         self.frozen = frozen
+        self.batch_statistics = batch_statistics
         self.training = training
         self.false_alarm_rate = false_alarm_rate
         self.calibration = calibration
         self.random_state = random_state
         self.verbose = verbose
+
+    def default_training(self):
+        """Return the settings that ``training=None`` stands for.
+
+        Returns
+        -------
+        Training
+            Settings: a fixed number of epochs, without early stopping.
+        """
+        return super().default_training().set_params(batch_size=32)
 
     def _batches_of(self, normals, reference, labels, normal_label, generator):
         return Pairs(normals, reference, labels, normal_label, generator)
@@ -229,7 +244,7 @@ class Pairs:
         return len(self.normals) if len(self.reference) else 0
 
     def __getitem__(self, indices):
-        """Return the n normal images at a LongTensor, followed by n images of the reference, and their classes (2 n,)."""
+        """Return the n normal images at a LongTensor and n images of the reference, in this order, and all classes."""
         m = len(self.reference)
         if self.generator is None:
             partners = indices % m

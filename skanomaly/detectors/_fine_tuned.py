@@ -51,6 +51,7 @@ class FineTunedDetector(TransformerMixin, BaseDetector):
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "frozen": [Iterable],
+        "batch_statistics": ["boolean"],
         "training": [HasMethods(["hold_out", "run"]), None],
         "calibration": [StrOptions({"split", "cv"})],
     }
@@ -248,7 +249,7 @@ class FineTunedDetector(TransformerMixin, BaseDetector):
             )
         ]
         net = self.features_.network(reader.device)
-        net.module.learn_all_but(self.frozen)
+        net.module.learn_all_but(self.frozen, self.batch_statistics)
         width = self.features_.n_features_out_
         head = initialized(lambda: nn.Linear(width, n_classes + self.normals_as_class), generator)
         module = nn.ModuleDict({"network": net.module, "head": head.to(device)})

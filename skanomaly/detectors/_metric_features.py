@@ -53,6 +53,9 @@ class MetricFeatures(FineTunedDetector):
         Number of passes over the images; 0 leaves the pretrained network as it is.
     frozen : sequence of str, default=()
         Names of modules of the backbone, such as "blocks.0", whose weights and statistics are not trained.
+    batch_statistics : bool, default=False
+        If True, batch normalisation uses the statistics of each batch in training, and their moving averages
+        afterwards; if False, it keeps the statistics of the pretrained network.
     training : Training or None, default=None
         Training settings; None is ``Training(batch_size=64, lr=1e-4, validation_share=0.0, patience=None)``, a fixed
         number of epochs without validation. A positive `validation_share` holds out this share of the normal images and
@@ -153,6 +156,7 @@ class MetricFeatures(FineTunedDetector):
         n_neighbors=5,
         max_epochs=3,
         frozen=(),
+        batch_statistics=False,
         training=None,
         false_alarm_rate=0.05,
         calibration="split",
@@ -167,6 +171,7 @@ class MetricFeatures(FineTunedDetector):
         self.n_neighbors = n_neighbors
         self.max_epochs = max_epochs
         self.frozen = frozen
+        self.batch_statistics = batch_statistics
         self.training = training
         self.false_alarm_rate = false_alarm_rate
         self.calibration = calibration
@@ -209,6 +214,11 @@ class Mixture:
 
     def __getitem__(self, indices):
         """Return the images (n, 3, H, W) at a LongTensor (n,), normal ones first, and their classes."""
-        normal = indices < self.n_normals
-        x = [self.normals[indices[normal]], self.reference[indices[~normal] - self.n_normals]]
-        return torch.cat(x), self.labels[torch.cat([indices[normal], indices[~normal]])]
+        indices = indices.sort().values
+        parts = (self.normals, indices[indices < self.n_normals]), (self.reference, indices[indices >= self.n_normals])
+        x = [
+            images[found - offset]
+            for (images, found), offset in zip(parts, (0, self.n_normals), strict=True)
+            if len(found)
+        ]
+        return torch.cat(x), self.labels[indices]
