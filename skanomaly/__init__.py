@@ -13,6 +13,8 @@ _HOME = {
     "FeatureDictionary": "detectors",
     "Autoencoder": "detectors",
     "VAE": "detectors",
+    "AnoGAN": "detectors",
+    "SkipGANomaly": "detectors",
     "DeepOneClass": "detectors",
     "MetricFeatures": "detectors",
     "Reference": "_inputs.reference",

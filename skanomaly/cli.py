@@ -19,6 +19,8 @@ _METHODS = {
     "ano-unet": "AnoUNet",
     "deep-one-class": "DeepOneClass",
     "metric": "MetricFeatures",
+    "anogan": "AnoGAN",
+    "skipganomaly": "SkipGANomaly",
 }
 _METRICS = (
     ("image AUROC", "image_auroc"),
@@ -192,8 +194,6 @@ def _detector(options, X):
 
 
 def _with_defaults(detector, X):
-    from .networks import Training
-
     for name in ("model", "feature_net"):
         if hasattr(detector, f"default_{name}"):
             inner = getattr(detector, f"default_{name}")().set_params(verbose=detector.verbose)
@@ -201,7 +201,7 @@ def _with_defaults(detector, X):
     if "features" in detector.get_params(deep=False):
         detector.set_params(features=detector.default_features(X))
     if hasattr(detector, "default_network"):
-        detector.set_params(network=detector.default_network(detector.features), training=Training())
+        detector.set_params(network=detector.default_network(detector.features))
     if hasattr(detector, "default_training"):
         detector.set_params(training=detector.default_training())
     return detector

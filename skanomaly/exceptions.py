@@ -1,6 +1,13 @@
 """Errors and warnings of skanomaly, each a subclass of the built-in class that it refines."""
 
-__all__ = ["CacheWarning", "CalibrationWarning", "ImageReadError", "MissingWeightsError", "ModelFileError"]
+__all__ = [
+    "CacheWarning",
+    "CalibrationWarning",
+    "CollapseWarning",
+    "ImageReadError",
+    "MissingWeightsError",
+    "ModelFileError",
+]
 
 
 class CacheWarning(UserWarning):
@@ -9,6 +16,10 @@ class CacheWarning(UserWarning):
 
 class CalibrationWarning(UserWarning):
     """Warning issued when the calibration set is too small for the requested false-alarm rate."""
+
+
+class CollapseWarning(UserWarning):
+    """Warning issued when a trained generator generates almost the same image from every code."""
 
 
 class ImageReadError(ValueError):

@@ -38,6 +38,8 @@ _STATE_CLASSES = (
     "skanomaly.networks._convolutional:PooledNetwork",
     "skanomaly.networks._convolutional:StridedNetwork",
     "skanomaly.networks._dense:DenseNetwork",
+    "skanomaly.networks._gan:DCGAN",
+    "skanomaly.networks._gan:SkipGAN",
     "skanomaly.networks._losses:FeatureLoss",
     "skanomaly.networks._losses:SquaredLoss",
     "skanomaly.networks._losses:SSIMLoss",

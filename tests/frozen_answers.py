@@ -18,6 +18,7 @@ from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    AnoGAN,
     AnoUNet,
     Augmented,
     Autoencoder,
@@ -39,13 +40,14 @@ from skanomaly import (
     Pixels,
     PretrainedPatchFeatures,
     RandomProjection,
+    SkipGANomaly,
     SparseCodingScorer,
     SubspaceScorer,
     anomaly_map,
 )
 from skanomaly.datasets import make_surfaces
 from skanomaly.exceptions import CalibrationWarning
-from skanomaly.networks import DenseNetwork, FeatureLoss, PooledNetwork, SSIMLoss, StridedNetwork, UNet
+from skanomaly.networks import DCGAN, DenseNetwork, FeatureLoss, PooledNetwork, SkipGAN, SSIMLoss, StridedNetwork, UNet
 
 FILE = Path(__file__).with_suffix(".npz")
 SIZE = (24, 24)  # of the maps that are kept
@@ -122,6 +124,13 @@ IMAGE_DETECTORS = {
         anomaly_score="unregularized",
         random_state=0,
     ),
+    "AnoGAN search": lambda: AnoGAN(
+        Pixels(32), DCGAN(6, width=4), n_steps=4, n_restarts=2, chunk_size=4, max_epochs=2, random_state=0
+    ),
+    "AnoGAN both": lambda: AnoGAN(
+        Pixels((40, 33)), DCGAN(6, width=4), inversion="both", n_steps=2, chunk_size=4, max_epochs=2, random_state=0
+    ),
+    "SkipGANomaly": lambda: SkipGANomaly(Pixels(40), SkipGAN(4), max_epochs=2, random_state=0),
     "GradientProjection images": lambda: GradientProjection(
         Autoencoder(Pixels(48), StridedNetwork(8, patch_size=None), max_epochs=2), n_steps=5, random_state=0
     ),

@@ -10,6 +10,7 @@ from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    AnoGAN,
     AnoUNet,
     Autoencoder,
     ConformalDetector,
@@ -26,8 +27,9 @@ from skanomaly import (
     PatchCore,
     Pixels,
     PretrainedPatchFeatures,
+    SkipGANomaly,
 )
-from skanomaly.networks import StridedNetwork, Training, UNet
+from skanomaly.networks import DCGAN, SkipGAN, StridedNetwork, Training, UNet
 from skanomaly.testing import image_detector_checks, parametrize_with_image_checks
 
 
@@ -50,6 +52,7 @@ FINE_TUNED = {
     "reference": (np.random.default_rng(0).integers(0, 256, (6, 32, 32), np.uint8), [0, 1] * 3),
     "max_epochs": 1,
 }
+ADVERSARIAL = {"features": Pixels(32), "training": Training(batch_size=4), "max_epochs": 2}
 PATCHCORE = PatchCore(network())
 DETECTORS = [
     PATCHCORE,
@@ -60,6 +63,8 @@ DETECTORS = [
     FeatureDictionary(network((1,)), n_clusters=40),
     Autoencoder(**RECONSTRUCTION),
     VAE(**RECONSTRUCTION),
+    AnoGAN(network=DCGAN(8, width=4), n_steps=3, chunk_size=4, **ADVERSARIAL),
+    SkipGANomaly(network=SkipGAN(4), **ADVERSARIAL),
     DeepOneClass(**FINE_TUNED),
     MetricFeatures(**FINE_TUNED),
     GradientProjection(Autoencoder(**RECONSTRUCTION), n_steps=3),

@@ -274,6 +274,16 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
         """
         return UNet()
 
+    def default_training(self):
+        """Return the training settings that ``training=None`` stands for.
+
+        Returns
+        -------
+        Training
+            Settings.
+        """
+        return Training()
+
     def explain(self, X, toward=None):
         """Rebuild images such that their features are those of normal images, or of others.
 
@@ -329,7 +339,7 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
     def _open(self, X):
         samples = super()._open(X)
         self.network_ = self.default_network() if self.network is None else clone(self.network)
-        self.training_ = Training() if self.training is None else clone(self.training)
+        self.training_ = self.default_training() if self.training is None else clone(self.training)
         self.training_.check()
         return samples
 

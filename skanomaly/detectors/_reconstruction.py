@@ -19,13 +19,6 @@ from ..features._resolve import resolve_features
 from ..networks import DenseNetwork, StridedNetwork, Training
 from ._image_scores import IMAGE_SCORE, image_scores
 
-_EXAMPLES = {  # of objects that must be passed before their own parameters can be set
-    "features": "Pixels()",
-    "network": "DenseNetwork()",
-    "training": "Training()",
-    "loss": "SSIMLoss()",
-}
-
 
 def _has_way_back(detector):
     features = detector._features()
@@ -54,8 +47,8 @@ class ReconstructionDetector(BaseDetector):
     - ``_compare(x, restored, view)``: return the reconstruction loss L_r (n,) of each sample;
     - ``_evidence(module, x)``: return anomaly scores (N,) of vectors, residual maps (N, H, W) of images.
 
-    It may override ``_fit_loss(samples)``, ``_after_training(module, data, generator)`` and
-    ``_learn_residuals(train, held_out)``.
+    It may override ``_fit_loss(samples)``, ``_optimize(module, data, held_out, generator)``, ``_after_training(module,
+    data, generator)`` and ``_learn_residuals(train, held_out)``.
     """
 
     _parameter_constraints = {
@@ -72,6 +65,12 @@ class ReconstructionDetector(BaseDetector):
     }
     _derived = ("_net",)
     _n_codes_per_unit = 1
+    _examples = {  # of objects that must be passed before their own parameters can be set
+        "features": "Pixels()",
+        "network": "DenseNetwork()",
+        "training": "Training()",
+        "loss": "SSIMLoss()",
+    }
 
     # ----------------------------------------------------------------------------------------- public
 
@@ -105,6 +104,16 @@ class ReconstructionDetector(BaseDetector):
         """
         return StridedNetwork() if _are_images(features) else DenseNetwork()
 
+    def default_training(self):
+        """Return the training settings that ``training=None`` stands for.
+
+        Returns
+        -------
+        Training
+            Settings.
+        """
+        return Training()
+
     def set_params(self, **params):
         """Set the parameters of this estimator and of the objects passed to it.
 
@@ -124,7 +133,7 @@ class ReconstructionDetector(BaseDetector):
             if nested and (owner is None or isinstance(owner, str)):
                 raise ValueError(
                     f"{name}={value!r} sets a parameter of {head}, which is {owner!r}; pass the object first: "
-                    f"{type(self).__name__}({head}={_EXAMPLES.get(head, '...')})."
+                    f"{type(self).__name__}({head}={self._examples.get(head, '...')})."
                 )
         return super().set_params(**params)
 
@@ -178,7 +187,7 @@ class ReconstructionDetector(BaseDetector):
             samples = super()._open(X)
             self.network_ = self.default_network(self.features_) if self.network is None else clone(self.network)
             self.input_statistics_ = {}
-        self.training_ = Training() if self.training is None else clone(self.training)
+        self.training_ = self.default_training() if self.training is None else clone(self.training)
         self.training_.check()
         return samples
 
@@ -230,20 +239,24 @@ class ReconstructionDetector(BaseDetector):
             self.input_statistics_ = self._view().fit(Z)
         net = self._first_net(Z, warm, generator)
         module, data, validation = net.module, *(self._to_learn_from(net, part) for part in (Z, held_out))
-        history = self.training_.run(
+        history = self._optimize(module, data, validation, generator)
+        self._after_training(module, data, generator)
+        old = self.history_ if warm else {}
+        self.history_ = {name: np.concatenate([old.get(name, ()), values]) for name, values in history.items()}
+        self.network_state_ = net.state()
+
+    def _optimize(self, module, data, held_out, generator):
+        """Train the module; return the losses of each epoch by name."""
+        return self.training_.run(
             module,
             lambda x, noise: self._training_loss(module, x, noise),
             data,
-            validation,
+            held_out,
             self.network_,
             max_epochs=self.max_epochs,
             generator=generator,
             verbose=self.verbose,
         )
-        self._after_training(module, data, generator)
-        old = self.history_ if warm else {}
-        self.history_ = {name: np.concatenate([old.get(name, ()), values]) for name, values in history.items()}
-        self.network_state_ = net.state()
 
     def _first_net(self, Z, warm, generator):
         """Return the net that training starts from."""

@@ -6,6 +6,8 @@ _HOME = {
     "DenseNetwork": "_dense",
     "StridedNetwork": "_convolutional",
     "PooledNetwork": "_convolutional",
+    "DCGAN": "_gan",
+    "SkipGAN": "_gan",
     "UNet": "_unet",
     "SSIMLoss": "_losses",
     "FeatureLoss": "_losses",

@@ -4,6 +4,7 @@ from ._losses import LossCurveDisplay
 from ._maps import AnomalyMapDisplay, plot_overlay_sheet
 from ._pro import PROCurveDisplay
 from ._reconstructions import ReconstructionDisplay
+from ._samples import GeneratedSamplesDisplay
 from ._scores import ScoreDisplay
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ScoreDisplay",
     "PROCurveDisplay",
     "ReconstructionDisplay",
+    "GeneratedSamplesDisplay",
     "LossCurveDisplay",
     "plot_overlay_sheet",
 ]

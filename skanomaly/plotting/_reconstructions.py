@@ -21,6 +21,8 @@ class ReconstructionDisplay:
         Reconstructions of the images, float in [0, 1].
     anomaly_maps : list of ndarray of shape (H, W)
         Anomaly maps, higher for anomalies. NaN pixels are left blank.
+    scores : array-like of shape (n_images,), default=None
+        Anomaly scores, higher for anomalies, which are written above the maps; None writes none.
     captions : list of str, default=None
         Captions of the anomaly maps, such as losses; None has no captions.
 
@@ -50,9 +52,9 @@ class ReconstructionDisplay:
     np.float64(0.5)
     """
 
-    def __init__(self, images, reconstructions, anomaly_maps, captions=None):
+    def __init__(self, images, reconstructions, anomaly_maps, scores=None, captions=None):
         self.images, self.reconstructions, self.anomaly_maps = images, reconstructions, anomaly_maps
-        self.captions = captions
+        self.scores, self.captions = scores, captions
         self.residuals = [_residual(*pair) for pair in zip(images, reconstructions, strict=True)]
 
     @classmethod
@@ -62,8 +64,9 @@ class ReconstructionDisplay:
         Parameters
         ----------
         estimator : estimator
-            Fitted detector with `iter_explanations`, whose losses are shown as well, or with `anomaly_map` and
-            `project` or `reconstruct`. If it has several of these, the first is used.
+            Fitted detector with `iter_explanations`, whose losses are written above the maps, or with `anomaly_map`
+            and `project` or `reconstruct`. If it has several of these, the first is used. If it has
+            `iter_scores_and_maps`, its anomaly scores are written above the maps.
         X : array of shape (n, H, W[, C]), or sequence of images or paths, length n
             Images.
         **plot_options
@@ -92,7 +95,10 @@ class ReconstructionDisplay:
             )
         restored = (estimator.project if projects else estimator.reconstruct)(X)
         options = {"restored": "projection" if projects else "reconstruction", **plot_options}
-        return cls.from_predictions(X, restored, estimator.anomaly_map(X), **options)
+        if not hasattr(estimator, "iter_scores_and_maps"):
+            return cls.from_predictions(X, restored, estimator.anomaly_map(X), **options)
+        scores, score_maps = zip(*estimator.iter_scores_and_maps(X), strict=True)
+        return cls.from_predictions(X, restored, score_maps, scores=-np.array(scores), **options)
 
     @classmethod
     def _explain(cls, estimator, X, **plot_options):
@@ -102,7 +108,7 @@ class ReconstructionDisplay:
         return cls.from_predictions(X, [e.image for e in found], [e.anomaly_map for e in found], **options)
 
     @classmethod
-    def from_predictions(cls, images, reconstructions, anomaly_maps, *, captions=None, **plot_options):
+    def from_predictions(cls, images, reconstructions, anomaly_maps, *, scores=None, captions=None, **plot_options):
         """Plot given reconstructions and anomaly maps.
 
         Parameters
@@ -114,6 +120,8 @@ class ReconstructionDisplay:
             way round.
         anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W), length n
             Anomaly maps, higher for anomalies. NaN pixels are left blank.
+        scores : array-like of shape (n,), default=None
+            Anomaly scores, higher for anomalies, which are written above the maps; None writes none.
         captions : sequence of str of length n, default=None
             Captions of the anomaly maps, such as losses; None has no captions.
         **plot_options
@@ -127,7 +135,7 @@ class ReconstructionDisplay:
         Raises
         ------
         ValueError
-            If the sizes of images, reconstructions and maps differ.
+            If the sizes of images, reconstructions and maps, or the numbers of images and scores, differ.
 
         See Also
         --------
@@ -141,7 +149,9 @@ class ReconstructionDisplay:
             shapes, wanted = [array.shape[:2] for array in arrays], [image.shape[:2] for image in pixels]
             if shapes != wanted:
                 raise ValueError(f"{name} have shapes {shapes}, but the images have shapes {wanted}.")
-        return cls(pixels, restored, score_maps, captions).plot(**plot_options)
+        if scores is not None and np.shape(scores) != (len(pixels),):
+            raise ValueError(f"scores has shape {np.shape(scores)}, but there are {len(pixels)} images.")
+        return cls(pixels, restored, score_maps, scores, captions).plot(**plot_options)
 
     def plot(self, *, axes=None, restored="reconstruction", cmap="inferno", vmin=None, vmax=None):
         """Draw one row per image: the original, the reconstruction, the residual and the anomaly map.
@@ -182,12 +192,18 @@ class ReconstructionDisplay:
             row[3].imshow(self.anomaly_maps[i], cmap=cmap, **levels)
         for ax, title in zip(axes[0], (_TITLES[0], restored, *_TITLES[2:]), strict=True):
             ax.set_title(title, fontsize=9)
-        for ax, caption in zip(axes[:, 3], self.captions or (), strict=bool(self.captions)):
-            ax.set_title("\n".join(filter(None, (ax.get_title(), caption))), fontsize=9)
+        for ax, note in zip(axes[:, 3], self._notes(), strict=True):
+            ax.set_title("\n".join(filter(None, (ax.get_title(), note))), fontsize=9)
         for ax in axes.flat:
             ax.set_axis_off()
         self.axes_, self.figure_ = axes, axes[0, 0].figure
         return self
+
+    def _notes(self):
+        """Return what is written above each map: its score, or its caption, or nothing."""
+        if self.captions is not None:
+            return self.captions
+        return [""] * len(self.images) if self.scores is None else [f"score {score:.3g}" for score in self.scores]
 
 
 def _show(ax, image):
