@@ -42,7 +42,8 @@ p_value : float
 anomaly_map : ndarray of shape (H, W), float32, or None
     Anomaly map, as returned by `anomaly_map`; None for a detector without maps.
 mask : ndarray of shape (H, W), bool, or None
-    Mask of the anomalous pixels, as returned by `anomaly_mask`; None for a detector without maps.
+    Mask of the anomalous pixels, as returned by `anomaly_mask`; None for a detector without maps or without a threshold
+    for them.
 """
 
 
@@ -100,7 +101,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     It may override ``_prepare()`` (check parameters against the fitted ``features_``), ``_embed(samples)`` (default:
     ``features_.transform``) and ``_learn(samples, Z=None, groups=None)`` (default: fit the features, embed, ``_fit``).
     State that can be derived from fitted attributes is not pickled: list its names in ``_derived`` and build it with
-    ``_derived_state(name, build)``.
+    ``_derived_state(name, build)``. If maps are too expensive to set a threshold from, ``_calibrates_maps`` is False.
     """
 
     _parameter_constraints = {
@@ -111,6 +112,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _derived = ()
+    _calibrates_maps = True
 
     # ----------------------------------------------------------------------------------------- fitting
 
@@ -210,7 +212,9 @@ class BaseDetector(OutlierMixin, BaseEstimator):
             samples = self.features_.check_samples(X)
             groups = check_groups(groups, len(samples))
             self._keep_settings()
-            batches = [statistics(self, *self._score(Z), batch) for batch, Z in self._batches(samples)]
+            batches = [
+                statistics(self, *self._score(Z, self._calibrates_maps), batch) for batch, Z in self._batches(samples)
+            ]
             self.calibration_ = Calibration(*concatenated(batches), groups=grouped(samples, groups))
             self.calibration_.warn_if_short(self.false_alarm_rate)
             self._warn_if_seen(samples)
@@ -369,10 +373,10 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         self._check_decides(X, "iter_verdicts")
         for batch, Z in self._batches(X):
             scores, grids = self._score(Z)
-            p_values = self.calibration_.p_values(scores)
+            p_values, masked = self.calibration_.p_values(scores), self.calibration_.peaks is not None
             for i, score in enumerate(-scores):
                 score_map = None if grids is None else self._render(grids[i], batch[i])
-                mask = None if grids is None else self._mask(score_map)
+                mask = self._mask(score_map) if masked and score_map is not None else None
                 yield Verdict(float(score), 1 - 2 * int(score < self.offset_), float(p_values[i]), score_map, mask)
 
     # ----------------------------------------------------------------------------------------- maps and masks
@@ -471,9 +475,8 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         """Threshold on maps, set from the peaks of the calibration maps and `false_alarm_rate`."""
         calibration = self._calibrated("pixel_threshold_")
         if calibration.peaks is None:
-            raise AttributeError(
-                f"this {type(self).__name__} has no pixel_threshold_ because it makes no anomaly maps."
-            )
+            reason = "it makes no anomaly maps" if self._calibrates_maps else "its maps were not calibrated"
+            raise AttributeError(f"this {type(self).__name__} has no pixel_threshold_ because {reason}.")
         return calibration.pixel_threshold(self.false_alarm_rate)
 
     @property

@@ -14,6 +14,11 @@ _METHODS = {
     "dictionary": "FeatureDictionary",
     "autoencoder": "Autoencoder",
     "vae": "VAE",
+    "projection": "GradientProjection",
+    "feature-decoder": "FeatureDecoder",
+    "ano-unet": "AnoUNet",
+    "deep-one-class": "DeepOneClass",
+    "metric": "MetricFeatures",
     "anogan": "AnoGAN",
     "skipganomaly": "SkipGANomaly",
 }
@@ -86,11 +91,21 @@ def _parser():
         "then 1), or stop",
     )  # fmt: skip
     score.add_argument("--overlays", action="store_true", help="also save every image with its anomaly map")
-    score.add_argument(
-        "--trust", metavar="TYPE", action="append", default=[], help="further type that the model file may hold"
-    )
-    score.add_argument("--quiet", action="store_true", help="show no progress bar")
     score.set_defaults(run=_score)
+    inpaint = commands.add_parser("inpaint", help="replace the masked parts of images by what is normal")
+    inpaint.add_argument("model", metavar="MODEL", help="model file written by `skanomaly fit --method projection`")
+    inpaint.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or glob patterns of images")
+    inpaint.add_argument(
+        "--masks", metavar="MASKS", nargs="+", required=True,
+        help="files, folders or glob patterns of masks: that of photo.png is called photo or photo_mask",
+    )  # fmt: skip
+    inpaint.add_argument("-o", "--out", metavar="DIR", required=True, help="folder for the inpainted images")
+    inpaint.set_defaults(run=_inpaint)
+    for command in (score, inpaint):
+        command.add_argument(
+            "--trust", metavar="TYPE", action="append", default=[], help="further type that the model file may hold"
+        )
+        command.add_argument("--quiet", action="store_true", help="show no progress bar")
     for command in (demo, evaluate):
         command.add_argument("--out", metavar="DIR", default="demo_output", help="folder for the overlay sheet")
     for command in (demo, evaluate, fit):
@@ -172,13 +187,23 @@ def _score(options):
     return 1 if any("could not be read" in str(warning.message) for warning in caught) else 0
 
 
-def _files(patterns, quiet):
+def _inpaint(options):
+    from .evaluation import inpaint_files
+
+    paths = _files(options.images, options.quiet)
+    masks = _files(options.masks, options.quiet, "--masks")
+    verbose = not options.quiet
+    inpaint_files(options.model, paths, masks, options.out, trusted=options.trust, verbose=verbose)
+    print(f"{options.out}: {len(paths)} images")
+
+
+def _files(patterns, quiet, name="IMAGES"):
     from ._inputs.files import explain_no_match, find_images, name_files
 
     found = [find_images(pattern) for pattern in patterns]
     files = [path for images, _ in found for path in images]
     if not files:
-        raise ValueError(f"IMAGES: {', '.join(map(explain_no_match, patterns))}.")
+        raise ValueError(f"{name}: {', '.join(map(explain_no_match, patterns))}.")
     left_aside = [path for _, others in found for path in others]
     if left_aside and not quiet:
         print(f"left aside, not images: {name_files(left_aside)}", file=sys.stderr)
@@ -189,24 +214,37 @@ def _detector(options, X):
     """Return the detector, with None replaced by the default objects so that --set can change their parameters."""
     import skanomaly
 
-    verbose = int(not options.quiet)
-    detector = getattr(skanomaly, _METHODS[options.method])(random_state=options.seed, verbose=verbose)
+    detector = getattr(skanomaly, _METHODS[options.method])(random_state=options.seed, verbose=int(not options.quiet))
     detector.set_params(false_alarm_rate=options.false_alarm_rate)
-    detector.set_params(features=detector.default_features(X))
+    return _with_defaults(detector, X).set_params(**dict(map(_setting, options.settings)))
+
+
+def _with_defaults(detector, X):
+    for name in ("model", "feature_net"):
+        if hasattr(detector, f"default_{name}"):
+            inner = getattr(detector, f"default_{name}")().set_params(verbose=detector.verbose)
+            detector.set_params(**{name: _with_defaults(inner, X)})
+    if "features" in detector.get_params(deep=False):
+        detector.set_params(features=detector.default_features(X))
     if hasattr(detector, "default_network"):
-        detector.set_params(network=detector.default_network(detector.features), training=detector.default_training())
-    return detector.set_params(**dict(map(_setting, options.settings)))
+        detector.set_params(network=detector.default_network(detector.features))
+    if hasattr(detector, "default_training"):
+        detector.set_params(training=detector.default_training())
+    return detector
 
 
 def _setting(text):
-    """Return (name, value) of NAME=VALUE, where VALUE is a Python literal, a network, a loss or else a string."""
+    """Return (name, value) of NAME=VALUE; VALUE is a Python literal, the name of a class to create, or a string."""
+    import skanomaly
+
     from . import networks
 
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"--set {text!r} must have the form NAME=VALUE.")
-    if value in networks.__all__:
-        return name, getattr(networks, value)()
+    for home in (networks, skanomaly):
+        if value in home.__all__ and isinstance(getattr(home, value), type):
+            return name, getattr(home, value)()
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):

@@ -142,6 +142,10 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
         return self.estimator_.feature_names_in_
 
     @property
+    def _calibrates_maps(self):
+        return self._detector()._calibrates_maps
+
+    @property
     def _fitted(self):
         if "detector_" not in vars(self):
             raise AttributeError("this ConformalDetector is not fitted")

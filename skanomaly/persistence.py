@@ -33,6 +33,7 @@ _STATE_CLASSES = (
     "skanomaly._inputs.samples:Rows",
     "skanomaly._networks.pretrained:PretrainedNetwork",
     "skanomaly.features._pooled:PooledFeatures",
+    "skanomaly.features._vectors:VectorFeatures",
     "skanomaly.maps:PipelineDetector",
     "skanomaly.networks._convolutional:PooledNetwork",
     "skanomaly.networks._convolutional:StridedNetwork",
@@ -43,12 +44,14 @@ _STATE_CLASSES = (
     "skanomaly.networks._losses:SquaredLoss",
     "skanomaly.networks._losses:SSIMLoss",
     "skanomaly.networks._training:Training",
+    "skanomaly.networks._unet:UNet",
 )
 _LAYOUT = 2  # version of the attributes in a file; 1 is from before detectors had features_
 _OF_THE_USER = {
     "memory",
     "memory_limit",
-}  # parameters that a file must not set, because they decide which files are written and deleted
+    "reference",
+}  # parameters that a file must not set, because they decide which files are read, written and deleted
 
 
 def save(estimator, path, *, include_weights=False):
@@ -115,9 +118,9 @@ def load(path, trusted=()):
     scikit-learn's forests are not among them; pass ``trusted=["sklearn.tree._tree.Tree"]`` for your own files.)
     Functions of skanomaly are refused even if `trusted` names them.
 
-    A model file cannot choose files and folders: all parameters `memory` and `memory_limit` are reset to their
-    defaults. If features were fitted with `weights` from a path, and the file does not include the weights, scoring
-    raises `MissingWeightsError` until you set the path again: ``model.features_.set_params(weights="path")``.
+    A model file cannot choose files and folders: all parameters `memory`, `memory_limit` and `reference` are reset to
+    their defaults. If features were fitted with `weights` from a path, and the file does not include the weights,
+    scoring raises `MissingWeightsError` until you set the path again: ``model.features_.set_params(weights="path")``.
 
     Parameters
     ----------

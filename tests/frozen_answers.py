@@ -12,16 +12,20 @@ from pathlib import Path
 import numpy as np
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
+from tiny_feature_net import TinyFeatureNet
 
 from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
     AnoGAN,
+    AnoUNet,
     Augmented,
     Autoencoder,
     ConformalDetector,
     CropFeatures,
+    DeepOneClass,
+    FeatureDecoder,
     FeatureDictionary,
     FitOnNormal,
     GaussianScorer,
@@ -29,6 +33,7 @@ from skanomaly import (
     GreedyCoreset,
     KNNScorer,
     MahalanobisAD,
+    MetricFeatures,
     PaDiM,
     PatchCore,
     PatchFeatures,
@@ -42,7 +47,7 @@ from skanomaly import (
 )
 from skanomaly.datasets import make_surfaces
 from skanomaly.exceptions import CalibrationWarning
-from skanomaly.networks import DCGAN, DenseNetwork, FeatureLoss, PooledNetwork, SkipGAN, SSIMLoss, StridedNetwork
+from skanomaly.networks import DCGAN, DenseNetwork, FeatureLoss, PooledNetwork, SkipGAN, SSIMLoss, StridedNetwork, UNet
 
 FILE = Path(__file__).with_suffix(".npz")
 SIZE = (24, 24)  # of the maps that are kept
@@ -54,6 +59,13 @@ def network(layers=(2, 3), neighborhood=3, **options):
     """Return features of an untrained network: fast, and no weights need be installed."""
     options = {"image_size": 64, "random_state": 0, **options}
     return PretrainedPatchFeatures(layers=layers, neighborhood=neighborhood, weights="random", **options)
+
+
+def fine_tuned(**options):
+    """Return the parameters of a detector that trains a tiny network further, against a reference of noise."""
+    features = network(("bn2",), 1, backbone="test_efficientnet", image_size=48)
+    reference = np.random.default_rng(0).integers(0, 256, (16, 48, 48), np.uint8), np.arange(16) % 2
+    return {"features": features, "reference": reference, "max_epochs": 2, "random_state": 0, **options}
 
 
 def surfaces():
@@ -124,6 +136,25 @@ IMAGE_DETECTORS = {
     ),
     "GradientProjection patches": lambda: GradientProjection(
         VAE(Pixels(64), StridedNetwork(8), max_epochs=2), n_steps=3, evidence="residual", masked=False, random_state=0
+    ),
+    "DeepOneClass": lambda: DeepOneClass(**fine_tuned()),
+    "DeepOneClass lof": lambda: DeepOneClass(**fine_tuned(scoring="lof", normals_as_class=True)),
+    "MetricFeatures": lambda: MetricFeatures(**fine_tuned()),
+    "MetricFeatures mean": lambda: MetricFeatures(**fine_tuned(scoring="mean", batch_statistics=True)),
+    "FeatureDecoder": lambda: FeatureDecoder(TinyFeatureNet(random_state=0), Pixels(48), max_epochs=2, random_state=0),
+    "AnoUNet": lambda: AnoUNet(
+        TinyFeatureNet(random_state=0), Pixels(32), UNet(4, depth=2), n_steps=3, calibrate_maps=True, random_state=0
+    ),
+    "AnoUNet normals": lambda: AnoUNet(
+        TinyFeatureNet(random_state=0),
+        Pixels(32),
+        UNet(4, depth=2),
+        n_steps=3,
+        init="normals",
+        optimizer="adam",
+        max_epochs=2,
+        calibrate_maps=True,
+        random_state=0,
     ),
     "ConformalDetector PatchCore": lambda: ConformalDetector(
         PatchCore(network(), **PAPER, random_state=0), random_state=0

@@ -5,13 +5,21 @@ import pytest
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skanomaly import AnoGAN, Autoencoder, PaDiM, PatchCore, Pixels, PretrainedPatchFeatures, SkipGANomaly
+from skanomaly import AnoGAN, Autoencoder, DeepOneClass, PaDiM, PatchCore, Pixels, PretrainedPatchFeatures, SkipGANomaly
 from skanomaly._inputs.images import check_images
 from skanomaly.networks import DCGAN, SkipGAN, StridedNetwork, Training
 from skanomaly.testing import check_image_detector, image_detector_checks, parametrize_with_image_checks
 from skanomaly.thresholds import Calibration
 
 FEATURES = PretrainedPatchFeatures(weights="random", image_size=64, random_state=0)
+TINY = {
+    "features": PretrainedPatchFeatures(
+        "test_efficientnet", layers=("bn2",), weights="random", image_size=32, batch_size=8, random_state=0
+    ),
+    "reference": (np.random.default_rng(0).integers(0, 256, (6, 32, 32), np.uint8), [0, 1] * 3),
+    "max_epochs": 1,
+    "random_state": 0,
+}
 FAST = Training(lr=3e-3, batch_size=4)
 DETECTORS = [
     PatchCore(FEATURES, random_state=0),
@@ -19,6 +27,7 @@ DETECTORS = [
     Autoencoder(Pixels(16), StridedNetwork(), training=FAST, max_epochs=3, random_state=0),
     AnoGAN(Pixels(32), DCGAN(8, width=4), n_steps=8, chunk_size=4, training=FAST, max_epochs=4, random_state=0),
     SkipGANomaly(Pixels(32), SkipGAN(4), training=FAST, max_epochs=3, random_state=0),
+    DeepOneClass(**TINY),
 ]
 
 

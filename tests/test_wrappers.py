@@ -1,29 +1,35 @@
 """Every detector inside each wrapper: what the wrapper offers, it offers as the detector does."""
 
+import numpy as np
 import pytest
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
+from tiny_feature_net import TinyFeatureNet
 
 from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
     AnoGAN,
+    AnoUNet,
     Autoencoder,
     ConformalDetector,
+    DeepOneClass,
+    FeatureDecoder,
     FeatureDictionary,
     FitOnNormal,
     GradientProjection,
     GreedyCoreset,
     KNNScorer,
     MahalanobisAD,
+    MetricFeatures,
     PaDiM,
     PatchCore,
     Pixels,
     PretrainedPatchFeatures,
     SkipGANomaly,
 )
-from skanomaly.networks import DCGAN, SkipGAN, StridedNetwork, Training
+from skanomaly.networks import DCGAN, SkipGAN, StridedNetwork, Training, UNet
 from skanomaly.testing import image_detector_checks, parametrize_with_image_checks
 
 
@@ -39,6 +45,13 @@ RECONSTRUCTION = {
     "training": Training(lr=3e-3, batch_size=4),
     "max_epochs": 3,
 }
+FINE_TUNED = {
+    "features": PretrainedPatchFeatures(
+        "test_efficientnet", layers=("bn2",), weights="random", image_size=32, random_state=0
+    ),
+    "reference": (np.random.default_rng(0).integers(0, 256, (6, 32, 32), np.uint8), [0, 1] * 3),
+    "max_epochs": 1,
+}
 ADVERSARIAL = {"features": Pixels(32), "training": Training(batch_size=4), "max_epochs": 2}
 PATCHCORE = PatchCore(network())
 DETECTORS = [
@@ -52,7 +65,11 @@ DETECTORS = [
     VAE(**RECONSTRUCTION),
     AnoGAN(network=DCGAN(8, width=4), n_steps=3, chunk_size=4, **ADVERSARIAL),
     SkipGANomaly(network=SkipGAN(4), **ADVERSARIAL),
+    DeepOneClass(**FINE_TUNED),
+    MetricFeatures(**FINE_TUNED),
     GradientProjection(Autoencoder(**RECONSTRUCTION), n_steps=3),
+    FeatureDecoder(TinyFeatureNet(), **RECONSTRUCTION),
+    AnoUNet(TinyFeatureNet(), Pixels(16), UNet(4, depth=2), n_steps=2, calibrate_maps=True),
 ]
 WRAPPERS = [ConformalDetector, FitOnNormal]
 WHOLE = [  # all checks

@@ -162,6 +162,36 @@ def pooled_decoder(n_channels, size):
     return nn.Sequential(*layers, nn.Conv2d(last, n_channels, 3, padding=1), nn.Sigmoid(), _Crop(size))
 
 
+class Standardize(nn.Module):
+    """Standardisation of each feature, without parameters.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of features.
+    """
+
+    def __init__(self, n_features):
+        super().__init__()
+        self.register_buffer("mean", torch.empty(n_features))
+        self.register_buffer("std", torch.empty(n_features))
+
+    def forward(self, features):
+        """Return standardised features (n, d)."""
+        return (features - self.mean) / self.std
+
+    def reset_values(self):
+        """Set the mean to 0 and the standard deviation to 1."""
+        self.mean.zero_()
+        self.std.fill_(1.0)
+
+    def fit(self, features):
+        """Set the mean and the standard deviation to those of features, a Tensor (n, d)."""
+        std, mean = torch.std_mean(features, dim=0, correction=0)
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 1e-6 * mean.abs(), std, 1.0))
+
+
 class _Crop(nn.Module):
     def __init__(self, size):
         super().__init__()

@@ -70,6 +70,13 @@ class Backbone:
         sides = [entry["reduction"] for entry in layer_info(self.module)]
         return max(max(sides) if isinstance(layer, str) else sides[layer] for layer in self.maps.layers)
 
+    def maps_of(self, pixels, which=None):
+        """Compute the maps of the layers of images (n, 3, H, W) in [0, 1] of any size that the network accepts."""
+        self.check_size(tuple(pixels.shape[2:]))
+        pixels = pixels.to(memory_format=torch.channels_last)
+        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return self.maps((pixels - mean) / std, which)
+
     def check_size(self, size, parameter="size"):
         """Raise a ValueError that names the parameter if the network is known not to accept images of a size (H, W)."""
         check_size(self.module, self.name, size, parameter)

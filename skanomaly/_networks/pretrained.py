@@ -88,11 +88,7 @@ class PretrainedNetwork:
         ValueError
             If the network does not accept the size of the images.
         """
-        backbone = self._loaded()
-        backbone.check_size(tuple(pixels.shape[2:]))
-        pixels = pixels.to(resolve_device(self.device), memory_format=torch.channels_last)
-        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-        return backbone.maps((pixels - mean) / std, which)
+        return self._loaded().maps_of(pixels.to(resolve_device(self.device)), which)
 
     def layer_shapes(self, input_shape, parameter="size"):
         """Compute the shapes of the maps of the layers.
@@ -131,6 +127,28 @@ class PretrainedNetwork:
         if self._state is not None:
             return dict(self._state)
         return {name: value.cpu().numpy() for name, value in self._loaded().module.state_dict().items()}
+
+    def copy(self):
+        """Return a backbone of its own with the same weights on the CPU, which may be trained or converted."""
+        return backbone_of_state(self.backbone, self.state(), self.layers, torch.device("cpu"))
+
+    def trained(self, state):
+        """Return the same network with other weights, which it then holds itself.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+            Weights, as returned by `state`.
+
+        Returns
+        -------
+        PretrainedNetwork
+            The network.
+        """
+        network = PretrainedNetwork(self.backbone, self.layers, self.weights, self.device, self.seed)
+        network.use_state(state)
+        network.load().source = "training"
+        return network
 
     def use_state(self, state):
         """Use the given weights whenever the network is loaded.

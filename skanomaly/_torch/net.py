@@ -74,7 +74,27 @@ class Net:
         Net
             The net.
         """
-        return cls(from_arrays(blank(build), state), device, _DTYPES[np.dtype(dtype)])
+        return cls.of(from_arrays(blank(build), state), device, dtype)
+
+    @classmethod
+    def of(cls, module, device, dtype=np.float32):
+        """Return a net around a module, for arrays of a type.
+
+        Parameters
+        ----------
+        module : Module
+            Module, which is moved to the device and converted.
+        device : torch.device
+            Device of the module.
+        dtype : dtype, default=float32
+            Type of the arrays that the net is applied to: float32 or float64.
+
+        Returns
+        -------
+        Net
+            The net.
+        """
+        return cls(module, device, _DTYPES[np.dtype(dtype)])
 
     def freeze(self):
         """Put the net into evaluation mode, disable gradients of its parameters, and return it."""

@@ -89,7 +89,7 @@ def run_epoch(train_step, data, batch_size, generator):
 _HISTORY_NAME = {"loss": "train_loss"}
 
 
-def gradient_step(module, loss, *, lr, weight_decay=0.0):
+def gradient_step(module, loss, *, lr, weight_decay=0.0, amsgrad=False):
     """Return a `train_step` that minimises `loss` by Adam.
 
     Parameters
@@ -97,30 +97,34 @@ def gradient_step(module, loss, *, lr, weight_decay=0.0):
     module : Module
         Module whose parameters are trained, if they require gradients.
     loss : callable
-        Function from a batch to a scalar tensor.
+        Function from a batch to a scalar tensor, or to a dict of scalar tensors whose entry "loss" is minimised.
     lr : float
         Learning rate of Adam.
     weight_decay : float, default=0.0
         Weight decay of Adam.
+    amsgrad : bool, default=False
+        If True, the largest second moment so far is used (AMSGrad).
 
     Returns
     -------
     callable
-        Function from a batch to the loss before the step, without gradient.
+        Function from a batch to the loss, or the losses by name, before the step and without gradient.
     """
-    optimizer = adam(module, lr=lr, weight_decay=weight_decay)
+    optimizer = adam(module, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad)
 
     def train_step(batch):
         optimizer.zero_grad()
         value = loss(batch)
-        value.backward()
+        losses = value if isinstance(value, dict) else {"loss": value}
+        losses["loss"].backward()
         optimizer.step()
-        return value.detach()
+        detached = {name: part.detach() for name, part in losses.items()}
+        return detached if isinstance(value, dict) else detached["loss"]
 
     return train_step
 
 
-def adam(module, *, lr, weight_decay=0.0, betas=(0.9, 0.999)):
+def adam(module, *, lr, weight_decay=0.0, betas=(0.9, 0.999), amsgrad=False):
     """Return an Adam optimiser of the parameters of a module that require gradients.
 
     Parameters
@@ -133,6 +137,8 @@ def adam(module, *, lr, weight_decay=0.0, betas=(0.9, 0.999)):
         Weight decay.
     betas : tuple of float, default=(0.9, 0.999)
         Decays of the averages of the gradient and of its square.
+    amsgrad : bool, default=False
+        If True, the AMSGrad variant is used.
 
     Returns
     -------
@@ -141,7 +147,7 @@ def adam(module, *, lr, weight_decay=0.0, betas=(0.9, 0.999)):
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, betas=betas, fused=fused)
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, betas=betas, amsgrad=amsgrad, fused=fused)
 
 
 def mean_loss(loss, data, batch_size):

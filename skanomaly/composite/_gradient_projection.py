@@ -193,6 +193,16 @@ class GradientProjection(BaseDetector):
 
     # ----------------------------------------------------------------------------------------- public
 
+    def default_model(self):
+        """Return the model that ``model=None`` stands for.
+
+        Returns
+        -------
+        Autoencoder
+            Model, unfitted.
+        """
+        return Autoencoder()
+
     @with_way_back
     def project(self, X):
         """Move samples down the energy and return the nearby normal samples :math:`x_T`.
@@ -261,7 +271,7 @@ class GradientProjection(BaseDetector):
 
     def _first_model(self):
         """Return the frozen model, or one to be fitted."""
-        model = Autoencoder() if self.model is None else self.model
+        model = self.default_model() if self.model is None else self.model
         model = model.estimator if self._frozen else clone(model)
         if not hasattr(model, "reconstructor"):
             raise TypeError(

@@ -2,8 +2,10 @@
 
 from ._anogan import AnoGAN
 from ._autoencoder import Autoencoder
+from ._deep_one_class import DeepOneClass
 from ._feature_dictionary import FeatureDictionary
 from ._mahalanobis import MahalanobisAD
+from ._metric_features import MetricFeatures
 from ._mlfsc import MLFSC
 from ._padim import PaDiM
 from ._patchcore import PatchCore
@@ -16,8 +18,10 @@ __all__ = [
     "MLFSC",
     "AnoGAN",
     "Autoencoder",
+    "DeepOneClass",
     "FeatureDictionary",
     "MahalanobisAD",
+    "MetricFeatures",
     "PaDiM",
     "PatchCore",
     "SPADE",

@@ -237,8 +237,8 @@ class ReconstructionDetector(BaseDetector):
     def _train(self, Z, held_out, warm, generator):
         if not warm:
             self.input_statistics_ = self._view().fit(Z)
-        view, net = self._view(), self._first_net(Z, warm, generator)
-        module, data, validation = net.module, *(_to_learn_from(view, net, part) for part in (Z, held_out))
+        net = self._first_net(Z, warm, generator)
+        module, data, validation = net.module, *(self._to_learn_from(net, part) for part in (Z, held_out))
         history = self._optimize(module, data, validation, generator)
         self._after_training(module, data, generator)
         old = self.history_ if warm else {}
@@ -266,6 +266,11 @@ class ReconstructionDetector(BaseDetector):
         net = Net.untrained(self._build, generator, device)
         net.module.standardize_by(self._view().arrange(Z))
         return net
+
+    def _to_learn_from(self, net, Z):
+        """Return embedded samples in the form from which `fit_loop` draws batches, in float32."""
+        view = self._view()
+        return view.to_learn_from(net.to_tensor(view.arrange(view.standardize(Z))).float())
 
     def _build(self):
         return self.network_.build(self._view().shape, self._n_codes_per_unit)
@@ -498,8 +503,3 @@ def join_samples(batches):
 def _are_images(features):
     """Return whether features make images: grids that can be transformed back to the samples of the user."""
     return features.makes_maps and hasattr(features, "inverse_transform")
-
-
-def _to_learn_from(view, net, Z):
-    """Return embedded samples in the form from which `fit_loop` draws batches, in float32."""
-    return view.to_learn_from(net.to_tensor(view.arrange(view.standardize(Z))).float())

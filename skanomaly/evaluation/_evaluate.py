@@ -143,7 +143,7 @@ def save_overlay_sheet(path, detector, data, *, n_images=16):
             f"{data.kinds_test[i]}\n{'flagged' if verdict.label < 0 else 'passed'}"
             for i, verdict in zip(chosen, verdicts, strict=True)
         ],
-        level=detector.pixel_threshold_,
+        level=getattr(detector, "pixel_threshold_", None),
     )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

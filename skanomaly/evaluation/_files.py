@@ -223,8 +223,7 @@ def _save_overlay(path, image, verdict, detector):
     height, width = score_map.shape
     figure = Figure(figsize=(6, max(1.0, 6 * height / width)))
     ax = figure.add_axes((0, 0, 1, 1))
-    reference = detector.pixel_threshold_
-    AnomalyMapDisplay.from_predictions(
-        image, score_map, level=reference, ax=ax, vmin=0, vmax=max(1.5 * reference, float(np.nanmax(score_map)))
-    )
+    reference = getattr(detector, "pixel_threshold_", None)
+    highest = max(1.5 * (reference or 0.0), float(np.nanmax(score_map)))
+    AnomalyMapDisplay.from_predictions(image, score_map, level=reference, ax=ax, vmin=0, vmax=highest)
     figure.savefig(path, dpi=100)

@@ -1,5 +1,6 @@
 """Patch features from the feature maps of a pretrained network."""
 
+import copy
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
@@ -409,6 +410,24 @@ class PretrainedPatchFeatures(ImageFeatures):
             next used.
         """
         self.network_.use_state(state)
+
+    def trained(self, state):
+        """Return the same fitted features with other weights of the network, which they then hold themselves.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+            Weights, as returned by `network_state`.
+
+        Returns
+        -------
+        PretrainedPatchFeatures
+            Fitted features.
+        """
+        features = copy.copy(self)
+        features.network_ = self.network_.trained(state)
+        features.weights_source_, features.weights_sha256_ = features.network_.source, features.network_.sha256
+        return features
 
     def withhold_weights(self):
         """Replace a path in `weights` by the name of the file, which is never opened."""

@@ -8,6 +8,7 @@ _HOME = {
     "PooledNetwork": "_convolutional",
     "DCGAN": "_gan",
     "SkipGAN": "_gan",
+    "UNet": "_unet",
     "SSIMLoss": "_losses",
     "FeatureLoss": "_losses",
     "Training": "_training",

@@ -23,6 +23,8 @@ class ReconstructionDisplay:
         Anomaly maps, higher for anomalies. NaN pixels are left blank.
     scores : array-like of shape (n_images,), default=None
         Anomaly scores, higher for anomalies, which are written above the maps; None writes none.
+    captions : list of str, default=None
+        Captions of the anomaly maps, such as losses; None has no captions.
 
     Attributes
     ----------
@@ -50,13 +52,9 @@ class ReconstructionDisplay:
     np.float64(0.5)
     """
 
-    def __init__(self, images, reconstructions, anomaly_maps, scores=None):
-        self.images, self.reconstructions, self.anomaly_maps, self.scores = (
-            images,
-            reconstructions,
-            anomaly_maps,
-            scores,
-        )
+    def __init__(self, images, reconstructions, anomaly_maps, scores=None, captions=None):
+        self.images, self.reconstructions, self.anomaly_maps = images, reconstructions, anomaly_maps
+        self.scores, self.captions = scores, captions
         self.residuals = [_residual(*pair) for pair in zip(images, reconstructions, strict=True)]
 
     @classmethod
@@ -66,8 +64,9 @@ class ReconstructionDisplay:
         Parameters
         ----------
         estimator : estimator
-            Fitted detector with `anomaly_map`, and with `project` or `reconstruct`. If it has both, projections are
-            shown. If it has `iter_scores_and_maps`, its anomaly scores are written above the maps.
+            Fitted detector with `iter_explanations`, whose losses are written above the maps, or with `anomaly_map`
+            and `project` or `reconstruct`. If it has several of these, the first is used. If it has
+            `iter_scores_and_maps`, its anomaly scores are written above the maps.
         X : array of shape (n, H, W[, C]), or sequence of images or paths, length n
             Images.
         **plot_options
@@ -81,12 +80,14 @@ class ReconstructionDisplay:
         Raises
         ------
         TypeError
-            If the estimator has neither `project` nor `reconstruct`.
+            If the estimator has none of these methods.
 
         See Also
         --------
         from_predictions : Plot given reconstructions and anomaly maps.
         """
+        if hasattr(estimator, "iter_explanations"):
+            return cls._explain(estimator, X, **plot_options)
         projects = hasattr(estimator, "project")
         if not (projects or hasattr(estimator, "reconstruct")):
             raise TypeError(
@@ -100,7 +101,14 @@ class ReconstructionDisplay:
         return cls.from_predictions(X, restored, score_maps, scores=-np.array(scores), **options)
 
     @classmethod
-    def from_predictions(cls, images, reconstructions, anomaly_maps, *, scores=None, **plot_options):
+    def _explain(cls, estimator, X, **plot_options):
+        found = list(estimator.iter_explanations(X))
+        captions = [f"L_R {e.residual_loss:.3g}, L_C {e.feature_loss:.3g}" for e in found]
+        options = {"restored": "rebuilt", "captions": captions, **plot_options}
+        return cls.from_predictions(X, [e.image for e in found], [e.anomaly_map for e in found], **options)
+
+    @classmethod
+    def from_predictions(cls, images, reconstructions, anomaly_maps, *, scores=None, captions=None, **plot_options):
         """Plot given reconstructions and anomaly maps.
 
         Parameters
@@ -114,6 +122,8 @@ class ReconstructionDisplay:
             Anomaly maps, higher for anomalies. NaN pixels are left blank.
         scores : array-like of shape (n,), default=None
             Anomaly scores, higher for anomalies, which are written above the maps; None writes none.
+        captions : sequence of str of length n, default=None
+            Captions of the anomaly maps, such as losses; None has no captions.
         **plot_options
             Keyword arguments passed to `plot`.
 
@@ -141,7 +151,7 @@ class ReconstructionDisplay:
                 raise ValueError(f"{name} have shapes {shapes}, but the images have shapes {wanted}.")
         if scores is not None and np.shape(scores) != (len(pixels),):
             raise ValueError(f"scores has shape {np.shape(scores)}, but there are {len(pixels)} images.")
-        return cls(pixels, restored, score_maps, scores).plot(**plot_options)
+        return cls(pixels, restored, score_maps, scores, captions).plot(**plot_options)
 
     def plot(self, *, axes=None, restored="reconstruction", cmap="inferno", vmin=None, vmax=None):
         """Draw one row per image: the original, the reconstruction, the residual and the anomaly map.
@@ -182,12 +192,18 @@ class ReconstructionDisplay:
             row[3].imshow(self.anomaly_maps[i], cmap=cmap, **levels)
         for ax, title in zip(axes[0], (_TITLES[0], restored, *_TITLES[2:]), strict=True):
             ax.set_title(title, fontsize=9)
-        for ax, score in zip(axes[:, 3], () if self.scores is None else self.scores, strict=False):
-            ax.set_title("\n".join(filter(None, (ax.get_title(), f"score {score:.3g}"))), fontsize=9)
+        for ax, note in zip(axes[:, 3], self._notes(), strict=True):
+            ax.set_title("\n".join(filter(None, (ax.get_title(), note))), fontsize=9)
         for ax in axes.flat:
             ax.set_axis_off()
         self.axes_, self.figure_ = axes, axes[0, 0].figure
         return self
+
+    def _notes(self):
+        """Return what is written above each map: its score, or its caption, or nothing."""
+        if self.captions is not None:
+            return self.captions
+        return [""] * len(self.images) if self.scores is None else [f"score {score:.3g}" for score in self.scores]
 
 
 def _show(ax, image):

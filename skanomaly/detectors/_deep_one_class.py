@@ -1,0 +1,255 @@
+"""Deep one-class features: compact for normal images, descriptive for a labelled reference."""
+
+from numbers import Real
+
+import torch
+from sklearn.utils._param_validation import Interval
+from torch.nn import functional as F
+
+from ._fine_tuned import FineTunedDetector
+
+
+class DeepOneClass(FineTunedDetector):
+    r"""DeepOneClass: features that are compact for normal images and tell the classes of a reference apart.
+
+    A pretrained network g is trained further on batches of n normal images and n labelled reference images. A linear
+    layer h on top classifies the reference (descriptiveness), and the k features of normal images are drawn together
+    (compactness):
+
+    .. math::
+
+        L = \ell_D + \lambda \, \ell_C, \qquad
+        \ell_D = \text{cross entropy of } h(g(x_\text{ref})), \qquad
+        \ell_C = \frac{1}{nk} \sum_{i=1}^n z_i^T z_i, \quad z_i = g(x_i) - \frac{1}{n - 1} \sum_{j \ne i} g(x_j)
+
+    The score is the distance of g(x) to the nearest normal image. There are no anomaly maps.
+
+    Parameters
+    ----------
+    features : PretrainedPatchFeatures or None, default=None
+        Pretrained network, its layers, and the size of images; the averages of the layers over the image, concatenated,
+        are the vector of an image. None is ``PretrainedPatchFeatures(layers=("bn2",), neighborhood=1, image_size=96,
+        batch_size=32)``, whose averages are the 1280 features before the classifier. `neighborhood`, `dim` and
+        `normalize` have no effect.
+    reference : str, path-like, (images, labels), Reference or None, default=None
+        Labelled images of at least two classes, which need not resemble the anomalies: the path of a folder with one
+        subfolder of images per class, the path of an .npz file with the arrays X and y, a pair of images and labels, or
+        a `Reference`, which is not copied by `clone`. It must not contain images like those in `fit`, on which the
+        thresholds are calibrated. It is never pickled or saved. None is accepted only if ``max_epochs=0``.
+    lam : float, default=10.0
+        Weight :math:`\lambda` of the compactness. The authors' 0.1 belongs to another gradient, see Notes.
+    normals_as_class : bool, default=False
+        If True, normal images are one more class, which h must recognise as well.
+    scoring : {"nearest", "mean", "lof"}, default="nearest"
+        Rule that scores vectors.
+
+        - "nearest" is the Euclidean distance to the nearest vector of a normal image.
+        - "mean" is the Euclidean distance to the mean C of these vectors.
+        - "lof" is the local outlier factor, after the range of every feature among the normal images is scaled to
+          [0, 1].
+    n_neighbors : int, default=5
+        Number of neighbours in "lof".
+    max_epochs : int, default=6
+        Number of passes over the normal images, each with as many images of the reference, drawn at random; 0 leaves
+        the pretrained network as it is.
+    frozen : sequence of str, default=()
+        Names of modules of the backbone, such as "blocks.0", whose weights and statistics are not trained.
+    batch_statistics : bool, default=True
+        If True, batch normalisation uses the statistics of each batch in training, and their moving averages
+        afterwards; if False, it keeps the statistics of the pretrained network.
+    training : Training or None, default=None
+        Training settings; None is ``Training(batch_size=32, lr=1e-4, validation_share=0.0, patience=None)``, a fixed
+        number of epochs without validation. A positive `validation_share` holds out this share of the normal images and
+        of the reference, and the epoch with the smallest loss on these is kept. Adam runs in its AMSGrad variant.
+    false_alarm_rate : float or None, default=0.05
+        Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
+    calibration : {"split", "cv"}, default="split"
+        How thresholds are calibrated. "split" holds out a random 20 % of the training samples; "cv" uses 10-fold
+        cross-validation and trains 11 networks. Only "split" carries the guarantee of split-conformal prediction.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the last layer, the order of the images, the folds and the split.
+    verbose : int, default=0
+        If 1, progress bars are shown.
+
+    Attributes
+    ----------
+    features_ : VectorFeatures
+        Vectors of images. If the network was trained, they hold its weights.
+    n_features_out_ : int
+        Number of features d of a vector.
+    training_ : Training
+        Training settings.
+    history_ : dict of str to ndarray of shape (n_epochs,)
+        Losses of every epoch by name: "train_loss" L, "descriptiveness" :math:`\ell_D` and "compactness"
+        :math:`\ell_C`; also "valid_loss" if `validation_share` is positive.
+    gallery_ : ndarray of shape (n, d), float32
+        Vectors of the normal images.
+    center_ : ndarray of shape (d,), float64
+        Mean C of these vectors.
+    low_ : ndarray of shape (d,), float32
+        Smallest value of each feature in `gallery_`. Defined only for "lof".
+    range_ : ndarray of shape (d,), float32
+        Range of each feature in `gallery_`. Defined only for "lof".
+    radii_ : ndarray of shape (n,), float64
+        Distance of each scaled vector to its neighbour number `n_neighbors`. Defined only for "lof".
+    densities_ : ndarray of shape (n,), float64
+        Local reachability density of each scaled vector. Defined only for "lof".
+    offset_ : float
+        Threshold on `score_samples`.
+    calibration_scores_ : ndarray of shape (n,)
+        Anomaly scores of the calibration samples, from which `offset_` is set.
+    calibration_indices_ : ndarray of shape (n,)
+        Positions of the calibration samples in the data of `fit` or `calibrate`.
+
+    See Also
+    --------
+    MetricFeatures : Features that tell normal images from the classes of the reference.
+    MahalanobisAD : Mahalanobis distance of the averages of pretrained layers, without training.
+    Reference : Labelled images of other classes.
+
+    Notes
+    -----
+    The detector is also a transformer, and it can be the parameter `features` of detectors that score vectors, such as
+    `MahalanobisAD` or `Autoencoder`: the network is then trained on what that detector learns from, never on the
+    samples that its thresholds are set from.
+
+    :math:`\ell_C` is :math:`n^2 / (n - 1)^2` times the mean variance of the k features in the batch, and its gradient
+    is computed by automatic differentiation. The backward pass in the authors' code is not this gradient: it is 70 to
+    416 times as long, and points elsewhere. Their weight 0.1 is therefore no guide.
+
+    Pickles hold the weights of the trained network, and neither the reference nor, for ``max_epochs=0``, any weights.
+
+    References
+    ----------
+    Perera and Patel, "Learning Deep Features for One-Class Classification", IEEE Transactions on Image Processing 28,
+    2019, arXiv:1801.05365.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skanomaly import PretrainedPatchFeatures
+    >>> from skanomaly.detectors import DeepOneClass
+    >>> rng = np.random.default_rng(0)
+    >>> normal, others = (rng.integers(0, high, (12, 32, 32), np.uint8) for high in (100, 256))
+    >>> features = PretrainedPatchFeatures(
+    ...     "test_efficientnet", layers=("bn2",), weights="random", image_size=32
+    ... )  # a quick control
+    >>> detector = DeepOneClass(features, reference=(others, np.arange(12) % 2), max_epochs=1, random_state=0)
+    >>> detector.fit(normal).predict(normal).shape
+    (12,)
+    >>> detector.transform(normal).shape
+    (12, 256)
+    """
+
+    _parameter_constraints = {
+        **FineTunedDetector._parameter_constraints,
+        "lam": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        features=None,
+        *,
+        reference=None,
+        lam=10.0,
+        normals_as_class=False,
+        scoring="nearest",
+        n_neighbors=5,
+        max_epochs=6,
+        frozen=(),
+        batch_statistics=True,
+        training=None,
+        false_alarm_rate=0.05,
+        calibration="split",
+        random_state=None,
+        verbose=0,
+    ):
+        self.features = features
+        self.reference = reference
+        self.lam = lam
+        self.normals_as_class = normals_as_class
+        self.scoring = scoring
+        self.n_neighbors = n_neighbors
+        self.max_epochs = max_epochs
+        self.frozen = frozen
+        self.batch_statistics = batch_statistics
+        self.training = training
+        self.false_alarm_rate = false_alarm_rate
+        self.calibration = calibration
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def default_training(self):
+        """Return the settings that ``training=None`` stands for.
+
+        Returns
+        -------
+        Training
+            Settings: a fixed number of epochs, without early stopping.
+        """
+        return super().default_training().set_params(batch_size=32)
+
+    def _batches_of(self, normals, reference, labels, normal_label, generator):
+        return Pairs(normals, reference, labels, normal_label, generator)
+
+    def _losses(self, module, x, y):
+        vectors = module["network"](x)
+        compact = compactness(vectors[: len(x) // 2])
+        descriptive = F.cross_entropy(module["head"](vectors), y, ignore_index=-1)
+        return {"loss": descriptive + self.lam * compact, "descriptiveness": descriptive, "compactness": compact}
+
+
+def compactness(vectors):
+    """Return the mean square of the k features of n vectors after each is shifted by the mean of the others.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, k)
+        Vectors.
+
+    Returns
+    -------
+    Tensor
+        Compactness loss, a scalar; 0 for a single vector.
+    """
+    n = len(vectors)
+    if n < 2:
+        return 0.0 * vectors.sum()
+    shifted = n / (n - 1) * (vectors - vectors.mean(dim=0))
+    return shifted.square().mean()
+
+
+class Pairs:
+    """Normal images, each with an image of the reference.
+
+    Parameters
+    ----------
+    normals : Images
+        Normal images.
+    reference : Images
+        Images of the reference.
+    labels : Tensor of shape (m,), int64
+        Class of each image of the reference.
+    normal_label : int
+        Class of normal images; -1 for none.
+    generator : torch.Generator or None
+        Generator from which the images of the reference are drawn; None takes them in turn.
+    """
+
+    def __init__(self, normals, reference, labels, normal_label, generator):
+        self.normals, self.reference, self.labels = normals, reference, labels
+        self.normal_label, self.generator = normal_label, generator
+
+    def __len__(self):
+        return len(self.normals) if len(self.reference) else 0
+
+    def __getitem__(self, indices):
+        """Return the n normal images at a LongTensor and n images of the reference, in this order, and all classes."""
+        m = len(self.reference)
+        if self.generator is None:
+            partners = indices % m
+        else:
+            partners = torch.randint(m, (len(indices),), generator=self.generator)
+        labels = self.labels[partners]
+        x = torch.cat([self.normals[indices], self.reference[partners]])
+        return x, torch.cat([torch.full_like(labels, self.normal_label), labels])
