@@ -2,10 +2,9 @@
 
 1,500 normal images of one class train a network further, against images of eight other classes; those of the anomalous
 class are in neither. Numbers of epochs are fixed beforehand, see `EPOCHS`, and the first layers are not trained, see
-`FROZEN`. Columns: image AUROC of each seed, their
-mean, a 95 % bootstrap interval over test images of the mean, and the gain over the frozen features under the same rule
-with its paired interval. With `--scores`, the scores of every run are kept in a folder, from which the tables are
-printed again; runs that are missing are computed.
+`FROZEN`. Columns: image AUROC of each seed, their mean, a 95 % bootstrap interval over test images of the mean, and the
+gain over the frozen features under the same rule with its paired interval. With `--scores`, the scores of every run are
+kept in a folder, from which the tables are printed again; runs that are missing are computed.
 """
 
 import time
