@@ -1,6 +1,7 @@
 """Networks from images to single vectors."""
 
 import difflib
+import fnmatch
 
 import torch
 from torch import nn
@@ -47,22 +48,26 @@ class VectorNetwork(nn.Module):
         Parameters
         ----------
         frozen : sequence of str
-            Names of modules of the backbone.
+            Names of modules of the backbone, or patterns of names with "*", "?" and "[...]".
         batch_statistics : bool, default=True
             If True, batch normalisation in training uses the statistics of the batch; if False, it keeps its own.
 
         Raises
         ------
         ValueError
-            If the backbone has no such module; the message lists similar names.
+            If a pattern matches no module; the message lists similar names.
         """
-        modules = dict(self.body.named_modules())
-        for name in frozen:
-            if name not in modules or not name:
-                near = difflib.get_close_matches(str(name), modules, n=5, cutoff=0.3)
-                raise ValueError(f"frozen: {name!r} is not a module of the backbone; nearest names: {', '.join(near)}.")
+        modules = {name: module for name, module in self.body.named_modules() if name}
         self.body.requires_grad_(True)
-        self._kept = [modules[name].requires_grad_(False) for name in frozen]
+        self._kept = []
+        for pattern in frozen:
+            chosen = fnmatch.filter(modules, pattern)
+            if not chosen:
+                near = difflib.get_close_matches(pattern, modules, n=5, cutoff=0.3)
+                raise ValueError(
+                    f"frozen: {pattern!r} matches no module of the backbone; nearest names: {', '.join(near)}."
+                )
+            self._kept += [modules[name].requires_grad_(False) for name in chosen]
         if not batch_statistics:
             self._kept += [module for module in modules.values() if isinstance(module, BatchNorm)]
 

@@ -205,11 +205,14 @@ class FineTunedDetector(TransformerMixin, BaseDetector):
         return state
 
     def _features(self):
-        return vars(self).get("features_") or VectorFeatures(self.features or self.default_features(), norm=self._norm)
+        return vars(self).get("features_") or self._fresh_features()
+
+    def _fresh_features(self):
+        given = self.default_features() if self.features is None else self.features
+        return VectorFeatures(given, norm=self._norm)
 
     def _open(self, X):
-        given = self.default_features(X) if self.features is None else self.features
-        self.features_ = VectorFeatures(given, norm=self._norm)
+        self.features_ = self._fresh_features()
         samples = self.features_.check_samples(X, reset=True)
         self.training_ = self.default_training() if self.training is None else clone(self.training)
         self.training_.check()
@@ -231,32 +234,35 @@ class FineTunedDetector(TransformerMixin, BaseDetector):
     def _train(self, samples, groups, generator):
         """Train the network; the images that are held out for early stopping, if any, are not learnt from."""
         images, labels = self._open_reference()
-        reader = self.features_.features_
-        n_classes, device = labels.max() + 1, resolve_device(reader.device)
-        parts = [
+        n_classes, width = labels.max() + 1, self.features_.n_features_out_
+        data, held_out = self._data_sets(samples, images, labels, groups, generator)
+        net = self.features_.network(self.features_.features_.device)
+        net.module.learn_all_but(self.frozen, self.batch_statistics)
+        head = initialized(lambda: nn.Linear(width, n_classes + self.normals_as_class), generator)
+        module = nn.ModuleDict({"network": net.module, "head": head.to(net.device)})
+        with torch.random.fork_rng(devices=[]):  # from which the dropout of some backbones is drawn
+            torch.manual_seed(generator.initial_seed())
+            self.history_ = self._run(module, data, held_out, generator)
+        self.features_ = self.features_.trained(to_arrays(net.module.body))
+
+    def _data_sets(self, samples, images, labels, groups, generator):
+        """Return the images to learn from and those that are held out, each normal ones and the reference."""
+        reader, normal_label = self.features_.features_, labels.max() + 1 if self.normals_as_class else -1
+        device = resolve_device(reader.device)
+        normals, others = (
+            self.training_.hold_out(len(part), generator, part_groups)
+            for part, part_groups in ((samples, groups), (images, None))
+        )
+        return [
             self._batches_of(
                 Images(reader, samples[normal], device),
                 Images(reader, images[other], device),
                 torch.from_numpy(labels[other]).to(device),
-                n_classes if self.normals_as_class else -1,
+                normal_label,
                 source,
             )
-            for normal, other, source in zip(
-                self.training_.hold_out(len(samples), generator, groups),
-                self.training_.hold_out(len(images), generator),
-                (generator, None),
-                strict=True,
-            )
+            for normal, other, source in zip(normals, others, (generator, None), strict=True)
         ]
-        net = self.features_.network(reader.device)
-        net.module.learn_all_but(self.frozen, self.batch_statistics)
-        width = self.features_.n_features_out_
-        head = initialized(lambda: nn.Linear(width, n_classes + self.normals_as_class), generator)
-        module = nn.ModuleDict({"network": net.module, "head": head.to(device)})
-        with torch.random.fork_rng(devices=[]):  # from which the dropout of some backbones is drawn
-            torch.manual_seed(generator.initial_seed())
-            self.history_ = self._run(module, *parts, generator)
-        self.features_ = self.features_.trained(to_arrays(net.module.body))
 
     def _run(self, module, data, held_out, generator):
         """Run the training loop; return its history."""
@@ -302,9 +308,8 @@ class FineTunedDetector(TransformerMixin, BaseDetector):
             self.radii_, self.densities_ = local_densities(self._scaled(Z), self.n_neighbors)
 
     def _score(self, Z, maps=True):
-        return {"nearest": self._to_nearest, "mean": self._to_center, "lof": self._outlier_factors}[self.scoring](
-            Z
-        ), None
+        rules = {"nearest": self._to_nearest, "mean": self._to_center, "lof": self._outlier_factors}
+        return rules[self.scoring](Z), None
 
     def _to_nearest(self, Z):
         return k_nearest(self.gallery_, Z, 1)[0][:, 0]
@@ -319,7 +324,7 @@ class FineTunedDetector(TransformerMixin, BaseDetector):
 
     def _scaled(self, Z):
         """Return vectors with the range of every feature among the normal images scaled to [0, 1]."""
-        return ((Z - self.low_) / np.where(self.range_ > 0, self.range_, 1)).astype(np.float64)
+        return (Z.astype(np.float64) - self.low_) / np.where(self.range_ > 0, self.range_, 1)
 
 
 class Images:
