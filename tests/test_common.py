@@ -35,6 +35,7 @@ from skanomaly import (
     SparseCoding,
     SparseCodingScorer,
     SubspaceScorer,
+    VariationModel,
 )
 from skanomaly.networks import DenseNetwork
 
@@ -83,6 +84,7 @@ ROWS = [
     SubspaceScorer(),
     Autoencoder(network=NETWORK, max_epochs=2),
     VAE(network=NETWORK, max_epochs=2),
+    VariationModel(),
     GradientProjection(Autoencoder(network=NETWORK, max_epochs=1), n_steps=2),
     GreedyCoreset(),
     SparseCoding(),

@@ -20,6 +20,7 @@ from skanomaly import (
     PatchCore,
     Pixels,
     PretrainedPatchFeatures,
+    VariationModel,
 )
 from skanomaly.networks import StridedNetwork, Training
 from skanomaly.testing import image_detector_checks, parametrize_with_image_checks
@@ -45,6 +46,7 @@ DETECTORS = [
     MahalanobisAD(network((0, 1, 2), 1)),
     MLFSC(network(("/8", "/4", "/2")), patch_size=3, stride=1, border=1),
     FeatureDictionary(network((1,)), n_clusters=40),
+    VariationModel(Pixels(32)),
     Autoencoder(**RECONSTRUCTION),
     VAE(**RECONSTRUCTION),
     GradientProjection(Autoencoder(**RECONSTRUCTION), n_steps=3),

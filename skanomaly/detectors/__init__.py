@@ -8,5 +8,16 @@ from ._padim import PaDiM
 from ._patchcore import PatchCore
 from ._spade import SPADE
 from ._vae import VAE
+from ._variation_model import VariationModel
 
-__all__ = ["VAE", "MLFSC", "Autoencoder", "FeatureDictionary", "MahalanobisAD", "PaDiM", "PatchCore", "SPADE"]
+__all__ = [
+    "VAE",
+    "MLFSC",
+    "Autoencoder",
+    "FeatureDictionary",
+    "MahalanobisAD",
+    "PaDiM",
+    "PatchCore",
+    "SPADE",
+    "VariationModel",
+]
