@@ -82,7 +82,22 @@ def make_surfaces(surface="cloth", *, n_train=40, n_good=20, n_anomalous=40, siz
 
 
 def bunch_of_images(train, test, size):
-    """Return training images (size, size) and test triples (image, mask, kind) as a `Bunch` of arrays."""
+    """Return images as a data set.
+
+    Parameters
+    ----------
+    train : list of ndarray of shape (size, size), uint8
+        Training images.
+    test : list of tuple (image, mask, kind)
+        Test images, with their masks and the names of their defects, or "good".
+    size : int
+        Side of the images, in pixels.
+
+    Returns
+    -------
+    Bunch
+        Dictionary-like object with X_train, X_test, y_test, masks_test and kinds_test.
+    """
     images, masks, kinds = zip(*test, strict=True) if test else ((), (), ())
     return Bunch(
         X_train=np.array(train, np.uint8).reshape(-1, size, size),
@@ -163,7 +178,26 @@ def _soft_ellipse(size, rng, radius, softness):
 
 
 def soft_ellipse(y, x, rng, radius, softness):
-    """Return the opacity of an irregular ellipse around (0, 0): 1 inside, falling to 0 over about `softness` at the edge."""
+    """Return the opacity of an irregular ellipse around (0, 0): 1 inside, falling to 0 at the edge.
+
+    Parameters
+    ----------
+    y : ndarray of shape (h, w)
+        Vertical coordinates of the pixels.
+    x : ndarray of shape (h, w)
+        Horizontal coordinates of the pixels.
+    rng : RandomState
+        Random number generator, which draws the shape.
+    radius : float
+        Mean radius.
+    softness : float
+        Width of the edge.
+
+    Returns
+    -------
+    ndarray of shape (h, w)
+        Opacity, in [0, 1].
+    """
     angle = np.arctan2(y, x)
     stretch = rng.uniform(0.6, 1.0)
     outline = radius * (1 + 0.15 * np.sin(3 * angle + rng.uniform(0, 6)))
