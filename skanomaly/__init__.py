@@ -11,6 +11,7 @@ _HOME = {
     "MahalanobisAD": "detectors",
     "MLFSC": "detectors",
     "FeatureDictionary": "detectors",
+    "TextureGMM": "detectors",
     "VariationModel": "detectors",
     "Autoencoder": "detectors",
     "VAE": "detectors",

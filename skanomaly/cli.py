@@ -12,6 +12,7 @@ _METHODS = {
     "mahalanobis": "MahalanobisAD",
     "mlfsc": "MLFSC",
     "dictionary": "FeatureDictionary",
+    "texture": "TextureGMM",
     "variation": "VariationModel",
     "autoencoder": "Autoencoder",
     "vae": "VAE",

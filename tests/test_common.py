@@ -35,6 +35,7 @@ from skanomaly import (
     SparseCoding,
     SparseCodingScorer,
     SubspaceScorer,
+    TextureGMM,
     VariationModel,
 )
 from skanomaly.networks import DenseNetwork
@@ -60,6 +61,7 @@ IMAGES_ONLY = [
     MahalanobisAD(),
     MLFSC(),
     FeatureDictionary(),
+    TextureGMM(),
     PretrainedPatchFeatures(),
     PatchFeatures(),
     CropFeatures(),

@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skanomaly import Autoencoder, PaDiM, PatchCore, Pixels, PretrainedPatchFeatures, VariationModel
+from skanomaly import Autoencoder, PaDiM, PatchCore, Pixels, PretrainedPatchFeatures, TextureGMM, VariationModel
 from skanomaly._inputs.images import check_images
 from skanomaly.networks import StridedNetwork, Training
 from skanomaly.testing import check_image_detector, image_detector_checks, parametrize_with_image_checks
@@ -17,6 +17,7 @@ DETECTORS = [
     PaDiM(FEATURES, n_channels=10, random_state=0),
     Autoencoder(Pixels(16), StridedNetwork(), training=Training(lr=3e-3, batch_size=4), max_epochs=3, random_state=0),
     VariationModel(Pixels(32), random_state=0),
+    TextureGMM(Pixels(32), n_levels=2, n_components=2, n_patches=500, random_state=0),
 ]
 
 

@@ -20,6 +20,7 @@ from skanomaly import (
     PatchCore,
     Pixels,
     PretrainedPatchFeatures,
+    TextureGMM,
     VariationModel,
 )
 from skanomaly.networks import StridedNetwork, Training
@@ -47,6 +48,7 @@ DETECTORS = [
     MLFSC(network(("/8", "/4", "/2")), patch_size=3, stride=1, border=1),
     FeatureDictionary(network((1,)), n_clusters=40),
     VariationModel(Pixels(32)),
+    TextureGMM(Pixels(32), n_levels=2, n_components=2, n_patches=500),
     Autoencoder(**RECONSTRUCTION),
     VAE(**RECONSTRUCTION),
     GradientProjection(Autoencoder(**RECONSTRUCTION), n_steps=3),

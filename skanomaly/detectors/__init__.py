@@ -7,6 +7,7 @@ from ._mlfsc import MLFSC
 from ._padim import PaDiM
 from ._patchcore import PatchCore
 from ._spade import SPADE
+from ._texture_gmm import TextureGMM
 from ._vae import VAE
 from ._variation_model import VariationModel
 
@@ -19,5 +20,6 @@ __all__ = [
     "PaDiM",
     "PatchCore",
     "SPADE",
+    "TextureGMM",
     "VariationModel",
 ]
