@@ -1,5 +1,7 @@
 """Image pyramids: levels of half the height and width each, and back to the size of the image."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from .smoothing import resize_matrix
@@ -66,5 +68,5 @@ def adjacent_levels(levels, limits):
         Combined scores.
     """
     excess = [level - limit for level, limit in zip(levels, limits, strict=True)]
-    pairs = zip(excess, excess[1:], strict=False) if len(excess) > 1 else [(excess[0], excess[0])]
+    pairs = pairwise(excess) if len(excess) > 1 else [(excess[0], excess[0])]
     return np.max([np.minimum(*pair) for pair in pairs], axis=0)
