@@ -21,6 +21,7 @@ _HOME = {
     "Pixels": "features",
     "Columns": "features",
     "Augmented": "features",
+    "Aligned": "features",
     "GreedyCoreset": "reduction",
     "RandomProjection": "reduction",
     "SparseCoding": "reduction",

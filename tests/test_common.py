@@ -14,6 +14,7 @@ from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    Aligned,
     Augmented,
     Autoencoder,
     Columns,
@@ -67,6 +68,7 @@ IMAGES_ONLY = [
     CropFeatures(),
     Pixels(),
     Augmented(PatchFeatures(4)),
+    Aligned(PatchFeatures(4)),
 ]
 NETWORK = DenseNetwork((4, 2))
 

@@ -166,7 +166,7 @@ def test_brightness_does_not_matter_to_weber_normalised_patches():
     [
         (
             {"n_levels": 4},
-            r"n_levels=4 halves grids of \(32, 32\) down to a side of 4, which is less than patch_size=7",
+            r"n_levels=4 halves grids of \(32, 32\) down to a side of 4, which is less",
         ),
         ({"n_components": 0}, "n_components"),
     ],
