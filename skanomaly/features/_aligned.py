@@ -29,8 +29,8 @@ class Aligned(OuterImageFeatures):
 
     Every image is shifted, and rotated if necessary, such that it matches a reference; the other features then see the
     aligned image. Anomaly maps are returned in the frame of the image as it was passed. They are NaN for pixels that
-    were shifted or rotated out of the frame, which the detector did not see. The rim of an aligned image for which there
-    is no data is filled with the reference, at the brightness and contrast of the image, so that it looks normal.
+    were shifted or rotated out of the frame, which the detector did not see. Where an aligned image has no data, at its
+    rim, it is filled with the reference, at the brightness and contrast of the image, so that it looks normal.
 
     Use it for objects whose place varies, together with detectors that compare images position by position, such as
     `VariationModel`, `PaDiM` and `Autoencoder`.

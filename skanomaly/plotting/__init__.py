@@ -5,12 +5,14 @@ from ._maps import AnomalyMapDisplay, plot_overlay_sheet
 from ._pro import PROCurveDisplay
 from ._reconstructions import ReconstructionDisplay
 from ._scores import ScoreDisplay
+from ._similarities import SSIMDisplay
 
 __all__ = [
     "AnomalyMapDisplay",
     "ScoreDisplay",
     "PROCurveDisplay",
     "ReconstructionDisplay",
+    "SSIMDisplay",
     "LossCurveDisplay",
     "plot_overlay_sheet",
 ]
