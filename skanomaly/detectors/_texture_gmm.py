@@ -48,7 +48,7 @@ class TextureGMM(FeatureDetector):
     Parameters
     ----------
     features : transformer or None, default=None
-        Features whose grids are cut into patches, such as `Pixels`; None is ``Pixels(256, gray=True)``. Pass an object
+        Features whose grids are cut into patches, such as `Pixels`; None is ``Pixels(gray=True)``, 128 px. Pass an object
         to choose or search its parameters (``features__image_size``), or a `FrozenEstimator` of fitted features.
     n_levels : int, default=4
         Number of levels of the pyramid.
@@ -224,7 +224,7 @@ class TextureGMM(FeatureDetector):
         Pixels
             Features, unfitted.
         """
-        return Pixels(256, gray=True)
+        return Pixels(gray=True)
 
     def _prepare(self):
         coarsest = min(-(-n // 2 ** (self.n_levels - 1)) for n in self.features_.grid_shape_)

@@ -185,7 +185,9 @@ class ScoreDisplay:
             raise ValueError(f"log_score=True needs positive scores, but the lowest is {lowest:g}.")
         if np.ndim(bins):
             return np.asarray(bins)
-        return 10 ** np.histogram_bin_edges(np.log10(self.anomaly_score), bins)
+        edges = 10 ** np.histogram_bin_edges(np.log10(self.anomaly_score), bins)
+        edges[[0, -1]] = lowest, self.anomaly_score.max()  # not missed by a rounding error
+        return edges
 
     def _kinds(self):
         """Return the scores and the colour of each class present."""
