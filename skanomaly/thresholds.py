@@ -177,8 +177,8 @@ def largest_region_threshold(anomaly_maps, *, min_defect_area):
     """Compute the threshold above which no normal image has a large connected region.
 
     This is the rule of Bergmann et al.: on normal validation images, the threshold is raised until the largest
-    connected region above it is smaller than the smallest defect that matters. An image is called an anomaly if it has such a
-    region above the threshold, which is when its `largest_region_levels` is above the threshold.
+    connected region above it is smaller than the smallest defect that matters. An image is called an anomaly if it has
+    such a region above the threshold, which is when its `largest_region_levels` is above the threshold.
 
     In detectors, ``min_defect_area`` and ``pixel_threshold_`` do the same for a given false-alarm rate.
 

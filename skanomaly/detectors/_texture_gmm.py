@@ -48,8 +48,8 @@ class TextureGMM(FeatureDetector):
     Parameters
     ----------
     features : transformer or None, default=None
-        Features whose grids are cut into patches, such as `Pixels`; None is ``Pixels(gray=True)``, 128 px. Pass an object
-        to choose or search its parameters (``features__image_size``), or a `FrozenEstimator` of fitted features.
+        Features whose grids are cut into patches, such as `Pixels`; None is ``Pixels(gray=True)``. Pass an object to
+        choose or search its parameters (``features__image_size``), or a `FrozenEstimator` of fitted features.
     n_levels : int, default=4
         Number of levels of the pyramid.
     patch_size : int, default=7

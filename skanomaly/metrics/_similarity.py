@@ -1,6 +1,6 @@
 """Similarity of two images."""
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from .._inputs.images import check_images
 from .._kernels.ssim import ssim_factors
 
 
-class SSIMParts(NamedTuple):
+class SSIMParts(namedtuple("SSIMParts", "luminance contrast structure")):
     """Three factors of the structural similarity (SSIM) of two images, at each pixel.
 
     Parameters
@@ -25,9 +25,7 @@ class SSIMParts(NamedTuple):
     ssim_parts : Compute them.
     """
 
-    luminance: np.ndarray
-    contrast: np.ndarray
-    structure: np.ndarray
+    __slots__ = ()
 
     @property
     def ssim(self):
