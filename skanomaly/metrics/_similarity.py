@@ -11,14 +11,9 @@ from .._kernels.ssim import ssim_factors
 class SSIMParts(namedtuple("SSIMParts", "luminance contrast structure")):
     """Three factors of the structural similarity (SSIM) of two images, at each pixel.
 
-    Parameters
-    ----------
-    luminance : ndarray of shape (H, W) or (H, W, 3), float64
-        Similarity of the means, in [0, 1].
-    contrast : ndarray of shape (H, W) or (H, W, 3), float64
-        Similarity of the standard deviations, in [0, 1].
-    structure : ndarray of shape (H, W) or (H, W, 3), float64
-        Correlation, in [-1, 1].
+    It is a named tuple of three float64 arrays of shape (H, W) or (H, W, 3): `luminance`, the similarity of the means,
+    in [0, 1]; `contrast`, the similarity of the standard deviations, in [0, 1]; and `structure`, the correlation, in
+    [-1, 1].
 
     See Also
     --------
