@@ -12,6 +12,8 @@ _METHODS = {
     "mahalanobis": "MahalanobisAD",
     "mlfsc": "MLFSC",
     "dictionary": "FeatureDictionary",
+    "texture": "TextureGMM",
+    "variation": "VariationModel",
     "autoencoder": "Autoencoder",
     "vae": "VAE",
     "projection": "GradientProjection",

@@ -18,6 +18,7 @@ from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    Aligned,
     AnoGAN,
     AnoUNet,
     Augmented,
@@ -43,6 +44,8 @@ from skanomaly import (
     SkipGANomaly,
     SparseCodingScorer,
     SubspaceScorer,
+    TextureGMM,
+    VariationModel,
     anomaly_map,
 )
 from skanomaly.datasets import make_surfaces
@@ -91,6 +94,18 @@ IMAGE_DETECTORS = {
     "PaDiM cv": lambda: PaDiM(network((1, 2, 3), 1), n_channels=20, calibration="cv", random_state=0),
     "PatchCore layers": lambda: PatchCore(network(), coreset_ratio=0.1, random_state=0),
     "PatchCore views": lambda: PatchCore(Augmented(network(), rotations=3), calibration="split", random_state=0),
+    "TextureGMM": lambda: TextureGMM(
+        Pixels(48, gray=True), n_levels=2, n_components=3, n_patches=2000, combine="adjacent", random_state=0
+    ),
+    "VariationModel images": lambda: VariationModel(Pixels(48), random_state=0),
+    "VariationModel aligned": lambda: VariationModel(Aligned(Pixels(48), "rigid"), statistics="median", random_state=0),
+    "Autoencoder dense": lambda: Autoencoder(
+        Pixels(28),
+        DenseNetwork((16,), output_activation="sigmoid"),
+        loss="bce",
+        max_epochs=2,
+        random_state=0,
+    ),
     "SPADE averaged": lambda: SPADE(network((2, 3, 4), 1), n_neighbors=5, random_state=0),
     "SPADE concatenated": lambda: SPADE(
         network((2, 3, 4), 1), n_neighbors=5, combine="concatenated", image_score="max", random_state=0
@@ -169,6 +184,7 @@ IMAGE_DETECTORS = {
 ROW_DETECTORS = {
     "KNNScorer rows": lambda: KNNScorer(3, random_state=0),
     "KNNScorer cv": lambda: KNNScorer(2, calibration="cv", reweight=4, random_state=0),
+    "VariationModel rows": lambda: VariationModel(calibration="cv", random_state=0),
     "GaussianScorer rows": lambda: GaussianScorer(),
     "SubspaceScorer rows": lambda: SubspaceScorer(random_state=0),
     "SubspaceScorer loo": lambda: SubspaceScorer(2, calibration="loo"),

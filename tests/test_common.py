@@ -14,6 +14,7 @@ from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    Aligned,
     AnoGAN,
     AnoUNet,
     Augmented,
@@ -41,6 +42,8 @@ from skanomaly import (
     SparseCoding,
     SparseCodingScorer,
     SubspaceScorer,
+    TextureGMM,
+    VariationModel,
 )
 from skanomaly.networks import DenseNetwork
 
@@ -69,6 +72,7 @@ IMAGES_ONLY = [
     SkipGANomaly(),
     DeepOneClass(),
     MetricFeatures(),
+    TextureGMM(),
     PretrainedPatchFeatures(),
     PatchFeatures(),
     CropFeatures(),
@@ -76,6 +80,7 @@ IMAGES_ONLY = [
     Augmented(PatchFeatures(4)),
     FeatureDecoder(),
     AnoUNet(),
+    Aligned(PatchFeatures(4)),
 ]
 NETWORK = DenseNetwork((4, 2))
 
@@ -95,6 +100,7 @@ ROWS = [
     SubspaceScorer(),
     Autoencoder(network=NETWORK, max_epochs=2),
     VAE(network=NETWORK, max_epochs=2),
+    VariationModel(),
     GradientProjection(Autoencoder(network=NETWORK, max_epochs=1), n_steps=2),
     GreedyCoreset(),
     SparseCoding(),

@@ -172,7 +172,7 @@ def test_the_public_names_are_estimators_and_functions():
 def test_every_public_estimator_is_trusted(name, tmp_path):
     cls = getattr(skanomaly, name)
     around = {
-        "Augmented": Pixels(),
+        **dict.fromkeys(("Augmented", "Aligned"), Pixels()),
         **dict.fromkeys(("FitOnNormal", "ConformalDetector", "GradientProjection"), KNNScorer()),
     }
     estimator = cls(around[name]) if name in around else cls()

@@ -5,7 +5,18 @@ import pytest
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skanomaly import AnoGAN, Autoencoder, DeepOneClass, PaDiM, PatchCore, Pixels, PretrainedPatchFeatures, SkipGANomaly
+from skanomaly import (
+    AnoGAN,
+    Autoencoder,
+    DeepOneClass,
+    PaDiM,
+    PatchCore,
+    Pixels,
+    PretrainedPatchFeatures,
+    SkipGANomaly,
+    TextureGMM,
+    VariationModel,
+)
 from skanomaly._inputs.images import check_images
 from skanomaly.networks import DCGAN, SkipGAN, StridedNetwork, Training
 from skanomaly.testing import check_image_detector, image_detector_checks, parametrize_with_image_checks
@@ -28,6 +39,8 @@ DETECTORS = [
     AnoGAN(Pixels(32), DCGAN(8, width=4), n_steps=8, chunk_size=4, training=FAST, max_epochs=4, random_state=0),
     SkipGANomaly(Pixels(32), SkipGAN(4), training=FAST, max_epochs=3, random_state=0),
     DeepOneClass(**TINY),
+    VariationModel(Pixels(32), random_state=0),
+    TextureGMM(Pixels(32), n_levels=2, n_components=2, n_patches=500, random_state=0),
 ]
 
 

@@ -28,6 +28,8 @@ from skanomaly import (
     Pixels,
     PretrainedPatchFeatures,
     SkipGANomaly,
+    TextureGMM,
+    VariationModel,
 )
 from skanomaly.networks import DCGAN, SkipGAN, StridedNetwork, Training, UNet
 from skanomaly.testing import image_detector_checks, parametrize_with_image_checks
@@ -61,6 +63,8 @@ DETECTORS = [
     MahalanobisAD(network((0, 1, 2), 1)),
     MLFSC(network(("/8", "/4", "/2")), patch_size=3, stride=1, border=1),
     FeatureDictionary(network((1,)), n_clusters=40),
+    VariationModel(Pixels(32)),
+    TextureGMM(Pixels(32), n_levels=2, n_components=2, n_patches=500),
     Autoencoder(**RECONSTRUCTION),
     VAE(**RECONSTRUCTION),
     AnoGAN(network=DCGAN(8, width=4), n_steps=3, chunk_size=4, **ADVERSARIAL),

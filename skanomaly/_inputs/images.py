@@ -51,6 +51,7 @@ class ImageSource:
         self._all_items, self._places = items, np.arange(len(items))
         self._digests, self._known = np.zeros(len(items), np.uint64), np.zeros(len(items), bool)
         self._warned = set()
+        self._notes = {}
 
     def __len__(self):
         return len(self.items)
@@ -95,6 +96,28 @@ class ImageSource:
     def name_of_view(self, i):
         """Return the name of the view of image `i`: empty, because images are seen as they are."""
         return ""
+
+    def note(self, i, name, compute):
+        """Return a value that is computed once for image `i`, whichever slice of this source it is asked of.
+
+        Parameters
+        ----------
+        i : int
+            Index of the image.
+        name : str
+            Name of the value.
+        compute : callable
+            Function without arguments that returns the value.
+
+        Returns
+        -------
+        object
+            Value.
+        """
+        key = int(self._places[i]), self.name_of_view(i), name
+        if key not in self._notes:
+            self._notes[key] = compute()
+        return self._notes[key]
 
     def digests(self):
         """Return hashes of the decoded pixels, reading the images that were not read yet.

@@ -11,7 +11,9 @@ from ._padim import PaDiM
 from ._patchcore import PatchCore
 from ._skip_ganomaly import SkipGANomaly
 from ._spade import SPADE
+from ._texture_gmm import TextureGMM
 from ._vae import VAE
+from ._variation_model import VariationModel
 
 __all__ = [
     "VAE",
@@ -26,4 +28,6 @@ __all__ = [
     "PatchCore",
     "SPADE",
     "SkipGANomaly",
+    "TextureGMM",
+    "VariationModel",
 ]

@@ -59,6 +59,7 @@ class Autoencoder(ReconstructionDetector):
     `loss`             L                                          map
     =================  =========================================  ==================================
     "l2"               mean squared residual of all pixels        squared residual, mean of channels
+    "bce"              mean binary cross-entropy of all pixels    squared residual, mean of channels
     ``SSIMLoss()``     mean of 1 - SSIM of all windows            1 - SSIM, mean of channels
     ``FeatureLoss()``  "l2" + `weight` x mean squared difference  squared residual, mean of channels
                        of pretrained feature maps
@@ -78,8 +79,9 @@ class Autoencoder(ReconstructionDetector):
     network : DenseNetwork, StridedNetwork, PooledNetwork or None, default=None
         Network to train; None is ``StridedNetwork()`` for images and ``DenseNetwork()`` for rows and the cells of other
         features.
-    loss : "l2", SSIMLoss or FeatureLoss, default="l2"
-        Loss that training minimises. It must be "l2" for vectors.
+    loss : "l2", "bce", SSIMLoss or FeatureLoss, default="l2"
+        Loss that training minimises. It must be "l2" for vectors. "bce" is the binary cross-entropy of pixels, for
+        networks whose outputs are in [0, 1].
     residual : {"mse", "standardized", "mahalanobis"}, default="mse"
         Score of vectors, see above. m and S are computed from the samples held out for early stopping if there are at
         least 10 per column, otherwise from the other training samples; S is shrunk (Ledoit and Wolf) if there are fewer
@@ -170,6 +172,10 @@ class Autoencoder(ReconstructionDetector):
     ``Autoencoder(network=DenseNetwork((14, 7), decoder=(7,), activation=("tanh", "relu", "tanh"),
     output_activation="relu", activity_penalty=1e-7), noise=0, training=Training(batch_size=128), max_epochs=100)``.
 
+    The dense autoencoder of the Keras tutorial (784-32-784, for digits in whole images) is ``Autoencoder(Pixels(28,
+    gray=True), DenseNetwork((32,), output_activation="sigmoid"), loss="bce", training=Training(batch_size=256),
+    max_epochs=50)``.
+
     To search parameters of the network or of training, pass the object, then name its parameter:
     ``{"network__hidden": [(64, 32), (32, 8)], "training__lr": [1e-3, 1e-2]}`` for
     ``Autoencoder(network=DenseNetwork(), training=Training())``.
@@ -196,7 +202,7 @@ class Autoencoder(ReconstructionDetector):
 
     _parameter_constraints = {
         **ReconstructionDetector._parameter_constraints,
-        "loss": [StrOptions({"l2"}), HasMethods(["losses", "residuals"])],
+        "loss": [StrOptions({"l2", "bce"}), HasMethods(["losses", "residuals"])],
         "residual": [StrOptions({"mse", "standardized", "mahalanobis"})],
         "noise": [Interval(Real, 0, None, closed="left"), None],
     }
@@ -267,6 +273,11 @@ class Autoencoder(ReconstructionDetector):
         super()._prepare()
         shape = self._view().shape
         self.loss_.check(shape)
+        if getattr(self.loss_, "bounded", False) and not getattr(self.network_, "bounded", False):
+            raise ValueError(
+                f"loss={self.loss!r} compares pixels in [0, 1], but the outputs of network={self.network_!r} are not "
+                "bounded; use DenseNetwork(output_activation='sigmoid') or PooledNetwork()."
+            )
         if self.residual != "mse" and len(shape) > 1:
             raise ValueError(
                 f"residual={self.residual!r} is for vectors, but network={self.network_!r} sees images of shape "

@@ -6,10 +6,10 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import get_tags
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.images import as_pair, check_images
+from .._inputs.images import ImageSource, as_pair, check_images
 from .._inputs.samples import begin
 from ..base import all_or_nothing
 from ..exceptions import DataWarning
@@ -210,6 +210,54 @@ class OuterFeatures(BaseFeatures):
             self._validate_params()
             self.features_ = begin(self.features)
         return self.features_.check_samples(X, reset=reset)
+
+
+class OuterImageFeatures(OuterFeatures):
+    """Base class of features that look at images through other features of images.
+
+    Fitted attributes of the other features are attributes of these features too.
+    """
+
+    _parameter_constraints = {"features": [HasMethods(["fit_samples", "transform", "map_to_image"])]}
+    _why_images = "only images are accepted"
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name in ("features", "features_", "feature_names_in_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(vars(self).get("features_", self.features), name)
+
+    def __sklearn_is_fitted__(self):
+        return "features_" in vars(self) and hasattr(self.features_, "n_features_out_")
+
+    @property
+    def makes_maps(self):
+        """Whether there are anomaly maps."""
+        return self._inner().makes_maps
+
+    def check_samples(self, X, *, reset=False):
+        """Check `X` and return it as images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, in any form that the features accept.
+        reset : bool, default=False
+            If True, fresh features are created first.
+
+        Returns
+        -------
+        ImageSource
+            Checked images.
+
+        Raises
+        ------
+        TypeError
+            If the features are not features of images.
+        """
+        samples = super().check_samples(X, reset=reset)
+        if not isinstance(samples, ImageSource):
+            raise TypeError(f"features={type(self.features).__name__}() is not accepted: {self._why_images}.")
+        return samples
 
 
 class Layers:

@@ -198,6 +198,8 @@ class PooledNetwork(ConvolutionalNetwork):
     PooledNetwork(stride=8)
     """
 
+    bounded = True
+
     def __init__(self, *, patch_size="auto", stride=None):
         self.patch_size = patch_size
         self.stride = stride

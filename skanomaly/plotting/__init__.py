@@ -6,6 +6,7 @@ from ._pro import PROCurveDisplay
 from ._reconstructions import ReconstructionDisplay
 from ._samples import GeneratedSamplesDisplay
 from ._scores import ScoreDisplay
+from ._similarities import SSIMDisplay
 
 __all__ = [
     "AnomalyMapDisplay",
@@ -13,6 +14,7 @@ __all__ = [
     "PROCurveDisplay",
     "ReconstructionDisplay",
     "GeneratedSamplesDisplay",
+    "SSIMDisplay",
     "LossCurveDisplay",
     "plot_overlay_sheet",
 ]

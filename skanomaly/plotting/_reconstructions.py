@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .._inputs.images import check_images
+from ._axes import show_image
 
 _TITLES = ("original", "reconstruction", "residual", "anomaly map")
 
@@ -39,6 +40,7 @@ class ReconstructionDisplay:
     --------
     AnomalyMapDisplay : Plot of an image overlaid with its anomaly map.
     LossCurveDisplay : Plot of the losses over the epochs of training.
+    SSIMDisplay : Plot of the parts of the structural similarity.
 
     Examples
     --------
@@ -186,8 +188,8 @@ class ReconstructionDisplay:
         }
         highest = max(residual.max() for residual in self.residuals)
         for i, row in enumerate(axes):
-            _show(row[0], self.images[i])
-            _show(row[1], self.reconstructions[i])
+            show_image(row[0], self.images[i])
+            show_image(row[1], self.reconstructions[i])
             row[2].imshow(self.residuals[i], cmap=cmap, vmin=0, vmax=highest)
             row[3].imshow(self.anomaly_maps[i], cmap=cmap, **levels)
         for ax, title in zip(axes[0], (_TITLES[0], restored, *_TITLES[2:]), strict=True):
@@ -204,11 +206,6 @@ class ReconstructionDisplay:
         if self.captions is not None:
             return self.captions
         return [""] * len(self.images) if self.scores is None else [f"score {score:.3g}" for score in self.scores]
-
-
-def _show(ax, image):
-    gray = image.ndim == 2 or image.shape[2] == 1
-    ax.imshow(image.reshape(image.shape[:2]) if gray else image, cmap="gray" if gray else None, vmin=0, vmax=1)
 
 
 def _residual(image, restored):
