@@ -50,7 +50,14 @@ from skanomaly.networks import DenseNetwork
 # The checks fit on a dozen rows, too few for a false-alarm rate of 0.05.
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 
+_WITHOUT_ITSELF = {
+    "check_outliers_fit_predict": "fit_predict judges each row by a model that has not seen it, unlike predict"
+}
 EXPECTED_FAILURES = {
+    "GaussianScorer": _WITHOUT_ITSELF,
+    "SubspaceScorer": _WITHOUT_ITSELF,
+    "SparseCodingScorer": _WITHOUT_ITSELF,
+    "VariationModel": _WITHOUT_ITSELF,
     "GreedyCoreset": {
         "check_transformer_general": "only training is thinned: fit_transform differs from transform by design",
         "check_transformer_data_not_an_array": "only training is thinned, as above",
