@@ -98,7 +98,21 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     It may override ``_prepare()`` (check parameters against the fitted ``features_``), ``_embed(samples)`` (default:
     ``features_.transform``) and ``_learn(samples, Z=None, groups=None)`` (default: fit the features, embed, ``_fit``).
     State that can be derived from fitted attributes is not pickled: list its names in ``_derived`` and build it with
-    ``_derived_state(name, build)``.
+    ``_derived_state(name, build)``. Other private attributes are stored if their types are listed in
+    ``_private_state``. ``_check_state()`` may raise a ValueError if the attributes of a model file do not fit together;
+    their documented types have been checked before.
+
+    Attributes
+    ----------
+    features_ : estimator
+        Fitted features.
+    calibration_ : Calibration or ChiSquaredLaw
+        Scores of the calibration samples and peaks of their maps, from which thresholds and p-values are computed.
+        Defined only if `false_alarm_rate` was not None in `fit`.
+    min_defect_area_ : int
+        Area of the smallest region in masks, in pixels.
+    sigma_ : float
+        Standard deviation of the Gaussian that smooths anomaly maps.
     """
 
     _parameter_constraints = {
@@ -109,6 +123,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _derived = ()
+    _private_state = {"_fitted_digests": "ndarray of shape (n_digests,), uint64, or None"}
 
     # ----------------------------------------------------------------------------------------- fitting
 
@@ -474,6 +489,15 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     def _prepare(self):
         """Check parameters against the fitted features."""
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        protocol = ("check_samples", "fit_samples", "transform", "makes_maps")
+        features = getattr(self, "features_", None)
+        if features is not None and not all(hasattr(features, name) for name in protocol):
+            raise ValueError(f"features_ is a {type(features).__name__}, which is no features")
+        if getattr(self, "min_defect_area_", 1) < 1 or not 0 <= getattr(self, "sigma_", 0) < np.inf:
+            raise ValueError("min_defect_area_ must be at least 1, and sigma_ at least 0")
 
     def _embed(self, samples):
         return self.features_.transform(samples)

@@ -284,6 +284,8 @@ class Autoencoder(ReconstructionDetector):
         loss = self.loss_.losses(x, module(seen), mean_values).mean()
         return loss + self.network_.penalty(module, seen)
 
+    _private_state = {"_precision": "ndarray of shape (d, d), float64"}
+
     def _learn_residuals(self, train, held_out):
         super()._learn_residuals(train, held_out)
         if len(self._view().shape) > 1:

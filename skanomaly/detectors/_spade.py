@@ -84,7 +84,7 @@ class SPADE(FeatureDetector):
         Number K of training images in the gallery: `n_neighbors`, or fewer if there are fewer training images.
     image_bank_ : ndarray of shape (n, d), float64
         Vectors f of the training images.
-    patch_banks_ : list of ndarray of shape (n, h, w, d), float32
+    patch_banks_ : list of ndarray of shape (n, h_l, w_l, d_l), float32
         Patches F of the training images, one array per gallery.
     offset_ : float
         Threshold on `score_samples`.

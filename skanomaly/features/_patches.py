@@ -47,6 +47,8 @@ class PatchFeatures(ImageFeatures):
 
     Attributes
     ----------
+    n_channels_ : int
+        Number of channels of the first image in `fit`, 1 or 3.
     n_features_out_ : int
         Number of features d of a patch: its pixels row by row, with the channels of a pixel next to each other.
     grid_shape_ : tuple of int

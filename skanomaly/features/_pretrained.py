@@ -51,6 +51,9 @@ class PretrainedPatchFeatures(ImageFeatures):
         None uses an installed weights package, or else timm's cache or download. Model files do not store the path:
         after `skanomaly.load`, it reads "withheld: <name of the file>" and must be set again before the network is
         used.
+    download : bool, default=True
+        If False, weights are not downloaded: they must be in a model file, in an installed weights package or in timm's
+        cache. Model files do not store this parameter; `skanomaly.load` sets it.
     image_size : int or (int, int), default=224
         Height and width that images are resized to, in pixels; an int stands for both. For values of `resize` other
         than "stretch", an int stands for the side that `resize` names. The patches of a transformer must divide the
@@ -169,6 +172,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         "backbone": [str],
         "layers": [Iterable],
         "weights": [str, PathLike, None],
+        "download": ["boolean"],
         "image_size": IMAGE_SIZE,
         "resize": [StrOptions({"stretch", "shorter", "longer"})],
         "crop": [*IMAGE_SIZE, None],
@@ -192,6 +196,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         *,
         layers=(2, 3),
         weights=None,
+        download=True,
         image_size=224,
         resize="stretch",
         crop=None,
@@ -211,6 +216,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         self.backbone = backbone
         self.layers = layers
         self.weights = weights
+        self.download = download
         self.image_size = image_size
         self.resize = resize
         self.crop = crop
@@ -249,7 +255,9 @@ class PretrainedPatchFeatures(ImageFeatures):
         """
         self._check_parameters()
         seed = int(check_random_state(self.random_state).randint(2**31))
-        self.network_ = PretrainedNetwork(self.backbone, self.layers, self.weights, self.device, seed).load()
+        self.network_ = PretrainedNetwork(
+            self.backbone, self.layers, self.weights, self.device, seed, self.download
+        ).load()
         self.weights_source_, self.weights_sha256_ = self.network_.source, self.network_.sha256
         self._fit_geometry(samples[0].size)
         self.n_features_out_ = self._n_features()
@@ -345,7 +353,7 @@ class PretrainedPatchFeatures(ImageFeatures):
     def set_params(self, **params):
         """Set the parameters of this estimator.
 
-        New `weights` and a new `device` take effect immediately on fitted features.
+        New `weights`, a new `device` and a new `download` take effect immediately on fitted features.
 
         Parameters
         ----------
@@ -359,7 +367,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         """
         super().set_params(**params)
         if "network_" in vars(self):
-            self.network_.weights, self.network_.device = self.weights, self.device
+            network = self.network_
+            network.weights, network.device, network.download = self.weights, self.device, self.download
         return self
 
     @property

@@ -130,6 +130,7 @@ class KNNScorer(GridScorer):
     }
 
     _derived = ("_search", "_gpu_search")
+    _private_state = {"_graph_seed": "int"}
 
     def __init__(
         self,
@@ -235,6 +236,20 @@ class KNNScorer(GridScorer):
         from .._torch.device import resolve_gpu
 
         return resolve_gpu(self.device, dtype)
+
+    def _check_state(self):
+        super()._check_state()
+        if not hasattr(self, "bank_"):
+            return
+        rows, d = self.bank_.shape
+        if (d, self.bank_.dtype) != (self.features_.n_features_in_, self.features_.dtype_):
+            raise ValueError("bank_ and features_ differ in their width or dtype")
+        if not self.n_neighbors <= rows or not 0 <= self.reweight_ <= rows or bool(self.reweight_) != bool(self.reweight):
+            raise ValueError("bank_ has fewer rows than n_neighbors or reweight_ asks for")
+        if not np.isfinite(self.bank_).all() or self.bank_images_.min(initial=0) < 0:
+            raise ValueError("bank_ or bank_images_ has impossible values")
+        if self.algorithm == "pynndescent" and not 0 <= getattr(self, "_graph_seed", -1) < 2**31:
+            raise ValueError("the seed of the graph is missing")
 
     def _build_search(self):
         """Return the search of the bank on the CPU, a function of patches, k, bank groups and groups."""
