@@ -104,7 +104,13 @@ class Archive:
 
     def check_seal(self):
         """Raise if a member was changed since the file was written; this shows damage, not bad intentions."""
-        if self._zip.comment.decode("ascii", "replace") != _seal(self._zip.infolist()):
+        found = self._zip.comment.decode("ascii", "replace")
+        if not found.startswith(_SEAL):
+            raise ModelFileError(
+                "it was not written by skanomaly.save, or by a development version of skanomaly; fit and save the "
+                "model again"
+            )
+        if found != _seal(self._zip.infolist()):
             raise ModelFileError("it was changed since it was written")
 
 

@@ -56,9 +56,14 @@ def rewritten(part, change, seen=None):
 
 
 def _with_new_contents(part, change, seen):
-    if type(part) is dict:
+    if isinstance(part, dict):
         new = {key: rewritten(value, change, seen) for key, value in part.items()}
-        return new if any(new[key] is not part[key] for key in part) else part
+        return part if all(map(_same, new.values(), part.values())) else _updated(part, new)
+    if isinstance(part, np.ndarray) and part.dtype == object:
+        new = np.empty(part.size, object)
+        for i, value in enumerate(part.flat):
+            new[i] = rewritten(value, change, seen)
+        return part if all(map(_same, new, part.flat)) else new.reshape(part.shape)
     if type(part) in (list, tuple):
         new = [rewritten(value, change, seen) for value in part]
         return part if all(map(_same, new, part)) else type(part)(new)
@@ -70,6 +75,12 @@ def _with_new_contents(part, change, seen):
         return part
     part = copy.copy(part)
     vars(part).update({name: value for name, value in new.items() if name in vars(part)})
+    return part
+
+
+def _updated(part, new):
+    part = copy.copy(part)
+    part.update(new)
     return part
 
 
