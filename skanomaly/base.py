@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ._calibration import CALIBRATIONS, check_groups, concatenated, grouped, statistics, training_views
 from ._inputs.samples import begin, digests
+from ._kernels.checks import require
 from ._kernels.regions import remove_small_regions
 from .exceptions import CalibrationWarning
 from .thresholds import Calibration, select_anomalies
@@ -493,11 +494,16 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     def _check_state(self):
         """Raise a ValueError if attributes from a model file do not fit together."""
         protocol = ("check_samples", "fit_samples", "transform", "makes_maps")
-        features = getattr(self, "features_", None)
-        if features is not None and not all(hasattr(features, name) for name in protocol):
-            raise ValueError(f"features_ is a {type(features).__name__}, which is no features")
-        if getattr(self, "min_defect_area_", 1) < 1 or not 0 <= getattr(self, "sigma_", 0) < np.inf:
-            raise ValueError("min_defect_area_ must be at least 1, and sigma_ at least 0")
+        features = self._features()
+        if hasattr(self, "features_"):
+            found = all(hasattr(features, name) for name in protocol)
+            require(found, f"features_ is a {type(features).__name__}, which is no features")
+            check_is_fitted(features) if hasattr(features, "fit") else None
+        require(getattr(self, "min_defect_area_", 1) >= 1, "min_defect_area_ is less than 1")
+        require(0 <= getattr(self, "sigma_", 0) < np.inf, "sigma_ is negative or infinite")
+        if hasattr(self, "calibration_") and hasattr(features, "makes_maps"):
+            peaks = getattr(self.calibration_, "peaks", None)
+            require((peaks is not None) == bool(features.makes_maps), "calibration_ lacks peaks, or has too many")
 
     def _embed(self, samples):
         return self.features_.transform(samples)

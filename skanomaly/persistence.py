@@ -399,9 +399,9 @@ def _remove_abandoned(path):
     own = re.compile(rf"\.{re.escape(path.name)}\.\w+\.skanomaly")
     for file in os.scandir(path.parent):
         try:
-            if own.fullmatch(file.name) and file.is_file(follow_symlinks=False):
-                if file.stat(follow_symlinks=False).st_mtime < time.time() - _ABANDONED:
-                    os.unlink(file)
+            ours = own.fullmatch(file.name) and file.is_file(follow_symlinks=False)
+            if ours and file.stat(follow_symlinks=False).st_mtime < time.time() - _ABANDONED:
+                os.unlink(file)
         except FileNotFoundError:  # another process was faster
             continue
 

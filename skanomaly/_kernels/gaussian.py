@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from .checks import require
+
 _BLOCK = 67  # samples summed up before they are added to the scatter: 68 rows with the step of the mean
 _LANES = 16  # tiles are padded to a multiple of this, so that loops over columns leave no remainder
 _GROUP = 64  # samples that one thread solves for while a factor is in its cache
@@ -28,6 +30,25 @@ class Moments(NamedTuple):
     def copy(self):
         """Return moments that can be changed in place without changing these."""
         return self._replace(mean=self.mean.copy(), scatter=self.scatter.copy())
+
+
+def check_moments(moments):
+    """Raise a ValueError if the parts of moments are not finite or do not have the shapes that kernels rely on.
+
+    Parameters
+    ----------
+    moments : Moments
+        Moments, from a model file for example.
+    """
+    count, mean, scatter = moments
+    d = mean.shape[1]
+    require(scatter.shape == (len(mean), d * (d + 1) // 2), "location_ and scatter_ have different shapes")
+    require(mean.dtype == scatter.dtype and mean.dtype.kind == "f", "location_ and scatter_ have different dtypes")
+    require(
+        count >= 1 and np.isfinite(mean).all() and np.isfinite(scatter).all(), "location_ or scatter_ is not finite"
+    )
+    diagonal = np.cumsum(np.arange(1, d + 1)) - 1
+    require((scatter[:, diagonal] >= 0).all(), "scatter_ has negative variances")
 
 
 def empty_moments(n_positions, n_features, dtype):

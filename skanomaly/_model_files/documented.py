@@ -136,8 +136,9 @@ def _is_container(value, container, kind, sizes):
         return all(isinstance(key, str) for key in value) and not any(misfit(v, kind, sizes) for v in value.values())
     if "_l" in kind and sizes.setdefault("number of layers", len(value)) != len(value):
         return False
-    return not any(misfit(item, kind.replace("_l,", f"_l{i},").replace("_l)", f"_l{i})"), sizes)
-                   for i, item in enumerate(value))
+    return not any(
+        misfit(item, kind.replace("_l,", f"_l{i},").replace("_l)", f"_l{i})"), sizes) for i, item in enumerate(value)
+    )
 
 
 def _is_array(value, axes, dtype, sizes):

@@ -7,7 +7,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._inputs.images import MAX_PIXELS, as_pair
 from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, render, resize_antialiased
-from ._base import IMAGE_SIZE, ImageFeatures, check_image_size
+from ._base import IMAGE_SIZE, ImageFeatures, check_geometry, check_image_size
 
 _NOISE = 10 / 255  # standard deviation below which a patch counts as flat
 
@@ -105,6 +105,9 @@ class PatchFeatures(ImageFeatures):
         self.gray = gray
         self.data_range = data_range
         self.max_pixels = max_pixels
+
+    def _check_state(self):
+        check_geometry(self)
 
     def fit_samples(self, samples):
         """Check the geometry; nothing is learnt from the images.

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .._inputs.images import MAX_PIXELS, as_pair
+from .._kernels.checks import require
 from .._networks.backbones import withheld
 from .._networks.pretrained import PretrainedNetwork
 from .._torch.device import resolve_device
@@ -22,6 +23,8 @@ from ._base import IMAGE_SIZE, ImageFeatures, Layers, check_image_size
 from ._cache import FeatureCache, cache_key, recall
 from ._geometry import Geometry, frame_shape
 from ._same import NO_EFFECT
+
+_MISFIT = "The network returns other shapes than when these features were fitted; fit them again."
 
 
 class PretrainedPatchFeatures(ImageFeatures):
@@ -310,6 +313,7 @@ class PretrainedPatchFeatures(ImageFeatures):
                 if i + 1 < len(batches):
                     upcoming = reader.submit(self.read_batch, source[slice(*batches[i + 1])])
                 computed = run_padded(run, pixels, self.batch_size)
+                require(tuple(computed.shape[1:]) == values.shape[1:], _MISFIT)
                 values[start:stop] = computed.cpu().numpy()
                 bar.update(stop - start)
 
@@ -416,6 +420,24 @@ class PretrainedPatchFeatures(ImageFeatures):
     def withhold_weights(self):
         """Replace a path in `weights` by the name of the file, which is never opened."""
         self.set_params(weights=withheld(self.weights))
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        if "network_" not in vars(self):
+            return
+        self._check_parameters()
+        network, shapes = self.network_, self.layer_shapes_
+        require(len(shapes) == len(tuple(self.layers)), "there is not one of layer_shapes_ per layer")
+        require(all(len(shape) == 3 and min(shape) >= 1 for shape in shapes), "layer_shapes_ has impossible shapes")
+        require(tuple(self.grid_shape_) == max(tuple(shape[:2]) for shape in shapes), "grid_shape_ is not the finest")
+        require(self.n_features_out_ == self._n_features(), "n_features_out_ is not that of the layers")
+        require(len(self.frame_shape_) == 2 and min(self.frame_shape_) >= 1, "frame_shape_ is not a shape")
+        require(
+            max(self.frame_shape_) ** 2 <= MAX_PIXELS and max(self.grid_shape_) <= max(self.frame_shape_), "too large"
+        )
+        mine = (self.backbone, tuple(self.layers), self.weights_sha256_)
+        same = (network.backbone, tuple(network.layers), network.sha256) == mine
+        require(same, "network_ is not the network of the parameters")
 
     def _check_parameters(self):
         check_image_size(self.image_size)

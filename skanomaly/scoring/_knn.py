@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from .._kernels.approximate_neighbors import build_graph, search_graph
+from .._kernels.checks import require
 from .._kernels.neighbors import k_nearest
 from .._kernels.pruned_neighbors import build_index, search_index
 from ._grids import GridScorer, check_rows
@@ -242,14 +243,13 @@ class KNNScorer(GridScorer):
         if not hasattr(self, "bank_"):
             return
         rows, d = self.bank_.shape
-        if (d, self.bank_.dtype) != (self.features_.n_features_in_, self.features_.dtype_):
-            raise ValueError("bank_ and features_ differ in their width or dtype")
-        if not self.n_neighbors <= rows or not 0 <= self.reweight_ <= rows or bool(self.reweight_) != bool(self.reweight):
-            raise ValueError("bank_ has fewer rows than n_neighbors or reweight_ asks for")
-        if not np.isfinite(self.bank_).all() or self.bank_images_.min(initial=0) < 0:
-            raise ValueError("bank_ or bank_images_ has impossible values")
-        if self.algorithm == "pynndescent" and not 0 <= getattr(self, "_graph_seed", -1) < 2**31:
-            raise ValueError("the seed of the graph is missing")
+        require(
+            (d, self.bank_.dtype) == (self.features_.n_features_in_, self.features_.dtype_), "bank_ has another width"
+        )
+        require(self.n_neighbors <= rows and 0 <= self.reweight_ <= min(rows, self.reweight), "bank_ has too few rows")
+        require(np.isfinite(self.bank_).all() and (self.bank_images_ >= 0).all(), "bank_ is not finite")
+        seeded = self.algorithm != "pynndescent" or 0 <= getattr(self, "_graph_seed", -1) < 2**31
+        require(seeded, "the seed of the graph is missing")
 
     def _build_search(self):
         """Return the search of the bank on the CPU, a function of patches, k, bank groups and groups."""

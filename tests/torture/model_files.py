@@ -106,7 +106,7 @@ def _work_through(jobs, folder, counts):
     """Give jobs to a process until it ends; return what is left."""
     command = [sys.executable, "-W", "ignore", __file__, str(folder)]
     environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    errors = tempfile.TemporaryFile("w+")
+    errors = open(folder / "errors", "w+")  # noqa: SIM115, closed with the process
     worker = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
     )
