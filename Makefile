@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DATA ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint pictures clean
+.PHONY: install demo test torture lint pictures clean
 
 install: $(STAMP)
 
@@ -19,6 +19,9 @@ demo: install
 
 test: install
 	SCIPY_ARRAY_API=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+torture: install
+	OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1 $(BIN)/python tests/torture
 
 lint: install
 	$(BIN)/ruff check .

@@ -221,7 +221,8 @@ def _check_origin(path, content):
             f"path={str(path)!r} was written by skanomaly {version}, newer than this "
             f"{skanomaly.__version__}; upgrade skanomaly to load it."
         )
-    if content.get("layout", 1) != _LAYOUT:
+    layout = content.get("layout", 1)
+    if type(layout) is not int or layout != _LAYOUT:
         raise ModelFileError(
             f"path={str(path)!r} was written by a development version of skanomaly whose estimators had other "
             "attributes; fit and save the model again."

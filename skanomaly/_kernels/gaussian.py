@@ -102,6 +102,9 @@ def mahalanobis(X, mean, factor):
 
     Every factor is read once, and a distance does not depend on the other samples.
     """
+    d = _n_features(factor)
+    require(X.shape[1:] == mean.shape and len(factor) == len(mean), f"X has the shape {X.shape}, mean {mean.shape}")
+    require(d - 4 < mean.shape[1] <= d, f"the factors are of {d} features, mean of {mean.shape[1]}")
     return np.sqrt(_squared_distances(X, mean, factor))
 
 

@@ -20,7 +20,7 @@ from .._networks.pretrained import PretrainedNetwork
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
 from ._base import IMAGE_SIZE, ImageFeatures, Layers, check_image_size
-from ._cache import FeatureCache, cache_key, recall
+from ._cache import FeatureCache, recall
 from ._geometry import Geometry, frame_shape
 from ._same import NO_EFFECT
 
@@ -295,8 +295,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         if len(source) and self.memory is None:
             self._compute(source, output, values)
         elif len(source):
-            cache, keys = FeatureCache(self.memory, self.memory_limit), self._cache_keys(source, output)
-            recall(cache, keys, source, values, lambda part, computed: self._compute(part, output, computed))
+            cache, settings = FeatureCache(self.memory, self.memory_limit), self._cache_settings(output)
+            recall(cache, source, settings, values, lambda part, computed: self._compute(part, output, computed))
         return values
 
     def _compute(self, source, output, values):
@@ -317,8 +317,8 @@ class PretrainedPatchFeatures(ImageFeatures):
                 values[start:stop] = computed.cpu().numpy()
                 bar.update(stop - start)
 
-    def _cache_keys(self, source, output):
-        """Return the cache keys of all images."""
+    def _cache_settings(self, output):
+        """Return all settings that the features depend on."""
         settings = {
             name: value if isinstance(value, (int, float, str, type(None))) else str(value)
             for name, value in self.get_params().items()
@@ -327,7 +327,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         settings["weights"], settings["format"] = self.weights_sha256_, 3
         settings["image_size"], settings["crop"] = str(self.frame_shape_), str(self.input_shape)
         settings["device"], settings["output"] = resolve_device(self.device).type, output
-        return [cache_key(source, i, settings) for i in range(len(source))]
+        return settings
 
     def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
         """Turn a grid of patch scores into a smooth map of the image.

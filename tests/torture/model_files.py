@@ -177,15 +177,16 @@ def serve(folder):
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         i, name = json.loads(line)
-        print(json.dumps(_trial(folder, i, name, *expected[name], watch)), file=answers, flush=True)
+        print(json.dumps(trial(folder, i, name, *expected[name], watch)), file=answers, flush=True)
 
 
-def _trial(folder, i, name, X, expected, watch):
+def trial(folder, i, name, X, expected, watch):
+    """Mutate a model file, load it and score with it; return the outcome."""
     rng, path = np.random.default_rng(i), folder / "mutated"
     change, sealed = mutations.mutate(folder / f"{name}.skops", path, rng)
     before, watch.seen = _peak(), []
     watch.active = True
-    outcome, detail = _load_and_score(path, X, expected, sealed)
+    outcome, detail = load_and_score(path, X, expected, sealed)
     watch.active = False
     seen = [what for what in watch.seen if str(folder) not in str(what[1])]
     if seen:
@@ -195,7 +196,8 @@ def _trial(folder, i, name, X, expected, watch):
     return {"outcome": outcome, "detail": detail and f"{change}: {detail}"}
 
 
-def _load_and_score(path, X, expected, sealed):
+def load_and_score(path, X, expected, sealed):
+    """Return the outcome and its details; `sealed` says whether other scores may be those of another model."""
     from skanomaly import load
     from skanomaly.exceptions import MissingWeightsError, ModelFileError
 
