@@ -432,9 +432,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         require(tuple(self.grid_shape_) == max(tuple(shape[:2]) for shape in shapes), "grid_shape_ is not the finest")
         require(self.n_features_out_ == self._n_features(), "n_features_out_ is not that of the layers")
         require(len(self.frame_shape_) == 2 and min(self.frame_shape_) >= 1, "frame_shape_ is not a shape")
-        require(
-            max(self.frame_shape_) ** 2 <= MAX_PIXELS and max(self.grid_shape_) <= max(self.frame_shape_), "too large"
-        )
+        require(max(self.frame_shape_) ** 2 <= MAX_PIXELS, "frame_shape_ is too large")
+        require(max(self.grid_shape_) <= max(self.frame_shape_), "grid_shape_ is not coarser than the frame")
         mine = (self.backbone, tuple(self.layers), self.weights_sha256_)
         same = (network.backbone, tuple(network.layers), network.sha256) == mine
         require(same, "network_ is not the network of the parameters")
