@@ -227,6 +227,9 @@ def _check_origin(path, content):
             f"path={str(path)!r} was written by a development version of skanomaly whose estimators had other "
             "attributes; fit and save the model again."
         )
+    estimator = content["estimator"]
+    if not isinstance(estimator, BaseEstimator):
+        raise ModelFileError(f"path={str(path)!r} holds an object of type {type(estimator).__name__}, no estimator.")
 
 
 def _skops():

@@ -10,7 +10,18 @@ _WITHOUT_PARTS = type, ModuleType, FunctionType, BuiltinFunctionType, np.ufunc
 
 
 def parts_of(estimator):
-    """Yield every object in an estimator once: parameters, attributes and the items of containers."""
+    """Yield every object in an estimator once: parameters, attributes and the items of containers.
+
+    Parameters
+    ----------
+    estimator : object
+        Estimator or container.
+
+    Yields
+    ------
+    object
+        The estimator, and all that it holds.
+    """
     seen, waiting = {}, [estimator]
     while waiting:
         part = waiting.pop()

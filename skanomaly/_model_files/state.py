@@ -34,7 +34,7 @@ def check_part(part):
         _check_generator(part)
     elif hasattr(part, "__dict__") and not callable(getattr(type(part), "__array__", None)):
         _check_names(part)
-        if is_ours(type(part)):
+        if _is_ours(type(part)):
             _check_attributes(part)
         if isinstance(part, BaseEstimator):
             _check_parameters(part)
@@ -42,7 +42,7 @@ def check_part(part):
             _check_relations(part)
 
 
-def is_ours(cls):
+def _is_ours(cls):
     """Return whether a class is defined in skanomaly."""
     return cls.__module__.split(".")[0] == "skanomaly"
 

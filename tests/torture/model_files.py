@@ -205,6 +205,8 @@ def load_and_score(path, X, expected, sealed):
     try:
         model = load(path)
         step = "score"
+        if sealed and not hasattr(model, "score_samples"):
+            return "another model", ""
         scores = model.score_samples(X)
     except (ModelFileError, MissingWeightsError):
         return f"refused in {step}", ""
