@@ -402,6 +402,7 @@ def test_types_are_read_from_docstrings():
         ("dict of str to ndarray", [{"a": np.zeros(1)}], [{1: np.zeros(1)}, {"a": 1}]),
         ("ndarray of shape (n, d)", [np.zeros((2, 5))], [np.zeros(2), [[1]]]),
         ("ndarray of shape (n,), float64, or None", [None, np.zeros(9)], [np.zeros(9, int)]),
+        ("ndarray of shape (n, d) or (n,), bool", [np.ones(3, bool), np.eye(3, dtype=bool)], [np.eye(3)]),
         ("ndarray of shape (4, k^2)", [np.zeros((4, 9))], [np.zeros((3, 9)), np.zeros((4, 10))]),
         ("ndarray of shape (h * w, k (k + 1) / 2)", [np.zeros((8, 6))], [np.zeros((8, 7))]),
         ("list of ndarray of shape (n, d_l)", [[np.eye(2), np.zeros((2, 4))]], [[np.eye(2), np.eye(3)]]),

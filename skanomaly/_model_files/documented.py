@@ -3,8 +3,9 @@
 A section "Attributes" is the schema of a class. Its entries read ``name : type``, where a type is one of
 
 - ``int``, ``float``, ``bool``, ``str``, ``estimator``, or the name of a class;
-- ``ndarray of shape (n, d)``, with or without a dtype after it. Equal letters are equal lengths throughout a class;
-  terms such as ``h * w`` are compared where their letters are known; ``n_channels_`` is the attribute of this name;
+- ``ndarray of shape (n, d)``, or ``(n, d) or (n,)``, with or without a dtype after it. Equal letters are equal lengths
+  throughout a class; terms such as ``h * w`` are compared where their letters are known; ``n_channels_`` is the attribute
+  of this name;
 - ``list of <type>``, ``tuple of <type>``, ``dict of str to <type>``. Letters that end in ``_l`` belong to one item;
 - several of these, with "or" or commas, and ``None``.
 
@@ -141,13 +142,17 @@ def _is_container(value, container, kind, sizes):
     )
 
 
-def _is_array(value, axes, dtype, sizes):
-    axes = [axis.strip() for axis in axes.split(",") if axis.strip()]
+def _is_array(value, shapes, dtype, sizes):
     if not isinstance(value, np.ndarray) or (dtype is not None and value.dtype != dtype):
         return False
-    if "..." in axes:
-        return True
-    return value.ndim == len(axes) and all(map(_fits, value.shape, axes, [sizes] * len(axes)))
+    for shape in shapes.split(") or ("):
+        axes, found = [axis.strip() for axis in shape.split(",") if axis.strip()], dict(sizes)
+        if "..." in axes:
+            return True
+        if value.ndim == len(axes) and all(map(_fits, value.shape, axes, [found] * len(axes))):
+            sizes.update(found)
+            return True
+    return False
 
 
 def _fits(length, axis, sizes):
