@@ -226,7 +226,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         ndarray of shape (n_samples,), float64
             Normality of each sample, the negative of its anomaly score.
         """
-        return -np.concatenate([self._score(Z, maps=False)[0] for _, Z in self._batches(X)])
+        return -np.concatenate([_without_nan(self._score(Z, maps=False)[0]) for _, Z in self._batches(X)])
 
     def decision_function(self, X):
         """Compute ``score_samples(X) - offset_``, which is negative for anomalies.
@@ -326,6 +326,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         self._check_decides(X, "iter_verdicts")
         for batch, Z in self._batches(X):
             scores, grids = self._score(Z)
+            _without_nan(scores)
             p_values = self.calibration_.p_values(scores)
             for i, score in enumerate(-scores):
                 score_map = None if grids is None else self._render(grids[i], batch[i])
@@ -373,7 +374,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         """
         for batch, Z in self._batches(X):
             scores, grids = self._score(Z)
-            for i, score in enumerate(scores):
+            for i, score in enumerate(_without_nan(scores)):
                 yield -float(score), self._render(grids[i], batch[i], size)
 
     @_with_maps
@@ -676,6 +677,13 @@ class IncrementalMixin:
                 getattr(self, "_fitted_digests", None), getattr(other, "_fitted_digests", None)
             )
         return self
+
+
+def _without_nan(scores):
+    """Return scores, or raise a ValueError if some are NaN, which `predict` would take for normal."""
+    n_wrong = np.count_nonzero(np.isnan(scores))
+    require(n_wrong == 0, f"{n_wrong} scores are NaN, because values in the samples or in the model are too large.")
+    return scores
 
 
 def stack_if_equal(arrays):

@@ -332,6 +332,16 @@ def test_forged_attributes_are_refused_by_name(case, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_scores_that_are_nan_raise(rng):
+    """`predict` would call such samples normal."""
+    X = rng.normal(size=(40, 3))
+    model = Autoencoder(network=DenseNetwork((2,)), residual="mahalanobis", max_epochs=1, random_state=0).fit(X)
+    vars(model)["_precision"] = np.full((3, 3), np.inf) * np.array([[1, -1, 1]])
+    for ask in (model.score_samples, model.predict, lambda X: list(model.iter_verdicts(X))):
+        with pytest.raises(ValueError, match="scores are NaN, because values .* are too large"):
+            ask(X)
+
+
 def test_what_is_derived_is_never_taken_from_a_file(model_file):
     """`_search` is a function of the bank; pickles and model files leave it out."""
 

@@ -4,8 +4,8 @@ A section "Attributes" is the schema of a class. Its entries read ``name : type`
 
 - ``int``, ``float``, ``bool``, ``str``, ``estimator``, or the name of a class;
 - ``ndarray of shape (n, d)``, or ``(n, d) or (n,)``, with or without a dtype after it. Equal letters are equal lengths
-  throughout a class; terms such as ``h * w`` are compared where their letters are known; ``n_channels_`` is the attribute
-  of this name;
+  throughout a class; terms such as ``h * w`` are compared where their letters are known; ``n_channels_`` is the
+  attribute of this name;
 - ``list of <type>``, ``tuple of <type>``, ``dict of str to <type>``. Letters that end in ``_l`` belong to one item;
 - several of these, with "or" or commas, and ``None``.
 

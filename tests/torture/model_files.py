@@ -18,6 +18,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from sklearn.base import BaseEstimator
+
+from skanomaly._model_files.parts import parts_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 import mutations
@@ -213,6 +216,8 @@ def load_and_score(path, X, expected, sealed):
     except Exception as error:
         if step == "score" and isinstance(error, ValueError) and _raised_by_us(error):
             return "refused in score", ""
+        if step == "score" and _of_scikit_learn(model, error):
+            return "error of scikit-learn about its own part", ""
         return "raw error", f"{step}: {type(error).__name__}: {error!s:.300}"
     if not isinstance(scores, np.ndarray) or scores.shape != expected.shape or not np.isfinite(scores).all():
         return "silent wrong result", f"scores {scores!r:.200}"
@@ -225,6 +230,13 @@ def _raised_by_us(error):
     """Return whether an error was raised by a statement of skanomaly, not from inside a library."""
     frames = traceback.extract_tb(error.__traceback__)
     return "skanomaly" in frames[-1].filename and frames[-1].line.startswith("raise ")
+
+
+def _of_scikit_learn(model, error):
+    """Return whether scikit-learn raised an error in a model that holds parts of it, whose attributes are its own."""
+    parts = (part for part in parts_of(model) if isinstance(part, BaseEstimator))
+    holds = any(type(part).__module__.startswith("sklearn.") for part in parts)
+    return holds and "sklearn" in traceback.extract_tb(error.__traceback__)[-1].filename
 
 
 def _peak():
