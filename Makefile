@@ -5,7 +5,7 @@ OLDEST := .venv-minimum
 DATA ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-minimum lint pictures clean
+.PHONY: install demo test test-minimum torture lint pictures clean
 
 install: $(STAMP)
 
@@ -27,6 +27,9 @@ test-minimum:  # with the oldest supported version of every dependency
 	$(OLDEST)/bin/python -m pip install --quiet --editable ".[offline]" pytest pytest-xdist pandas scikit-image \
 		--constraint $(OLDEST)/constraints.txt
 	SCIPY_ARRAY_API=1 $(OLDEST)/bin/python -m pytest --numprocesses auto --dist loadfile
+
+torture: install
+	OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1 $(BIN)/python tests/torture
 
 lint: install
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from ._calibration import CALIBRATIONS, check_groups, concatenated, grouped, sta
 from ._inputs.files import find_images, name_files
 from ._inputs.labels import warn_of_anomalies
 from ._inputs.samples import begin, digests
+from ._kernels.checks import require
 from ._kernels.regions import remove_small_regions
 from .exceptions import CalibrationWarning, ImageReadError
 from .thresholds import Calibration, select_anomalies
@@ -101,7 +102,22 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     It may override ``_prepare()`` (check parameters against the fitted ``features_``), ``_embed(samples)`` (default:
     ``features_.transform``) and ``_learn(samples, Z=None, groups=None)`` (default: fit the features, embed, ``_fit``).
     State that can be derived from fitted attributes is not pickled: list its names in ``_derived`` and build it with
-    ``_derived_state(name, build)``. If maps are too expensive to set a threshold from, ``_calibrates_maps`` is False.
+    ``_derived_state(name, build)``. Other private attributes are stored if their types are listed in
+    ``_private_state``. ``_check_state()`` may raise a ValueError if the attributes of a model file do not fit together;
+    their documented types have been checked before. If maps are too expensive to set a threshold from,
+    ``_calibrates_maps`` is False.
+
+    Attributes
+    ----------
+    features_ : estimator
+        Fitted features.
+    calibration_ : Calibration or ChiSquaredLaw
+        Scores of the calibration samples and peaks of their maps, from which thresholds and p-values are computed.
+        Defined only if `false_alarm_rate` was not None in `fit`.
+    min_defect_area_ : int
+        Area of the smallest region in masks, in pixels.
+    sigma_ : float
+        Standard deviation of the Gaussian that smooths anomaly maps.
     """
 
     _parameter_constraints = {
@@ -113,6 +129,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     }
     _derived = ()
     _calibrates_maps = True
+    _private_state = {"_fitted_digests": "ndarray of shape (n_digests,), uint64, or None"}
 
     # ----------------------------------------------------------------------------------------- fitting
 
@@ -263,7 +280,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
             return self._scores_or_nan(find_images(X)[0] if isinstance(X, str) else X)
         if on_error != "raise":
             raise ValueError(f"on_error={on_error!r} is not accepted; it must be 'raise' or 'nan'.")
-        return -np.concatenate([self._score(Z, maps=False)[0] for _, Z in self._batches(X)])
+        return -np.concatenate([_without_nan(self._score(Z, maps=False)[0]) for _, Z in self._batches(X)])
 
     def _scores_or_nan(self, X):
         """Return the normality of samples, which are halved until only those that cannot be read are left."""
@@ -373,6 +390,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         self._check_decides(X, "iter_verdicts")
         for batch, Z in self._batches(X):
             scores, grids = self._score(Z)
+            _without_nan(scores)
             p_values, masked = self.calibration_.p_values(scores), self.calibration_.peaks is not None
             for i, score in enumerate(-scores):
                 score_map = None if grids is None else self._render(grids[i], batch[i])
@@ -420,7 +438,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         """
         for batch, Z in self._batches(X):
             scores, grids = self._score(Z)
-            for i, score in enumerate(scores):
+            for i, score in enumerate(_without_nan(scores)):
                 yield -float(score), self._render(grids[i], batch[i], size)
 
     @_with_maps
@@ -536,6 +554,20 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     def _prepare(self):
         """Check parameters against the fitted features."""
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        protocol = ("check_samples", "fit_samples", "transform", "makes_maps")
+        features = self._features()
+        if hasattr(self, "features_"):
+            found = all(hasattr(features, name) for name in protocol)
+            require(found, f"features_ is a {type(features).__name__}, which is no features")
+            check_is_fitted(features) if hasattr(features, "fit") else None
+        require(getattr(self, "min_defect_area_", 1) >= 1, "min_defect_area_ is less than 1")
+        require(0 <= getattr(self, "sigma_", 0) < np.inf, "sigma_ is negative or infinite")
+        if hasattr(self, "calibration_") and hasattr(features, "makes_maps"):
+            peaks = getattr(self.calibration_, "peaks", None)
+            require((peaks is not None) == bool(features.makes_maps), "calibration_ lacks peaks, or has too many")
 
     def _embed(self, samples):
         return self.features_.transform(samples)
@@ -708,6 +740,13 @@ class IncrementalMixin:
                 getattr(self, "_fitted_digests", None), getattr(other, "_fitted_digests", None)
             )
         return self
+
+
+def _without_nan(scores):
+    """Return scores, or raise a ValueError if some are NaN, which `predict` would take for normal."""
+    n_wrong = np.count_nonzero(np.isnan(scores))
+    require(n_wrong == 0, f"{n_wrong} scores are NaN, because values in the samples or in the model are too large.")
+    return scores
 
 
 def stack_if_equal(arrays):

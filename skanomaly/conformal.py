@@ -50,6 +50,8 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
 
     Attributes
     ----------
+    detector_ : estimator
+        Fitted estimator as a detector.
     estimator_ : estimator
         Fitted estimator.
     features_ : estimator

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 from scipy.special import chdtrc, chdtri
 
+from ._kernels.checks import require
 from ._kernels.regions import largest_level
 from .exceptions import CalibrationWarning
 
@@ -262,6 +263,13 @@ class Calibration:
         _, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         self.weights, self.n = 1 / sizes[members], len(sizes)
         self.indices = np.arange(n) if indices is None else np.asarray(indices)
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        n_samples = len(self.scores)
+        require(1 <= self.n <= n_samples, "there are no scores, or fewer than groups")
+        require((self.weights > 0).all() and abs(self.weights.sum() - self.n) < 1e-6, "weights do not sum to n")
+        require((self.indices >= 0).all() and self.indices.dtype.kind in "iu", "indices are negative")
 
     def threshold(self, false_alarm_rate):
         """Compute the threshold on anomaly scores.

@@ -62,8 +62,8 @@ def decode(path):
 
     Parameters
     ----------
-    path : path-like
-        Path of the file.
+    path : path-like or file object
+        Path of the file, or its content.
 
     Returns
     -------
@@ -140,9 +140,12 @@ def _check_single(image):
 @contextmanager
 def _opened(path):
     """Open an image file; its pages and pixels are checked by the caller, and limited by `max_pixels` only."""
-    mode = Path(path).stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise ValueError("a folder" if stat.S_ISDIR(mode) else "not a regular file")
+    if not hasattr(path, "seek"):
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise ValueError("a folder" if stat.S_ISDIR(mode) else "not a regular file")
+    else:
+        path.seek(0)
     with _PILLOW:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from .checks import require
 from .compiled import compiled, parallel
 from .pruned_neighbors import NeighborIndex, build_index, search_index
 
@@ -93,6 +94,10 @@ def search_window(bank, images, queries, k, window):
     ndarray of shape (h, w, k), float64
         Euclidean (not squared) distances in ascending order.
     """
+    (n, height, width, d), reach = bank.shape, window + 1
+    require(queries.shape == (height, width, d), f"queries have the shape {queries.shape}, the bank {bank.shape[1:]}")
+    require(len(images) > 0 and min(images) >= 0 and max(images) < n, "images are out of bounds")
+    require(1 <= k <= len(images) * min(height, reach) * min(width, reach), f"{k} neighbours are too many")
     return np.sqrt(_search_window(np.ascontiguousarray(bank), images, np.ascontiguousarray(queries), k, window))
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from .checks import require
 from .compiled import compiled, parallel
 
 _BLOCK = 67  # samples summed up before they are added to the scatter: 68 rows with the step of the mean
@@ -30,6 +31,25 @@ class Moments(NamedTuple):
     def copy(self):
         """Return moments that can be changed in place without changing these."""
         return self._replace(mean=self.mean.copy(), scatter=self.scatter.copy())
+
+
+def check_moments(moments):
+    """Raise a ValueError if the parts of moments are not finite or do not have the shapes that kernels rely on.
+
+    Parameters
+    ----------
+    moments : Moments
+        Moments, from a model file for example.
+    """
+    count, mean, scatter = moments
+    d = mean.shape[1]
+    require(scatter.shape == (len(mean), d * (d + 1) // 2), "location_ and scatter_ have different shapes")
+    require(mean.dtype == scatter.dtype and mean.dtype.kind == "f", "location_ and scatter_ have different dtypes")
+    require(
+        count >= 1 and np.isfinite(mean).all() and np.isfinite(scatter).all(), "location_ or scatter_ is not finite"
+    )
+    diagonal = np.cumsum(np.arange(1, d + 1)) - 1
+    require((scatter[:, diagonal] >= 0).all(), "scatter_ has negative variances")
 
 
 def empty_moments(n_positions, n_features, dtype):
@@ -83,6 +103,9 @@ def mahalanobis(X, mean, factor):
 
     Every factor is read once, and a distance does not depend on the other samples.
     """
+    d = _n_features(factor)
+    require(X.shape[1:] == mean.shape and len(factor) == len(mean), f"X has the shape {X.shape}, mean {mean.shape}")
+    require(d - 4 < mean.shape[1] <= d, f"the factors are of {d} features, mean of {mean.shape[1]}")
     return np.sqrt(_squared_distances(X, mean, factor))
 
 

@@ -8,9 +8,10 @@ does not see.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from .blas import one_blas_thread
+from .compiled import compiled, parallel
 
 _BAND = 12  # columns of a triangular factor that are multiplied at a time
 _BLOCK = 512  # vectors per matrix product
@@ -124,7 +125,7 @@ def patch_log_density(image, mixture, side, weber=False, projection=None):
     return density
 
 
-@njit(cache=True)
+@compiled()
 def _normalize(patches):
     """Divide patches (d, n) by their means, and subtract 1, in place."""
     d, n = patches.shape
@@ -137,7 +138,7 @@ def _normalize(patches):
             patches[i, j] = (patches[i, j] - mean) / (mean + patches.dtype.type(_DARK))
 
 
-@njit(parallel=True, cache=True)
+@parallel()
 def _patch_log_densities(image, side, weber, projection, center, factors, shifts, offsets, density):
     n_channels = image.shape[2]
     height, width = density.shape
@@ -155,7 +156,7 @@ def _patch_log_densities(image, side, weber, projection, center, factors, shifts
         _log_densities(vectors, factors, shifts, offsets, density[row])
 
 
-@njit(cache=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _log_densities(vectors, factors, shifts, offsets, density):
     """Set the log-densities (n,) of centred vectors (d, n)."""
     d, n = vectors.shape
@@ -176,7 +177,7 @@ def _log_densities(vectors, factors, shifts, offsets, density):
     _log_sum(squares, offsets, density)
 
 
-@njit(cache=True)
+@compiled()
 def _log_sum(squares, offsets, density):
     """Set the logarithms (n,) of the sums of exp(offset - square / 2) over the components."""
     n_components, n = squares.shape

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from .checks import check_search
 from .compiled import compiled, parallel
 
 _BLOCK_VALUES = 2**22  # size of a block of the distance matrix: 16 MB in float32
@@ -44,6 +45,7 @@ def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
     half_norms = np.einsum("ij,ij->i", centered, centered) / 2
     if bank_groups is None or query_groups is None:
         bank_groups, query_groups = np.zeros(n_bank, np.int64), np.ones(n_queries, np.int64)
+    check_search(bank, queries, k, bank_groups, query_groups)
     n_candidates = min(k + SPARE, n_bank)
     farthest = np.sqrt(2 * half_norms.max())
     # The shape of a block depends on the bank alone, so the products of a query do not depend on the other queries.

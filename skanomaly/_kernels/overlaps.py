@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from .checks import require
 from .compiled import compiled, parallel
 
 _SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
@@ -55,6 +56,9 @@ def add_residuals(maps, codes, dictionaries, patch_size, stride, errors, residua
     """
     grid = tuple((size - patch_size) // stride + 1 for size in maps.shape[2:])
     codes = codes.reshape(*maps.shape[:2], *grid, -1)
+    require(maps.shape[1:2] + maps.shape[2:] == residuals.shape, "residuals have another shape than the maps")
+    require(errors.shape[:2] == maps.shape[:2], "errors have another shape than the maps")
+    require(codes.shape[-1] == dictionaries.shape[1] and len(dictionaries) == len(maps), "codes do not fit")
     atoms = dictionaries.reshape(*dictionaries.shape[:2], patch_size, patch_size)
     _add_residuals(maps, codes, atoms, stride, errors.reshape(*errors.shape[:2], *grid), residuals)
 

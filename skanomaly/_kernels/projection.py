@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from .checks import require
 from .compiled import parallel
 
 _SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
@@ -25,6 +26,7 @@ def project_l1(rows, mean, components):
     ndarray of shape (n, k), float64
         Projected rows.
     """
+    require(rows.shape[1:] == mean.shape == components.shape[1:], "rows, mean and components differ in their width")
     projected = np.empty((len(rows), len(components)))
     rows, mean, components = (np.ascontiguousarray(part, np.float64) for part in (rows, mean, components))
     _project(rows, mean, components, projected)
@@ -48,6 +50,7 @@ def squared_lengths(rows, mean, components):
     ndarray of shape (n,), float64
         Squared lengths of the projected rows.
     """
+    require(rows.shape[1:] == mean.shape == components.shape[1:], "rows, mean and components differ in their width")
     squared = np.empty(len(rows))
     _square(np.ascontiguousarray(rows), mean, np.ascontiguousarray(components), squared)
     return squared

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit, prange
 
 from .blas import one_blas_thread
+from .checks import check_search
 from .compiled import compiled, parallel
 from .sketches import largest_product, principal_axes, sketch
 
@@ -70,6 +71,7 @@ def search_index(index, queries, k, bank_groups=None, query_groups=None):
     """
     if bank_groups is None or query_groups is None:
         bank_groups, query_groups = np.zeros(len(index.rows), np.int64), np.ones(len(queries), np.int64)
+    check_search(index.rows, queries, k, bank_groups, query_groups)
     with one_blas_thread():  # numba has threads of its own
         return _search(k, queries, query_groups, bank_groups, *index)
 

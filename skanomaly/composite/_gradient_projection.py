@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.samples import begin
+from .._kernels.checks import require
 from .._torch.descent import descend, with_gradient
 from ..base import BaseDetector, all_or_nothing
 from ..detectors import Autoencoder
@@ -289,6 +290,13 @@ class GradientProjection(BaseDetector):
             self._fitted_digests = self._digests(samples)
             self._warn_if_seen(samples[calibration.indices])
         return calibration
+
+    def _check_state(self):
+        super()._check_state()
+        if hasattr(self, "model_"):
+            check_is_fitted(self.model_, "network_state_")
+            mine, its = (getattr(owner.features_, "estimator", owner.features_) for owner in (self, self.model_))
+            require(mine is its, "features_ are not those of the model")
 
     def _digests(self, samples):
         return self.model_.reconstructor().digests if self._frozen else super()._digests(samples)

@@ -9,6 +9,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from .._kernels.checks import require
 from .._torch.inference import row_by_row
 from .._torch.views import mean_values
 from ..networks._losses import resolve_loss
@@ -294,6 +295,16 @@ class Autoencoder(ReconstructionDetector):
             seen = x + noise * torch.randn(x.shape, generator=generator).to(x.device)
         loss = self.loss_.losses(x, module(seen), mean_values).mean()
         return loss + self.network_.penalty(module, seen)
+
+    _private_state = {"_precision": "ndarray of shape (d, d), float64"}
+
+    def _check_state(self):
+        super()._check_state()
+        if hasattr(self, "network_state_") and len(self._view().shape) == 1:
+            d = (self._view().shape[0],)
+            found = getattr(self, "residual_mean_", np.empty(0)).shape, getattr(self, "_precision", np.empty(0)).shape
+            require(found == (d, d * 2), "the statistics of residuals are missing, or have another width")
+            require(np.isfinite(self._precision).all(), "the statistics of residuals are not finite")
 
     def _learn_residuals(self, train, held_out):
         super()._learn_residuals(train, held_out)

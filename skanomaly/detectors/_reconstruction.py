@@ -1,6 +1,7 @@
 """Base class of the detectors that learn to reconstruct normal samples."""
 
 import copy
+import math
 from itertools import chain
 from numbers import Integral, Real
 
@@ -12,12 +13,16 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from .._inputs.samples import digests
+from .._kernels.checks import require
 from .._torch.device import DEVICES, resolve_device
 from .._torch.net import Net
+from .._torch.state import check_arrays
 from ..base import BaseDetector, stack_if_equal
 from ..features._resolve import resolve_features
 from ..networks import DenseNetwork, StridedNetwork, Training
 from ._image_scores import IMAGE_SCORE, image_scores
+
+_MOST_VALUES = 2**28  # of a sample
 
 
 def _has_way_back(detector):
@@ -271,6 +276,20 @@ class ReconstructionDetector(BaseDetector):
         """Return embedded samples in the form from which `fit_loop` draws batches, in float32."""
         view = self._view()
         return view.to_learn_from(net.to_tensor(view.arrange(view.standardize(Z))).float())
+
+    def _check_state(self):
+        super()._check_state()
+        if not hasattr(self, "network_state_"):
+            return
+        shape = tuple(self.sample_shape_)
+        self._prepare()
+        require(tuple(self.sample_shape_) == shape, "sample_shape_ is not that of the features")
+        require(math.prod(shape) <= _MOST_VALUES, "sample_shape_ is too large")
+        statistics = self.input_statistics_
+        require(statistics.keys() in ({*()}, {"location", "scale"}), "input_statistics_ has other names")
+        for values in statistics.values():
+            require(values.shape == shape[-1:] and np.isfinite(values).all(), "input_statistics_ has another shape")
+        check_arrays(self._build, self.network_state_)
 
     def _build(self):
         return self.network_.build(self._view().shape, self._n_codes_per_unit)

@@ -1,5 +1,6 @@
 """Base classes of all features."""
 
+import copy
 import warnings
 from numbers import Integral, Real
 
@@ -9,8 +10,9 @@ from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.images import ImageSource, as_pair, check_images
+from .._inputs.images import MAX_PIXELS, ImageSource, as_pair, check_images
 from .._inputs.samples import begin
+from .._kernels.checks import require
 from ..base import all_or_nothing
 from ..exceptions import DataWarning
 
@@ -278,6 +280,22 @@ class Layers:
     def __getitem__(self, index):
         """Return the samples at a slice or an integer array."""
         return Layers([array[index] for array in self.arrays])
+
+
+def check_geometry(features):
+    """Raise a ValueError unless the shapes of fitted features are those that their parameters lead to.
+
+    Parameters
+    ----------
+    features : estimator
+        Features that learn nothing from samples, from a model file for example.
+    """
+    if hasattr(features, "n_features_out_"):
+        require(features.n_channels_ in (1, 3), "n_channels_ is neither 1 nor 3")
+        again = copy.copy(features).fit_samples(None)
+        require(tuple(again.grid_shape_) == tuple(features.grid_shape_), "grid_shape_ is not that of the parameters")
+        require(again.n_features_out_ == features.n_features_out_, "n_features_out_ is not that of the parameters")
+        require(max(again.grid_shape_) ** 2 <= MAX_PIXELS, "grid_shape_ is too large")
 
 
 def layer_widths(features):

@@ -7,7 +7,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._inputs.images import MAX_PIXELS, as_pair
 from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, render, resize_antialiased
-from ._base import DATA_RANGE, IMAGE_SIZE, ImageFeatures, check_image_size
+from ._base import DATA_RANGE, IMAGE_SIZE, ImageFeatures, check_geometry, check_image_size
 
 _NOISE = 10 / 255  # standard deviation below which a patch counts as flat
 
@@ -50,6 +50,8 @@ class PatchFeatures(ImageFeatures):
 
     Attributes
     ----------
+    n_channels_ : int
+        Number of channels of the first image in `fit`, 1 or 3.
     n_features_out_ : int
         Number of features d of a patch: its pixels row by row, with the channels of a pixel next to each other.
     grid_shape_ : tuple of int
@@ -109,6 +111,9 @@ class PatchFeatures(ImageFeatures):
         self.data_range = data_range
         self.channels = channels
         self.max_pixels = max_pixels
+
+    def _check_state(self):
+        check_geometry(self)
 
     def fit_samples(self, samples):
         """Check the geometry; nothing is learnt from the images.

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.images import MAX_PIXELS
 from .._kernels.smoothing import resize_antialiased, smooth_and_resize
-from ._base import DATA_RANGE, IMAGE_SIZE, ImageFeatures, check_image_size, check_masks
+from ._base import DATA_RANGE, IMAGE_SIZE, ImageFeatures, check_geometry, check_image_size, check_masks
 
 
 class Pixels(ImageFeatures):
@@ -95,6 +95,9 @@ class Pixels(ImageFeatures):
         if reset and self.gray:
             self.n_channels_ = 1
         return samples
+
+    def _check_state(self):
+        check_geometry(self)
 
     def fit_samples(self, samples):
         """Check the geometry; nothing is learnt from the images.
