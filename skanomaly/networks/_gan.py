@@ -78,7 +78,7 @@ class DCGAN(AdversarialNetwork):
     Notes
     -----
     By default, training takes 1,000 optimiser steps, in 5 to 1,000 epochs, with batches of 32 images and a learning
-    rate of 1e-3. With 2e-4, as in the paper, so few steps leave the generator at nearly one image.
+    rate of 1e-3; with 2e-4, as in the paper, the generator learns more slowly.
 
     The training of the paper needs many images, because the discriminator memorises a few hundred. Four measures keep
     it stable: the weights of the discriminator are divided by their largest singular values (Miyato et al.), its loss
