@@ -78,9 +78,9 @@ def test_every_setting_that_matters_counts(cached, rng, change):
 
 
 def test_data_range_counts(cached):
-    images = np.full((1, 64, 64), 2000, np.uint16)
+    images = np.full((1, 64, 64), 4096, np.uint16)
     a = cached.fit_transform(images)
-    assert not np.array_equal(clone(cached).set_params(data_range=4095).fit_transform(images), a)
+    assert not np.array_equal(clone(cached).set_params(data_range=5000).fit_transform(images), a)
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:50], lambda d: b"", lambda d: d[:-1] + b"x", lambda d: b"\0" * len(d)])
@@ -184,7 +184,7 @@ def test_a_file_is_not_a_cache(cached, rng, tmp_path):
 
 def test_empty_folders_and_caches_without_a_marker_become_caches(cached, passes, rng, tmp_path):
     (tmp_path / "cache").mkdir()
-    images = rng.random((3, 64, 64))
+    images = rng.random((4, 64, 64))
     cached.fit_transform(images)
     marker = tmp_path / "cache" / "skanomaly-feature-cache.txt"
     assert "can be deleted" in marker.read_text()

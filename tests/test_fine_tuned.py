@@ -105,6 +105,8 @@ def test_compactness_draws_fresh_normal_images_together(data):
         detector = DeepOneClass(
             TINY,
             lam=lam,
+            normals_as_class=False,
+            batch_statistics=True,
             reference=(data["images"], data["labels"]),
             max_epochs=4,
             training=QUICK,

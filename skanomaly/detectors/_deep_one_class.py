@@ -36,10 +36,10 @@ class DeepOneClass(FineTunedDetector):
         subfolder of images per class, the path of an .npz file with the arrays X and y, a pair of images and labels, or
         a `Reference`, which is not copied by `clone`. It must not contain images like those in `fit`, on which the
         thresholds are calibrated. It is never pickled or saved. None is accepted only if ``max_epochs=0``.
-    lam : float, default=10.0
+    lam : float, default=1.0
         Weight :math:`\lambda` of the compactness. The authors' 0.1 belongs to another gradient, see Notes.
-    normals_as_class : bool, default=False
-        If True, normal images are one more class, which h must recognise as well.
+    normals_as_class : bool, default=True
+        If True, normal images are one more class, which h must recognise as well; the paper leaves them out.
     scoring : {"nearest", "mean", "lof"}, default="nearest"
         Rule that scores vectors.
 
@@ -49,14 +49,14 @@ class DeepOneClass(FineTunedDetector):
           [0, 1].
     n_neighbors : int, default=5
         Number of neighbours in "lof".
-    max_epochs : int, default=6
+    max_epochs : int, default=3
         Number of passes over the normal images, each with as many images of the reference, drawn at random; 0 leaves
         the pretrained network as it is.
     frozen : sequence of str, default=()
         Names of modules of the backbone, such as "blocks.0", or patterns of names, such as "blocks.[0-2]", whose
         weights and statistics are not trained. On a CPU, the kernels of convolutions by channel ("*.conv_dw") take
         about a third of the time of a step.
-    batch_statistics : bool, default=True
+    batch_statistics : bool, default=False
         If True, batch normalisation uses the statistics of each batch in training, and their moving averages
         afterwards; if False, it keeps the statistics of the pretrained network.
     training : Training or None, default=None
@@ -117,7 +117,8 @@ class DeepOneClass(FineTunedDetector):
 
     :math:`\ell_C` is :math:`n^2 / (n - 1)^2` times the mean variance of the k features in the batch, and its gradient
     is computed by automatic differentiation. The backward pass in the authors' code is not this gradient: it is 70 to
-    416 times as long, and points elsewhere. Their weight 0.1 is therefore no guide.
+    416 times as long, and points elsewhere. Their weight 0.1 is therefore no guide. The defaults were chosen with a class
+    of the reference held out as anomalies (`docs/benchmarks.md`).
 
     Pickles hold the weights of the trained network, and neither the reference nor, for ``max_epochs=0``, any weights.
 
@@ -155,13 +156,13 @@ class DeepOneClass(FineTunedDetector):
         features=None,
         *,
         reference=None,
-        lam=10.0,
-        normals_as_class=False,
+        lam=1.0,
+        normals_as_class=True,
         scoring="nearest",
         n_neighbors=5,
-        max_epochs=6,
+        max_epochs=3,
         frozen=(),
-        batch_statistics=True,
+        batch_statistics=False,
         training=None,
         false_alarm_rate=0.05,
         calibration="split",
