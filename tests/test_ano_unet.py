@@ -171,9 +171,9 @@ def test_beta_pulls_and_zero_only_copies(images):
     """With beta = 0 the residual falls further, with a large beta the features come nearer to C."""
     losses = {}
     for beta in (0.0, 100.0):
-        detector = make(beta=beta, optimizer="adam", lr=1e-2, n_steps=60).fit(images)
+        detector = make(beta=beta, optimizer="adam", lr=2e-2, n_steps=25, batch_size=2).fit(images)
         losses[beta] = np.mean(
-            [(e.residual_loss, e.feature_loss) for e in detector.iter_explanations(images[:3])], axis=0
+            [(e.residual_loss, e.feature_loss) for e in detector.iter_explanations(images[:2])], axis=0
         )
     assert losses[0.0][0] < 0.8 * losses[100.0][0]
     assert losses[100.0][1] < 0.5 * losses[0.0][1]
@@ -273,7 +273,7 @@ def test_maps_are_calibrated_only_when_asked(images, monkeypatch):
 
 
 def test_explaining_toward_others(images):
-    detector = make(beta=200.0, optimizer="adam", lr=1e-2, n_steps=40).fit(images[:6])
+    detector = make(beta=200.0, optimizer="adam", lr=2e-2, n_steps=20, batch_size=2).fit(images[:6])
     others = images[6:] ** 3
     center = clone(detector).fit(others).center_
     toward_images, toward_center = (detector.explain(images[:2], toward=goal) for goal in (others, center))
@@ -293,7 +293,7 @@ def test_explaining_toward_others(images):
 
 def test_starting_from_a_trained_network_takes_few_steps(images):
     training = Training(lr=1e-2, validation_share=0.2, patience=None)
-    warm = make(init="normals", beta=0.0, n_steps=0, training=training, max_epochs=30).fit(images)
+    warm = make(init="normals", beta=0.0, n_steps=0, training=training, max_epochs=15).fit(images)
     assert set(warm.history_) == {"train_loss", "valid_loss"}
     cold = make(beta=0.0, n_steps=8).fit(images)
     losses = [[e.residual_loss for e in detector.iter_explanations(images[:3])] for detector in (warm, cold)]
