@@ -161,12 +161,12 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
     Notes
     -----
     The published settings are ``network=UNet(64, depth=4), beta=50, n_steps=150, optimizer="momentum", lr=1e-3``, and
-    ``beta=80, n_steps=200`` for a set of defects; they cost 190 times the operations of the defaults. C is the mean of
+    ``beta=80, n_steps=200`` for a set of defects; they cost 170 times the operations of the defaults. C is the mean of
     vectors and is not scaled to their norm.
 
     What is shown depends on the path of the optimiser: a U-Net copies what is common first, and after many steps
-    whatever L_C permits. Compare a setting with ``beta=0``, the same network without the feature net: see
-    `benchmarks.md`. The defaults were chosen on synthetic surfaces such that they beat it.
+    whatever L_C permits. Compare with ``beta=0``, the same network without the feature net: for small defects, of which
+    features of the whole image say little, its maps can be better. See `benchmarks.md`.
 
     Pickles hold the feature net and the weights from which networks start.
 
