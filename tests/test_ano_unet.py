@@ -21,7 +21,8 @@ from skanomaly.plotting import ReconstructionDisplay
 from skanomaly.testing import parametrize_with_image_checks
 
 SIDE = 16
-OPTIONS = {"features": Pixels(SIDE), "network": UNet(4, depth=2), "n_steps": 8, "random_state": 0}
+PUBLISHED = {"beta": 50.0, "optimizer": "momentum", "lr": 1e-3}
+OPTIONS = {"features": Pixels(SIDE), "network": UNet(4, depth=2), "n_steps": 8, "random_state": 0, **PUBLISHED}
 TRUSTED = ["tiny_feature_net.TinyFeatureNet"]
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 
@@ -170,9 +171,9 @@ def test_beta_pulls_and_zero_only_copies(images):
     """With beta = 0 the residual falls further, with a large beta the features come nearer to C."""
     losses = {}
     for beta in (0.0, 100.0):
-        detector = make(beta=beta, optimizer="adam", lr=1e-2, n_steps=60).fit(images)
+        detector = make(beta=beta, optimizer="adam", lr=2e-2, n_steps=25, batch_size=2).fit(images)
         losses[beta] = np.mean(
-            [(e.residual_loss, e.feature_loss) for e in detector.iter_explanations(images[:3])], axis=0
+            [(e.residual_loss, e.feature_loss) for e in detector.iter_explanations(images[:2])], axis=0
         )
     assert losses[0.0][0] < 0.8 * losses[100.0][0]
     assert losses[100.0][1] < 0.5 * losses[0.0][1]
@@ -180,7 +181,7 @@ def test_beta_pulls_and_zero_only_copies(images):
 
 def test_momentum_steps_are_those_of_the_paper(images):
     """One image, three steps, by hand: v = 0.9 v + g, w = w - lr v on L_R + beta L_C with means."""
-    detector = make(n_steps=3, beta=7.0, lr=0.05, batch_size=1).fit(images)
+    detector = make(n_steps=3, beta=7.0, lr=0.05, optimizer="momentum", batch_size=1).fit(images)
     module = from_arrays(UNet(4, depth=2).build((3, SIDE, SIDE)), detector.network_state_)
     x, center = arranged(images[:1]), torch.from_numpy(detector.center_).float()
     velocities = [0.0] * len(list(module.parameters()))
@@ -220,16 +221,18 @@ def test_maps_are_residuals(images, fitted):
     assert_allclose(unsmoothed.anomaly_map(small), expected, atol=1e-6)
 
 
-def test_results_do_not_depend_on_the_other_images(images, fitted):
-    together = fitted.explain(images[:6])
-    maps = fitted.anomaly_map(images[:6])
-    assert_array_equal(fitted.explain(images[:6][::-1])[::-1], together)
-    assert_array_equal(fitted.anomaly_map(images[:6][::-1])[::-1], maps)
-    for i in (0, 4, 5):
-        assert_array_equal(fitted.explain(images[i : i + 1])[0], together[i])
-        assert_array_equal(fitted.anomaly_map(images[i : i + 1])[0], maps[i])
-    other = clone(fitted).set_params(batch_size=3).fit(images)
-    assert_allclose(other.explain(images[:6]), together, atol=1e-3)
+@pytest.mark.parametrize("parameters", [PUBLISHED, {"beta": 1.0, "optimizer": "adam", "lr": 1e-2}])
+def test_results_do_not_depend_on_the_other_images(images, parameters):
+    """To the bit, in batches of 4; in batches of 3 up to rounding errors, which Adam amplifies."""
+    detector = make(**parameters, n_steps=4).fit(images)
+    together = detector.explain(images[:6])
+    assert_array_equal(detector.explain(images[:6][::-1])[::-1], together)
+    maps = detector.anomaly_map(images[:6][::-1])[::-1]
+    for i in (0, 5):
+        assert_array_equal(detector.explain(images[i : i + 1])[0], together[i])
+        assert_array_equal(detector.anomaly_map(images[i : i + 1])[0], maps[i])
+    if parameters is PUBLISHED:
+        assert_allclose(detector.set_params(batch_size=3).explain(images[:6]), together, atol=1e-3)
 
 
 def test_memory_is_bounded_by_the_batch(images, monkeypatch):
@@ -270,7 +273,7 @@ def test_maps_are_calibrated_only_when_asked(images, monkeypatch):
 
 
 def test_explaining_toward_others(images):
-    detector = make(beta=200.0, optimizer="adam", lr=1e-2, n_steps=40).fit(images[:6])
+    detector = make(beta=200.0, optimizer="adam", lr=2e-2, n_steps=20, batch_size=2).fit(images[:6])
     others = images[6:] ** 3
     center = clone(detector).fit(others).center_
     toward_images, toward_center = (detector.explain(images[:2], toward=goal) for goal in (others, center))
@@ -290,7 +293,7 @@ def test_explaining_toward_others(images):
 
 def test_starting_from_a_trained_network_takes_few_steps(images):
     training = Training(lr=1e-2, validation_share=0.2, patience=None)
-    warm = make(init="normals", beta=0.0, n_steps=0, training=training, max_epochs=30).fit(images)
+    warm = make(init="normals", beta=0.0, n_steps=0, training=training, max_epochs=15).fit(images)
     assert set(warm.history_) == {"train_loss", "valid_loss"}
     cold = make(beta=0.0, n_steps=8).fit(images)
     losses = [[e.residual_loss for e in detector.iter_explanations(images[:3])] for detector in (warm, cold)]

@@ -68,16 +68,16 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
         Size at which the networks see images; None is ``Pixels(96)``.
     network : UNet or None, default=None
         Network that is trained for each image; None is ``UNet()``. The author's is ``UNet(64, depth=4)``.
-    beta : float, default=50.0
+    beta : float, default=0.1
         Weight :math:`\beta` of L_C. With 0, images are only copied, which is the control to compare with.
-    n_steps : int, default=150
+    n_steps : int, default=40
         Maximum number of steps of a network.
     init : {"cold", "normals"}, default="cold"
         Weights that each network starts from: random ones, or those of one network that `fit` trains to minimise L on
-        the normal images, from which few steps are needed, such as ``n_steps=20``.
-    optimizer : {"momentum", "adam"}, default="momentum"
-        Optimiser of the networks: gradient descent with momentum 0.9, as published, or Adam.
-    lr : float, default=1e-3
+        the normal images, from which few and small steps are needed, such as ``n_steps=20, lr=1e-3``.
+    optimizer : {"adam", "momentum"}, default="adam"
+        Optimiser of the networks: Adam, or gradient descent with momentum 0.9, as published.
+    lr : float, default=1e-2
         Learning rate of the optimiser.
     patience : int or None, default=None
         Number of steps without a lower loss after which a network stops; None never stops early.
@@ -160,11 +160,13 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
 
     Notes
     -----
-    The published settings are the defaults, at 96 pixels, with ``UNet(64, depth=4)``, and ``beta=80, n_steps=200`` for
-    a set of defects. The default network is smaller. C is the mean of vectors and is not scaled to their norm.
+    The published settings are ``network=UNet(64, depth=4), beta=50, n_steps=150, optimizer="momentum", lr=1e-3``, and
+    ``beta=80, n_steps=200`` for a set of defects; they cost 170 times the operations of the defaults. C is the mean of
+    vectors and is not scaled to their norm.
 
-    What is shown depends on the path of the optimiser: after very many steps, a U-Net copies whatever L_C permits.
-    Compare a setting with ``beta=0``, the same network without the feature net: see `benchmarks.md`.
+    What is shown depends on the path of the optimiser: a U-Net copies what is common first, and after many steps
+    whatever L_C permits. Compare with ``beta=0``, the same network without the feature net: for small defects, of which
+    features of the whole image say little, its maps can be better. See `benchmarks.md`.
 
     Pickles hold the feature net and the weights from which networks start.
 
@@ -180,7 +182,8 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
     >>> images = np.random.default_rng(0).integers(0, 100, (12, 32, 32), np.uint8)
     >>> pretrained = PretrainedPatchFeatures("test_efficientnet", layers=("bn2",), weights="random", image_size=32)
     >>> net = MetricFeatures(pretrained, max_epochs=0)  # a quick control
-    >>> detector = AnoUNet(net, Pixels(32), UNet(4, depth=2), n_steps=5, random_state=0).fit(images[:10])
+    >>> options = {"n_steps": 5, "false_alarm_rate": None, "random_state": 0}
+    >>> detector = AnoUNet(net, Pixels(32), UNet(4, depth=2), **options).fit(images[:10])
     >>> detector.explain(images[10:]).shape
     (2, 32, 32)
     """
@@ -214,11 +217,11 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
         features=None,
         network=None,
         *,
-        beta=50.0,
-        n_steps=150,
+        beta=0.1,
+        n_steps=40,
         init="cold",
-        optimizer="momentum",
-        lr=1e-3,
+        optimizer="adam",
+        lr=1e-2,
         patience=None,
         reduction="mean",
         statistics="image",

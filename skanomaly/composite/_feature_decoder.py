@@ -113,7 +113,7 @@ class FeatureDecoder(FeatureNetMixin, ReconstructionDetector):
     >>> images = np.random.default_rng(0).integers(0, 100, (12, 32, 32), np.uint8)
     >>> pretrained = PretrainedPatchFeatures("test_efficientnet", layers=("bn2",), weights="random", image_size=32)
     >>> net = MetricFeatures(pretrained, max_epochs=0)  # a quick control
-    >>> detector = FeatureDecoder(net, Pixels(32), max_epochs=1, random_state=0).fit(images)
+    >>> detector = FeatureDecoder(net, Pixels(32), max_epochs=1, false_alarm_rate=None, random_state=0).fit(images)
     >>> detector.reconstruct(images[:2]).shape
     (2, 32, 32)
     """
