@@ -6,6 +6,8 @@ import numpy as np
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import affine_transform, gaussian_filter
 
+from .smoothing import resize_antialiased
+
 _COARSE_SIDE = 96  # pixels of the longer side of images that are correlated
 _ANGLE_STEP = 5.0  # degrees between correlated orientations
 _N_CANDIDATES = 4  # correlation peaks that are refined
@@ -100,19 +102,26 @@ class Registration:
 
     def __init__(self, reference, rotates):
         self.reference, self.rotates = reference.astype(np.float64), rotates
-        self.step = -(-max(reference.shape) // _COARSE_SIDE)
-        coarse = _shrink(self.reference, self.step)
-        self.padded = tuple(next_fast_len(2 * n, real=True) for n in coarse.shape)
+        scale = min(1, _COARSE_SIDE / max(reference.shape))
+        self.coarse_shape = tuple(max(1, round(scale * n)) for n in reference.shape)
+        coarse = self._reduced(self.reference)
+        self.padded = tuple(next_fast_len(2 * n, real=True) for n in self.coarse_shape)
         self.angles = np.radians(np.arange(0, 360, _ANGLE_STEP)) if rotates else np.zeros(1)
+        self.smooth = [gaussian_filter(view, 1.0) for view in (coarse, self.reference)]
         details = [_details(self._turned(coarse, angle)) for angle in self.angles]
         self.spectra = [np.conj(rfft2(turned, self.padded)) / np.linalg.norm(turned) for turned in details]
 
     def find(self, image):
         """Return the `Motion` from the reference to an image (h, w), of the same size."""
         image = image.astype(np.float64)
-        smooth = gaussian_filter(image, 1.0), gaussian_filter(self.reference, 1.0)
-        found = [self._refine(*smooth, start) for start in self._candidates(image)]
-        return max(found, key=lambda pair: pair[0])[1]
+        coarse = self._reduced(image)
+        coarse_smooth, smooth = (gaussian_filter(view, 1.0) for view in (coarse, image))
+        found = [self._refine(coarse_smooth, self.smooth[0], start) for start in self._candidates(coarse)]
+        _, motion = max(found, key=lambda pair: pair[0])
+        return self._refine(smooth, self.smooth[1], motion)[1]
+
+    def _reduced(self, image):
+        return resize_antialiased(image[..., None], self.coarse_shape)[..., 0].astype(np.float64)
 
     def _turned(self, image, angle):
         """Return an image rotated about its centre; outside, its mean."""
@@ -121,16 +130,16 @@ class Registration:
         values, inside = warp(image, *Motion(angle).to_reference(image.shape, image.shape))
         return np.where(inside, values, image.mean())
 
-    def _candidates(self, image):
+    def _candidates(self, coarse):
         """Return the motions with the highest correlations: the best shift of the best angles."""
-        coarse = _shrink(image, self.step)
         spectrum = rfft2(_details(coarse), self.padded)
         peaks = []
         for angle, reference in zip(self.angles, self.spectra, strict=True):
             correlation = irfft2(spectrum * reference, self.padded)
             place = np.unravel_index(correlation.argmax(), self.padded)
             shift = [i - n if i > n // 2 else i for i, n in zip(place, self.padded, strict=True)]
-            peaks.append((correlation[place], Motion(angle, *(float(self.step * s) for s in shift))))
+            shift = np.multiply(shift, self.reference.shape) / self.coarse_shape
+            peaks.append((correlation[place], Motion(float(angle), *map(float, shift))))
         peaks.sort(key=lambda peak: -peak[0])
         return [motion for _, motion in peaks[: _N_CANDIDATES if self.rotates else 1]]
 
@@ -138,7 +147,7 @@ class Registration:
         """Return the correlation of an image with the reference, and the motion, after Gauss-Newton steps."""
         best = -np.inf, motion
         for _ in range(_N_STEPS):
-            warped, inside = warp(image, *motion.to_image(image.shape, image.shape))
+            warped, inside = warp(image, *motion.to_image(image.shape, self.reference.shape))
             gain, bias, correlation = _fit_light(warped[inside], reference[inside])
             if correlation < best[0] + _SMALLEST_GAIN:
                 break
@@ -159,16 +168,10 @@ class Registration:
         A = np.stack(columns)
         residual = motion.gain * reference[inside] + motion.bias - warped[inside]
         step = np.linalg.lstsq(A @ A.T, A @ residual, rcond=None)[0]
+        step[:2] *= np.divide(self.reference.shape, warped.shape)
         cosine, sine = np.cos(motion.angle), np.sin(motion.angle)
         moved = {"down": cosine * step[0] - sine * step[1], "right": sine * step[0] + cosine * step[1]}
         return {**moved, "angle": step[4]} if self.rotates else moved
-
-
-def _shrink(image, step):
-    """Return an image with blocks of `step` x `step` pixels averaged, continued at its end to a multiple."""
-    pads = [(0, -n % step) for n in image.shape]
-    height, width = (n // step for n in np.add(image.shape, [pad for _, pad in pads]))
-    return np.pad(image, pads, mode="edge").reshape(height, step, width, step).mean(axis=(1, 3))
 
 
 def _details(image):
