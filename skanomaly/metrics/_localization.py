@@ -117,8 +117,10 @@ def with_known_masks(masks, anomaly_maps):
 
     Returns
     -------
-    masks, anomaly_maps : sequence
-        Those of the images with known masks.
+    masks : sequence
+        Masks of the images whose masks are known.
+    anomaly_maps : sequence
+        Their anomaly maps.
     """
     known = [getattr(mask, "known", True) for mask in masks]
     if all(known) or len(known) != len(anomaly_maps):
