@@ -63,6 +63,9 @@ METHODS = {
     "TextureGMM, adjacent": lambda: TextureGMM(combine="adjacent", **COMMON),
     "VariationModel": lambda: VariationModel(**COMMON),
     "VariationModel, aligned": lambda: VariationModel(aligned(Pixels()), **COMMON),
+    "VariationModel, aligned, light matched": lambda: VariationModel(
+        Aligned(Pixels(), "rigid", match_light=True), **COMMON
+    ),
     "dense AE": lambda: Autoencoder(
         Pixels(28, gray=True), DenseNetwork((32,), output_activation="sigmoid"), loss="bce", **COMMON
     ),
@@ -75,9 +78,26 @@ OF_TABLE = {
     **dict.fromkeys(
         ("tile", "paper BDP", "paper FLR"), ("PatchCore", "TextureGMM", "TextureGMM, 256 px", "VariationModel")
     ),
-    "screw": ("PatchCore", "PaDiM", "PaDiM, aligned", "VariationModel", "VariationModel, aligned", "dense AE"),
+    "screw": (
+        "PatchCore",
+        "PaDiM",
+        "PaDiM, aligned",
+        "VariationModel",
+        "VariationModel, aligned",
+        "VariationModel, aligned, light matched",
+        "dense AE",
+    ),
 }
-OF_RATES = ("VariationModel", "VariationModel, aligned", "L2 AE", "SSIM AE", "dense AE", "PaDiM, aligned", "PatchCore")
+OF_RATES = (
+    "VariationModel",
+    "VariationModel, aligned",
+    "VariationModel, aligned, light matched",
+    "L2 AE",
+    "SSIM AE",
+    "dense AE",
+    "PaDiM, aligned",
+    "PatchCore",
+)
 PARTS = "table", "rates", "speed"
 
 

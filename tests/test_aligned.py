@@ -98,6 +98,17 @@ def test_aligned_images_lie_where_the_reference_lies(part):
     assert np.abs(filled - part).max() < 0.1  # the rim without data too
 
 
+def test_light_is_matched_on_request(part):
+    images = np.stack([0.7 * part + 0.1, 0.9 * moved(part, Motion(0.0, 3.0, -4.0)) + 0.05])
+    kept, matched = (Aligned(Pixels(128), match_light=m, reference=part).fit(images) for m in (False, True))
+    assert np.abs(matched.transform(images)[..., 0] - part).max() < 0.12
+    assert np.abs(matched.transform(images)[..., 0] - part).mean() < 0.01
+    assert np.abs(kept.transform(images)[..., 0] - part).mean() > 0.02
+    samples = check_images(images)
+    back = matched.inverse_transform(matched.transform(samples), samples)
+    assert np.abs(back - images)[:, 8:-8, 8:-8].mean() < 0.01
+
+
 def test_maps_come_back_in_the_frame_of_the_image(part):
     images = np.stack([moved(part, Motion(0.0, *shift)) for shift in ((6, 4), (-6, -4), (3, -5), (0, 0))])
     detector = VariationModel(Aligned(Pixels(128), reference=part), sigma=0, false_alarm_rate=None).fit(images)

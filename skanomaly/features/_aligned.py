@@ -42,6 +42,9 @@ class Aligned(OuterImageFeatures):
     motion : {"translation", "rigid"}, default="translation"
         How images may differ from the reference: "translation" by a shift, "rigid" by a rotation of any angle and a
         shift.
+    match_light : bool, default=False
+        If True, the brightness and the contrast of images are changed to those of the reference, so that they do not
+        matter.
     reference : array of shape (H, W[, C]), str, path-like or None, default=None
         Image to which all images are aligned, or the path of one. None learns it from the training images: it is the
         median of up to 16 of them, aligned to the first. With a given reference, the features do not depend on the
@@ -90,13 +93,15 @@ class Aligned(OuterImageFeatures):
     _parameter_constraints = {
         **OuterImageFeatures._parameter_constraints,
         "motion": [StrOptions({"translation", "rigid"})],
+        "match_light": ["boolean"],
         "reference": [np.ndarray, "array-like", str, None],
     }
     _why_images = "only images can be aligned"
 
-    def __init__(self, features, motion="translation", *, reference=None):
+    def __init__(self, features, motion="translation", *, match_light=False, reference=None):
         self.features = features
         self.motion = motion
+        self.match_light = match_light
         self.reference = reference
 
     def __getattr__(self, name):
@@ -233,7 +238,8 @@ class Aligned(OuterImageFeatures):
         images = self.features_.inverse_transform(Z, samples)
         if samples is None:
             return images
-        return [self._to_own_frame(image, samples[i])[0] for i, image in enumerate(images)]
+        moved = [self._to_own_frame(image, samples[i])[0] for i, image in enumerate(images)]
+        return [self._in_own_light(image, samples[i]) for i, image in enumerate(moved)]
 
     def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
         """Turn a grid of scores into a smooth map of the image, in its own frame.
@@ -283,7 +289,8 @@ class Aligned(OuterImageFeatures):
         if "_registration" not in vars(self):
             digest = hashlib.blake2b(f"{self.reference_.shape}".encode(), digest_size=8)
             digest.update(np.ascontiguousarray(self.reference_))
-            name = f"aligned by {self.motion} to {digest.hexdigest()}"
+            light = " in its light" if self.match_light else ""
+            name = f"aligned by {self.motion} to {digest.hexdigest()}{light}"
             self._registration = self._register_to(self.reference_), name
         return self._registration
 
@@ -299,18 +306,28 @@ class Aligned(OuterImageFeatures):
         )
 
     def _warped(self, source, i):
-        """Return image i aligned, where there is data, and its motion."""
+        """Return image i aligned, where there is data, and the light (gain, bias) in which it shows the reference."""
         pixels = source.read(i)
         motion = self._motion(source, i, pixels)
-        return *warp(pixels, *motion.to_image(pixels.shape[:2], self.reference_.shape[:2])), motion
+        pixels, inside = warp(pixels, *motion.to_image(pixels.shape[:2], self.reference_.shape[:2]))
+        if not self.match_light:
+            return pixels, inside, (motion.gain, motion.bias)
+        return np.clip((pixels - motion.bias) / motion.gain, 0, 1).astype(np.float32), inside, (1.0, 0.0)
 
     def _filled(self, source, i):
         """Return image i aligned; where there is no data, the reference in the light of the image."""
-        pixels, inside, motion = self._warped(source, i)
+        pixels, inside, (gain, bias) = self._warped(source, i)
         if not inside.all():
             reference = resize_antialiased(_with_channels(self.reference_, pixels.shape[2]), pixels.shape[:2])
-            pixels[~inside] = np.clip(motion.gain * reference[~inside] + motion.bias, 0, 1)
+            pixels[~inside] = np.clip(gain * reference[~inside] + bias, 0, 1)
         return pixels
+
+    def _in_own_light(self, image, sample):
+        """Return an image in the light of its sample."""
+        if not self.match_light:
+            return image
+        motion = self._motion(sample.source, sample.i)
+        return np.clip(motion.gain * image + motion.bias, 0, 1).astype(np.float32)
 
     def _to_own_frame(self, image, sample):
         """Return an aligned image or map in the frame of its sample, and where there is data."""
