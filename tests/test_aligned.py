@@ -86,7 +86,7 @@ def test_a_quarter_turn_is_that_of_numpy(rng):
 
 
 def test_aligned_images_lie_where_the_reference_lies(part):
-    images = np.stack([moved(part, Motion(0.0, *shift)) for shift in ((5, 3), (-6, 2), (0, -8))])
+    images = np.stack([moved(part, Motion(0.0, *shift)) for shift in ((5, 3), (-6, 2), (0, -8), (4, 4))])
     features = Aligned(Pixels(128), reference=part).fit(images)
     for image, aligned in zip(images, features.align(images), strict=True):
         seen = ~np.isnan(aligned)

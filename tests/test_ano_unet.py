@@ -323,7 +323,7 @@ def test_the_feature_net_stays_as_it_is(images):
 
 
 def test_pickles_and_files_give_the_same_bits(images, fitted, tmp_path):
-    save(fitted, tmp_path / "model")
+    save(fitted, tmp_path / "model", trusted=TRUSTED)
     for twin in (pickle.loads(pickle.dumps(fitted)), load(tmp_path / "model", trusted=TRUSTED)):
         assert_array_equal(twin.explain(images[:2]), fitted.explain(images[:2]))
         assert_array_equal(twin.score_samples(images), fitted.score_samples(images))

@@ -57,7 +57,6 @@ EXPECTED_FAILURES = {
     "GaussianScorer": _WITHOUT_ITSELF,
     "SubspaceScorer": _WITHOUT_ITSELF,
     "SparseCodingScorer": _WITHOUT_ITSELF,
-    "VariationModel": _WITHOUT_ITSELF,
     "GreedyCoreset": {
         "check_transformer_general": "only training is thinned: fit_transform differs from transform by design",
         "check_transformer_data_not_an_array": "only training is thinned, as above",

@@ -107,7 +107,7 @@ def test_results_do_not_depend_on_the_other_images(images, fitted):
 
 
 def test_pickles_and_files_give_the_same_bits(images, fitted, tmp_path):
-    save(fitted, tmp_path / "model")
+    save(fitted, tmp_path / "model", trusted=TRUSTED)
     for twin in (pickle.loads(pickle.dumps(fitted)), load(tmp_path / "model", trusted=TRUSTED)):
         assert_array_equal(twin.score_samples(images[:8]), fitted.score_samples(images[:8]))
 

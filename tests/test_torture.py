@@ -14,7 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent / "torture"))
 import model_files
 import mutations
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+# what mutated files hold is not under our control, and the sample of the workers fits on few samples
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::{name}")
+    for name in ("UserWarning", "RuntimeWarning", "DeprecationWarning", "FutureWarning")
+]
 WATCH = model_files.Watch()
 GOOD = {"identical scores", "refused in load", "refused in score", "another model"}
 

@@ -125,7 +125,7 @@ class AnoUNet(FeatureNetMixin, BaseDetector):
 
     Attributes
     ----------
-    feature_net_ : MetricFeatures or DeepOneClass
+    feature_net_ : estimator
         Fitted feature net.
     features_ : estimator
         Fitted features.

@@ -62,7 +62,7 @@ class FeatureDecoder(FeatureNetMixin, ReconstructionDetector):
 
     Attributes
     ----------
-    feature_net_ : MetricFeatures or DeepOneClass
+    feature_net_ : estimator
         Fitted feature net.
     features_ : estimator
         Fitted features.
