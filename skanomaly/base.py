@@ -567,7 +567,8 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         require(0 <= getattr(self, "sigma_", 0) < np.inf, "sigma_ is negative or infinite")
         if hasattr(self, "calibration_") and hasattr(features, "makes_maps"):
             peaks = getattr(self.calibration_, "peaks", None)
-            require((peaks is not None) == bool(features.makes_maps), "calibration_ lacks peaks, or has too many")
+            needed = bool(features.makes_maps and self._calibrates_maps)
+            require((peaks is not None) == needed, "calibration_ lacks peaks, or has too many")
 
     def _embed(self, samples):
         return self.features_.transform(samples)

@@ -364,3 +364,10 @@ def test_errors(images):
         Autoencoder(Pixels(16), UNet()).fit(images)
     with pytest.raises((TypeError, ValueError)):
         make(network=DenseNetwork()).fit(images)
+
+
+def test_models_without_thresholds_on_maps_are_saved(images, tmp_path):
+    detector = make(calibrate_maps=False).fit(images)
+    save(detector, tmp_path / "model", trusted=TRUSTED)
+    twin = load(tmp_path / "model", trusted=TRUSTED)
+    assert_array_equal(twin.score_samples(images), detector.score_samples(images))

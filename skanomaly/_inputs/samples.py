@@ -7,6 +7,7 @@ take the place of features in estimators that have none; they follow the protoco
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_is_fitted
@@ -175,6 +176,13 @@ class Mapless:
 
     def __sklearn_tags__(self):
         return get_tags(self.features)
+
+    def __sklearn_is_fitted__(self):
+        try:
+            check_is_fitted(self.features)
+        except NotFittedError:
+            return False
+        return True
 
     def fit_samples(self, samples):
         """Fit the features; return self."""

@@ -74,6 +74,10 @@ class FeatureDecoder(FeatureNetMixin, ReconstructionDetector):
         Weights of the decoder, and the statistics of features with which it standardises them.
     n_codes_ : int
         Number of features d that are decoded.
+    sample_shape_ : tuple of int
+        Shape (h, w, c) of an image as the decoder rebuilds it.
+    input_statistics_ : dict of str to ndarray
+        Empty, because pixels are not standardised.
     history_ : dict of str to ndarray of shape (n_epochs,)
         Losses of each epoch: "train_loss", and "valid_loss" if samples were held out.
     lowest_loss_ : float
