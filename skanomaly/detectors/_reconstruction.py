@@ -17,6 +17,7 @@ from .._kernels.checks import require
 from .._torch.device import DEVICES, resolve_device
 from .._torch.net import Net
 from .._torch.state import check_arrays
+from .._torch.threads import one_thread
 from ..base import BaseDetector, stack_if_equal
 from ..features._resolve import resolve_features
 from ..networks import DenseNetwork, StridedNetwork, Training
@@ -244,8 +245,9 @@ class ReconstructionDetector(BaseDetector):
             self.input_statistics_ = self._view().fit(Z)
         net = self._first_net(Z, warm, generator)
         module, data, validation = net.module, *(self._to_learn_from(net, part) for part in (Z, held_out))
-        history = self._optimize(module, data, validation, generator)
-        self._after_training(module, data, generator)
+        with one_thread(not self.features_.makes_maps):
+            history = self._optimize(module, data, validation, generator)
+            self._after_training(module, data, generator)
         old = self.history_ if warm else {}
         self.history_ = {name: np.concatenate([old.get(name, ()), values]) for name, values in history.items()}
         self.network_state_ = net.state()
@@ -497,7 +499,8 @@ class Reconstructor:
             Results of the function.
         """
         arrays = [self._view.arrange(array) for array in (self._view.standardize(Z), *others)]
-        return self._net.run(function, *arrays, length=length or self.batch_len, gradients=gradients)
+        with one_thread(Z.ndim == 2):
+            return self._net.run(function, *arrays, length=length or self.batch_len, gradients=gradients)
 
 
 def join_samples(batches):
