@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-minimum
 DATA ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint pictures clean
+.PHONY: install demo test test-minimum torture lint pictures clean
 
 install: $(STAMP)
 
@@ -20,6 +21,16 @@ demo: install
 test: install
 	SCIPY_ARRAY_API=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
+test-minimum:  # with the oldest supported version of every dependency
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) tests/minimum_versions.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --editable ".[offline]" pytest pytest-xdist pandas scikit-image \
+		--constraint $(OLDEST)/constraints.txt
+	SCIPY_ARRAY_API=1 $(OLDEST)/bin/python -m pytest --numprocesses auto --dist loadfile
+
+torture: install
+	OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1 $(BIN)/python tests/torture
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,4 +40,4 @@ pictures: install
 	$(BIN)/python docs/make_pictures.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) build *.egg-info .pytest_cache .ruff_cache

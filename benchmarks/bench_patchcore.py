@@ -20,6 +20,8 @@ SETTINGS = {  # name: (parameters of the features, views, parameters of the dete
     "layers (1, 2, 3)": ({"image_size": 320, "layers": (1, 2, 3)}, {}, {}),
     "1,000 patches": ({"image_size": 320}, {}, {"coreset_size": 1000}),
     "5,000 patches": ({"image_size": 320}, {}, {"coreset_size": 5000}),
+    "sigma 2": ({"image_size": 320}, {}, {"sigma": 2.0}),
+    "5,000, sigma 2": ({"image_size": 320}, {}, {"coreset_size": 5000, "sigma": 2.0}),
     "10 %": ({"image_size": 320}, {}, {"coreset_ratio": 0.1}),
     "patch": ({"image_size": 320}, {}, {"image_score": "patch", "reweight": False}),
     "patch, weighted": ({"image_size": 320}, {}, {"image_score": "patch"}),

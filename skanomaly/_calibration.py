@@ -103,10 +103,13 @@ def _score_unseen(detector, samples, Z, held_out):
     """Return the statistics of samples that the detector has not learnt from."""
     step = detector.features_.batch_len or len(held_out)
     runs = [held_out[start : start + step] for start in range(0, len(held_out), step)]
-    return concatenated(
-        statistics(detector, *detector._score(detector._embed(samples[run]) if Z is None else Z[run]), samples[run])
-        for run in runs
-    )
+    found = []
+    for run in runs:
+        scores, grids = detector._score(
+            detector._embed(samples[run]) if Z is None else Z[run], detector._calibrates_maps
+        )
+        found.append(statistics(detector, scores, grids, samples[run]))
+    return concatenated(found)
 
 
 def _leave_one_out(detector, samples, groups):

@@ -16,9 +16,12 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ._calibration import CALIBRATIONS, check_groups, concatenated, grouped, statistics, training_views
+from ._inputs.files import find_images, name_files
+from ._inputs.labels import warn_of_anomalies
 from ._inputs.samples import begin, digests
+from ._kernels.checks import require
 from ._kernels.regions import remove_small_regions
-from .exceptions import CalibrationWarning
+from .exceptions import CalibrationWarning, ImageReadError
 from .thresholds import Calibration, select_anomalies
 
 __all__ = ["BaseDetector", "IncrementalMixin", "Verdict", "all_or_nothing"]
@@ -40,7 +43,8 @@ p_value : float
 anomaly_map : ndarray of shape (H, W), float32, or None
     Anomaly map, as returned by `anomaly_map`; None for a detector without maps.
 mask : ndarray of shape (H, W), bool, or None
-    Mask of the anomalous pixels, as returned by `anomaly_mask`; None for a detector without maps.
+    Mask of the anomalous pixels, as returned by `anomaly_mask`; None for a detector without maps or without a threshold
+    for them.
 """
 
 
@@ -98,7 +102,22 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     It may override ``_prepare()`` (check parameters against the fitted ``features_``), ``_embed(samples)`` (default:
     ``features_.transform``) and ``_learn(samples, Z=None, groups=None)`` (default: fit the features, embed, ``_fit``).
     State that can be derived from fitted attributes is not pickled: list its names in ``_derived`` and build it with
-    ``_derived_state(name, build)``.
+    ``_derived_state(name, build)``. Other private attributes are stored if their types are listed in
+    ``_private_state``. ``_check_state()`` may raise a ValueError if the attributes of a model file do not fit together;
+    their documented types have been checked before. If maps are too expensive to set a threshold from,
+    ``_calibrates_maps`` is False.
+
+    Attributes
+    ----------
+    features_ : estimator
+        Fitted features.
+    calibration_ : Calibration or ChiSquaredLaw
+        Scores of the calibration samples and peaks of their maps, from which thresholds and p-values are computed.
+        Defined only if `false_alarm_rate` was not None in `fit`.
+    min_defect_area_ : int
+        Area of the smallest region in masks, in pixels.
+    sigma_ : float
+        Standard deviation of the Gaussian that smooths anomaly maps.
     """
 
     _parameter_constraints = {
@@ -109,6 +128,8 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
     _derived = ()
+    _calibrates_maps = True
+    _private_state = {"_fitted_digests": "ndarray of shape (n_digests,), uint64, or None"}
 
     # ----------------------------------------------------------------------------------------- fitting
 
@@ -129,9 +150,19 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         -------
         self
             Fitted estimator.
+
+        Warns
+        -----
+        CalibrationWarning
+            If there are too few samples for `false_alarm_rate`.
+        DataWarning
+            If `y` labels samples as anomalies, which are learnt from like all others.
         """
+        warn_of_anomalies(y, type(self).__name__)
         with all_or_nothing(self):
             samples = self._open(X)
+            if self.verbose and getattr(samples, "left_aside", ()):
+                tqdm.write(f"left aside, not images: {name_files(samples.left_aside)}")
             self.calibration_ = self._calibrate(samples, check_groups(groups, len(samples)))
             if self.calibration_ is None:
                 self._forget_thresholds()
@@ -139,6 +170,36 @@ class BaseDetector(OutlierMixin, BaseEstimator):
                 self.calibration_.warn_if_short(self.false_alarm_rate)
             self._fitted_digests = self._digests(samples)
         return self
+
+    def fit_predict(self, X, y=None, groups=None):
+        """Fit the detector on samples that may contain anomalies, and find those.
+
+        Samples from which the thresholds are calibrated are labelled by their calibration scores, for which the
+        detector has not learnt from them: with "loo" and "cv", these are all samples. With "split", the other samples
+        are labelled as by `predict`.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples, in any form that the detector accepts.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        groups : array-like of shape (n_samples,), default=None
+            Group of each sample, such as a part number, a burst or a camera roll. Samples of one group are never split
+            between training and calibration, and together count as a single sample. Equal images are always grouped.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), int64
+            Label of each sample: +1 or -1. At most about a share `false_alarm_rate` is -1.
+        """
+        self.fit(X, y, groups=groups)
+        calibration = self._calibrated("fit_predict")
+        if calibration.indices is None:
+            return self.predict(X)
+        labels = self.predict(X) if self.calibration == "split" else np.ones(len(calibration.scores), np.int64)
+        labels[calibration.indices] = np.where(-calibration.scores < self.offset_, -1, 1)
+        return labels
 
     def calibrate(self, X, groups=None):
         """Set the thresholds from fresh normal samples, without fitting the detector again.
@@ -168,7 +229,9 @@ class BaseDetector(OutlierMixin, BaseEstimator):
             samples = self.features_.check_samples(X)
             groups = check_groups(groups, len(samples))
             self._keep_settings()
-            batches = [statistics(self, *self._score(Z), batch) for batch, Z in self._batches(samples)]
+            batches = [
+                statistics(self, *self._score(Z, self._calibrates_maps), batch) for batch, Z in self._batches(samples)
+            ]
             self.calibration_ = Calibration(*concatenated(batches), groups=grouped(samples, groups))
             self.calibration_.warn_if_short(self.false_alarm_rate)
             self._warn_if_seen(samples)
@@ -197,20 +260,37 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     # ----------------------------------------------------------------------------------------- scores and decisions
 
-    def score_samples(self, X):
+    def score_samples(self, X, *, on_error="raise"):
         """Compute the normality of samples: higher is more normal.
 
         Parameters
         ----------
         X : array-like
             Samples, in any form that the detector accepts.
+        on_error : {"raise", "nan"}, default="raise"
+            What happens if image files cannot be read: "raise" raises an `ImageReadError` that names them, "nan" gives
+            them the score NaN.
 
         Returns
         -------
         ndarray of shape (n_samples,), float64
             Normality of each sample, the negative of its anomaly score.
         """
-        return -np.concatenate([self._score(Z, maps=False)[0] for _, Z in self._batches(X)])
+        if on_error == "nan":
+            return self._scores_or_nan(find_images(X)[0] if isinstance(X, str) else X)
+        if on_error != "raise":
+            raise ValueError(f"on_error={on_error!r} is not accepted; it must be 'raise' or 'nan'.")
+        return -np.concatenate([_without_nan(self._score(Z, maps=False)[0]) for _, Z in self._batches(X)])
+
+    def _scores_or_nan(self, X):
+        """Return the normality of samples, which are halved until only those that cannot be read are left."""
+        try:
+            return self.score_samples(X)
+        except ImageReadError:
+            half = len(X) // 2
+            if half == 0:
+                return np.array([np.nan])
+            return np.concatenate([self._scores_or_nan(X[:half]), self._scores_or_nan(X[half:])])
 
     def decision_function(self, X):
         """Compute ``score_samples(X) - offset_``, which is negative for anomalies.
@@ -310,10 +390,11 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         self._check_decides(X, "iter_verdicts")
         for batch, Z in self._batches(X):
             scores, grids = self._score(Z)
-            p_values = self.calibration_.p_values(scores)
+            _without_nan(scores)
+            p_values, masked = self.calibration_.p_values(scores), self.calibration_.peaks is not None
             for i, score in enumerate(-scores):
                 score_map = None if grids is None else self._render(grids[i], batch[i])
-                mask = None if grids is None else self._mask(score_map)
+                mask = self._mask(score_map) if masked and score_map is not None else None
                 yield Verdict(float(score), 1 - 2 * int(score < self.offset_), float(p_values[i]), score_map, mask)
 
     # ----------------------------------------------------------------------------------------- maps and masks
@@ -357,7 +438,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         """
         for batch, Z in self._batches(X):
             scores, grids = self._score(Z)
-            for i, score in enumerate(scores):
+            for i, score in enumerate(_without_nan(scores)):
                 yield -float(score), self._render(grids[i], batch[i], size)
 
     @_with_maps
@@ -412,9 +493,8 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         """Threshold on maps, set from the peaks of the calibration maps and `false_alarm_rate`."""
         calibration = self._calibrated("pixel_threshold_")
         if calibration.peaks is None:
-            raise AttributeError(
-                f"this {type(self).__name__} has no pixel_threshold_ because it makes no anomaly maps."
-            )
+            reason = "it makes no anomaly maps" if self._calibrates_maps else "its maps were not calibrated"
+            raise AttributeError(f"this {type(self).__name__} has no pixel_threshold_ because {reason}.")
         return calibration.pixel_threshold(self.false_alarm_rate)
 
     @property
@@ -474,6 +554,20 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     def _prepare(self):
         """Check parameters against the fitted features."""
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        protocol = ("check_samples", "fit_samples", "transform", "makes_maps")
+        features = self._features()
+        if hasattr(self, "features_"):
+            found = all(hasattr(features, name) for name in protocol)
+            require(found, f"features_ is a {type(features).__name__}, which is no features")
+            check_is_fitted(features) if hasattr(features, "fit") else None
+        require(getattr(self, "min_defect_area_", 1) >= 1, "min_defect_area_ is less than 1")
+        require(0 <= getattr(self, "sigma_", 0) < np.inf, "sigma_ is negative or infinite")
+        if hasattr(self, "calibration_") and hasattr(features, "makes_maps"):
+            peaks = getattr(self.calibration_, "peaks", None)
+            require((peaks is not None) == bool(features.makes_maps), "calibration_ lacks peaks, or has too many")
 
     def _embed(self, samples):
         return self.features_.transform(samples)
@@ -646,6 +740,13 @@ class IncrementalMixin:
                 getattr(self, "_fitted_digests", None), getattr(other, "_fitted_digests", None)
             )
         return self
+
+
+def _without_nan(scores):
+    """Return scores, or raise a ValueError if some are NaN, which `predict` would take for normal."""
+    n_wrong = np.count_nonzero(np.isnan(scores))
+    require(n_wrong == 0, f"{n_wrong} scores are NaN, because values in the samples or in the model are too large.")
+    return scores
 
 
 def stack_if_equal(arrays):

@@ -12,10 +12,17 @@ _METHODS = {
     "mahalanobis": "MahalanobisAD",
     "mlfsc": "MLFSC",
     "dictionary": "FeatureDictionary",
+    "texture": "TextureGMM",
+    "variation": "VariationModel",
     "autoencoder": "Autoencoder",
     "vae": "VAE",
+    "projection": "GradientProjection",
+    "feature-decoder": "FeatureDecoder",
+    "ano-unet": "AnoUNet",
     "deep-one-class": "DeepOneClass",
     "metric": "MetricFeatures",
+    "anogan": "AnoGAN",
+    "skipganomaly": "SkipGANomaly",
 }
 _METRICS = (
     ("image AUROC", "image_auroc"),
@@ -41,18 +48,17 @@ def main(arguments=None):
     Returns
     -------
     int
-        Exit status: 0 for success, 2 for an error, 130 if interrupted.
+        Exit status: 0 for success, 1 if images could not be read, 2 for an error, 130 if interrupted.
     """
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except KeyboardInterrupt:
         print("skanomaly: interrupted", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, AttributeError) as error:
         print(f"skanomaly: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser():
@@ -78,16 +84,38 @@ def _parser():
     score.add_argument(
         "--out", metavar="DIR", required=True, help="folder for scores.csv; an interrupted run is resumed"
     )
-    score.add_argument("--overlays", action="store_true", help="also save every image with its anomaly map")
     score.add_argument(
-        "--trust", metavar="TYPE", action="append", default=[], help="further type that the model file may hold"
+        "--false-alarm-rate", metavar="RATE", type=float, help="share of normal images that may be flagged"
     )
-    score.add_argument("--quiet", action="store_true", help="show no progress bar")
+    score.add_argument(
+        "--on-error", choices=["record", "raise"], default="record",
+        help="what happens if an image cannot be read: write the error into the table and go on (the exit status is "
+        "then 1), or stop",
+    )  # fmt: skip
+    score.add_argument("--overlays", action="store_true", help="also save every image with its anomaly map")
     score.set_defaults(run=_score)
+    inpaint = commands.add_parser("inpaint", help="replace the masked parts of images by what is normal")
+    inpaint.add_argument("model", metavar="MODEL", help="model file written by `skanomaly fit --method projection`")
+    inpaint.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or glob patterns of images")
+    inpaint.add_argument(
+        "--masks", metavar="MASKS", nargs="+", required=True,
+        help="files, folders or glob patterns of masks: that of photo.png is called photo or photo_mask",
+    )  # fmt: skip
+    inpaint.add_argument("-o", "--out", metavar="DIR", required=True, help="folder for the inpainted images")
+    inpaint.set_defaults(run=_inpaint)
+    for command in (score, inpaint):
+        command.add_argument(
+            "--trust", metavar="TYPE", action="append", default=[], help="further type that the model file may hold"
+        )
+        command.add_argument("--quiet", action="store_true", help="show no progress bar")
     for command in (demo, evaluate):
         command.add_argument("--out", metavar="DIR", default="demo_output", help="folder for the overlay sheet")
     for command in (demo, evaluate, fit):
         command.add_argument("--method", choices=sorted(_METHODS), default="patchcore", help="detector")
+        command.add_argument(
+            "--false-alarm-rate", metavar="RATE", type=float, default=0.05,
+            help="share of normal images that may be flagged (default: 0.05)",
+        )  # fmt: skip
         command.add_argument("--seed", type=int, default=0, help="random_state of the detector")
         command.add_argument("--quiet", action="store_true", help="show no progress bars")
         command.add_argument(
@@ -135,7 +163,7 @@ def _evaluate(name, data, options):
 def _fit(options):
     from .persistence import save
 
-    paths = _files(options.images)
+    paths = _files(options.images, options.quiet)
     detector = _detector(options, paths).fit(paths)
     save(detector, options.output, include_weights=options.include_weights)
     threshold = f"{-detector.offset_:.4g}" if hasattr(detector, "offset_") else "none"
@@ -143,21 +171,44 @@ def _fit(options):
 
 
 def _score(options):
+    import warnings
+
     from .evaluation import score_files
+    from .exceptions import DataWarning
 
-    paths = _files(options.images)
-    table = score_files(
-        options.model, paths, options.out, overlays=options.overlays, trusted=options.trust, verbose=not options.quiet
-    )
+    paths = _files(options.images, options.quiet)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        table = score_files(
+            options.model, paths, options.out, overlays=options.overlays, trusted=options.trust,
+            false_alarm_rate=options.false_alarm_rate, on_error=options.on_error, verbose=not options.quiet,
+        )  # fmt: skip
+    for warning in caught:
+        print(f"skanomaly: {warning.message}", file=sys.stderr)
     print(f"{table}: {len(paths)} images")
+    return 1 if any("could not be read" in str(warning.message) for warning in caught) else 0
 
 
-def _files(patterns):
-    from ._inputs.images import expand_paths, explain_no_match
+def _inpaint(options):
+    from .evaluation import inpaint_files
 
-    files = [path for pattern in patterns for path in expand_paths(pattern)]
+    paths = _files(options.images, options.quiet)
+    masks = _files(options.masks, options.quiet, "--masks")
+    verbose = not options.quiet
+    inpaint_files(options.model, paths, masks, options.out, trusted=options.trust, verbose=verbose)
+    print(f"{options.out}: {len(paths)} images")
+
+
+def _files(patterns, quiet, name="IMAGES"):
+    from ._inputs.files import explain_no_match, find_images, name_files
+
+    found = [find_images(pattern) for pattern in patterns]
+    files = [path for images, _ in found for path in images]
     if not files:
-        raise ValueError(f"IMAGES: {', '.join(map(explain_no_match, patterns))}.")
+        raise ValueError(f"{name}: {', '.join(map(explain_no_match, patterns))}.")
+    left_aside = [path for _, others in found for path in others]
+    if left_aside and not quiet:
+        print(f"left aside, not images: {name_files(left_aside)}", file=sys.stderr)
     return files
 
 
@@ -165,27 +216,37 @@ def _detector(options, X):
     """Return the detector, with None replaced by the default objects so that --set can change their parameters."""
     import skanomaly
 
-    from .networks import Training
+    detector = getattr(skanomaly, _METHODS[options.method])(random_state=options.seed, verbose=int(not options.quiet))
+    detector.set_params(false_alarm_rate=options.false_alarm_rate)
+    return _with_defaults(detector, X).set_params(**dict(map(_setting, options.settings)))
 
-    verbose = int(not options.quiet)
-    detector = getattr(skanomaly, _METHODS[options.method])(random_state=options.seed, verbose=verbose)
-    detector.set_params(features=detector.default_features(X))
+
+def _with_defaults(detector, X):
+    for name in ("model", "feature_net"):
+        if hasattr(detector, f"default_{name}"):
+            inner = getattr(detector, f"default_{name}")().set_params(verbose=detector.verbose)
+            detector.set_params(**{name: _with_defaults(inner, X)})
+    if "features" in detector.get_params(deep=False):
+        detector.set_params(features=detector.default_features(X))
     if hasattr(detector, "default_network"):
-        detector.set_params(network=detector.default_network(detector.features), training=Training())
+        detector.set_params(network=detector.default_network(detector.features))
     if hasattr(detector, "default_training"):
         detector.set_params(training=detector.default_training())
-    return detector.set_params(**dict(map(_setting, options.settings)))
+    return detector
 
 
 def _setting(text):
-    """Return (name, value) of NAME=VALUE, where VALUE is a Python literal, a network, a loss or else a string."""
+    """Return (name, value) of NAME=VALUE; VALUE is a Python literal, the name of a class to create, or a string."""
+    import skanomaly
+
     from . import networks
 
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"--set {text!r} must have the form NAME=VALUE.")
-    if value in networks.__all__:
-        return name, getattr(networks, value)()
+    for home in (networks, skanomaly):
+        if value in home.__all__ and isinstance(getattr(home, value), type):
+            return name, getattr(home, value)()
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):

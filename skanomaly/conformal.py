@@ -50,6 +50,8 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
 
     Attributes
     ----------
+    detector_ : estimator
+        Fitted estimator as a detector.
     estimator_ : estimator
         Fitted estimator.
     features_ : estimator
@@ -140,6 +142,10 @@ class ConformalDetector(MetaEstimatorMixin, BaseDetector):
     def feature_names_in_(self):
         """Feature names seen during `fit`, if the estimator defines it."""
         return self.estimator_.feature_names_in_
+
+    @property
+    def _calibrates_maps(self):
+        return self._detector()._calibrates_maps
 
     @property
     def _fitted(self):

@@ -1,6 +1,14 @@
 """Errors and warnings of skanomaly, each a subclass of the built-in class that it refines."""
 
-__all__ = ["CacheWarning", "CalibrationWarning", "ImageReadError", "MissingWeightsError", "ModelFileError"]
+__all__ = [
+    "CacheWarning",
+    "CalibrationWarning",
+    "DataWarning",
+    "CollapseWarning",
+    "ImageReadError",
+    "MissingWeightsError",
+    "ModelFileError",
+]
 
 
 class CacheWarning(UserWarning):
@@ -9,6 +17,14 @@ class CacheWarning(UserWarning):
 
 class CalibrationWarning(UserWarning):
     """Warning issued when the calibration set is too small for the requested false-alarm rate."""
+
+
+class DataWarning(UserWarning):
+    """Warning issued when samples are accepted, but are probably not what they are taken for."""
+
+
+class CollapseWarning(UserWarning):
+    """Warning issued when a trained generator generates almost the same image from every code."""
 
 
 class ImageReadError(ValueError):

@@ -204,11 +204,11 @@ def anomaly_map(estimator, X, *, size=None, sigma=4.0):
     >>> import numpy as np
     >>> from sklearn.pipeline import make_pipeline
     >>> from skanomaly import GreedyCoreset, KNNScorer, PretrainedPatchFeatures, anomaly_map
-    >>> images = np.random.default_rng(0).random((3, 48, 48))
+    >>> images = np.random.default_rng(0).random((4, 48, 48))
     >>> features = PretrainedPatchFeatures(weights="random", image_size=64, random_state=0)
     >>> pipeline = make_pipeline(features, GreedyCoreset(random_state=0), KNNScorer()).fit(images)
     >>> anomaly_map(pipeline, images).shape
-    (3, 48, 48)
+    (4, 48, 48)
     """
     return stack_if_equal(list(iter_anomaly_maps(estimator, X, size=size, sigma=sigma)))
 

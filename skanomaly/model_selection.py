@@ -77,6 +77,19 @@ def _reconstruct(self, X):
     """
 
 
+def _anomalous(y):
+    try:
+        return anomalous(y)
+    except ValueError as error:
+        if set(np.unique(np.asarray(y)).tolist()) != {0, 1}:
+            raise
+        raise ValueError(
+            f"{error} If they were +1 and -1: cross_val_predict replaces labels by 1 and 0 for decision_function, "
+            "which it offers for classifiers only; call cross_validate(return_estimator=True, return_indices=True), "
+            "and score_samples of each estimator."
+        ) from None
+
+
 _WORDS = {"contributions": _contributions, "reconstruct": _reconstruct}
 _OF_PIPELINES = ("anomaly_map", "contributions", "iter_anomaly_maps", "iter_scores_and_maps")
 
@@ -185,7 +198,7 @@ class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
                     "it in ConformalDetector, whose fit does."
                 )
             if y is not None:
-                normal = np.flatnonzero(~anomalous(y))
+                normal = np.flatnonzero(~_anomalous(y))
                 if not len(normal):
                     raise ValueError(f"y labels all {len(y)} samples as anomalies; there is nothing to fit on.")
                 X = _safe_indexing(X, normal)

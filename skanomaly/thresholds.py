@@ -9,6 +9,8 @@ import warnings
 import numpy as np
 from scipy.special import chdtrc, chdtri
 
+from ._kernels.checks import require
+from ._kernels.regions import largest_level
 from .exceptions import CalibrationWarning
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "conformal_p_values",
     "conformal_threshold",
     "expected_false_alarm_rate",
+    "largest_region_levels",
+    "largest_region_threshold",
     "select_anomalies",
 ]
 
@@ -137,6 +141,81 @@ def conformal_p_values(scores, calibration_scores, groups=None):
     return Calibration(calibration_scores, groups=groups).p_values(scores)
 
 
+def largest_region_levels(anomaly_maps, *, min_defect_area):
+    """Compute, for each map, the highest level at which a large connected region remains.
+
+    At this level t, the pixels with values of at least t have a connected region (8-connectivity) of at least
+    `min_defect_area` pixels; above it, they have none. It is an anomaly score of the image, that an isolated high pixel
+    does not raise.
+
+    Parameters
+    ----------
+    anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+        Anomaly maps, higher for anomalies. NaN pixels belong to no region.
+    min_defect_area : int
+        Area of the smallest region, in pixels.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Level of each map; ``-inf`` for maps that are smaller than the region.
+
+    See Also
+    --------
+    largest_region_threshold : Compute a threshold from the maps of normal images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skanomaly.thresholds import largest_region_levels
+    >>> largest_region_levels(np.array([[[9, 0, 3], [0, 4, 5]]]), min_defect_area=2)
+    array([4.])
+    """
+    return np.array([largest_level(np.asarray(score_map, float), min_defect_area) for score_map in anomaly_maps])
+
+
+def largest_region_threshold(anomaly_maps, *, min_defect_area):
+    """Compute the threshold above which no normal image has a large connected region.
+
+    This is the rule of Bergmann et al.: on normal validation images, the threshold is raised until the largest
+    connected region above it is smaller than the smallest defect that matters. An image is called an anomaly if it has
+    such a region above the threshold, which is when its `largest_region_levels` is above the threshold.
+
+    In detectors, ``min_defect_area`` and ``pixel_threshold_`` do the same for a given false-alarm rate.
+
+    Parameters
+    ----------
+    anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
+        Anomaly maps of normal images that the model did not learn from, higher for anomalies.
+    min_defect_area : int
+        Area of the smallest region, in pixels.
+
+    Returns
+    -------
+    float
+        Threshold on maps and on `largest_region_levels`.
+
+    See Also
+    --------
+    largest_region_levels : Compute the scores to compare with the threshold.
+    conformal_threshold : Compute a threshold with a given false-alarm rate.
+
+    References
+    ----------
+    Bergmann et al., "MVTec AD", CVPR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skanomaly.thresholds import largest_region_levels, largest_region_threshold
+    >>> normal, fresh = np.array([[[9, 0, 3], [0, 4, 5]]]), np.array([[[7, 7, 0]], [[9, 0, 9]]])
+    >>> threshold = largest_region_threshold(normal, min_defect_area=2)
+    >>> threshold, largest_region_levels(fresh, min_defect_area=2) > threshold
+    (4.0, array([ True, False]))
+    """
+    return float(largest_region_levels(anomaly_maps, min_defect_area=min_defect_area).max())
+
+
 class Calibration:
     """Scores of normal samples that the model did not learn from, and the thresholds and p-values based on them.
 
@@ -184,6 +263,13 @@ class Calibration:
         _, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         self.weights, self.n = 1 / sizes[members], len(sizes)
         self.indices = np.arange(n) if indices is None else np.asarray(indices)
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        n_samples = len(self.scores)
+        require(1 <= self.n <= n_samples, "there are no scores, or fewer than groups")
+        require((self.weights > 0).all() and abs(self.weights.sum() - self.n) < 1e-6, "weights do not sum to n")
+        require((self.indices >= 0).all() and self.indices.dtype.kind in "iu", "indices are negative")
 
     def threshold(self, false_alarm_rate):
         """Compute the threshold on anomaly scores.

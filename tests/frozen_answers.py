@@ -12,16 +12,21 @@ from pathlib import Path
 import numpy as np
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
+from tiny_feature_net import TinyFeatureNet
 
 from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    Aligned,
+    AnoGAN,
+    AnoUNet,
     Augmented,
     Autoencoder,
     ConformalDetector,
     CropFeatures,
     DeepOneClass,
+    FeatureDecoder,
     FeatureDictionary,
     FitOnNormal,
     GaussianScorer,
@@ -36,13 +41,16 @@ from skanomaly import (
     Pixels,
     PretrainedPatchFeatures,
     RandomProjection,
+    SkipGANomaly,
     SparseCodingScorer,
     SubspaceScorer,
+    TextureGMM,
+    VariationModel,
     anomaly_map,
 )
 from skanomaly.datasets import make_surfaces
 from skanomaly.exceptions import CalibrationWarning
-from skanomaly.networks import DenseNetwork, FeatureLoss, PooledNetwork, SSIMLoss, StridedNetwork
+from skanomaly.networks import DCGAN, DenseNetwork, FeatureLoss, PooledNetwork, SkipGAN, SSIMLoss, StridedNetwork, UNet
 
 FILE = Path(__file__).with_suffix(".npz")
 SIZE = (24, 24)  # of the maps that are kept
@@ -86,6 +94,18 @@ IMAGE_DETECTORS = {
     "PaDiM cv": lambda: PaDiM(network((1, 2, 3), 1), n_channels=20, calibration="cv", random_state=0),
     "PatchCore layers": lambda: PatchCore(network(), coreset_ratio=0.1, random_state=0),
     "PatchCore views": lambda: PatchCore(Augmented(network(), rotations=3), calibration="split", random_state=0),
+    "TextureGMM": lambda: TextureGMM(
+        Pixels(48, gray=True), n_levels=2, n_components=3, n_patches=2000, combine="adjacent", random_state=0
+    ),
+    "VariationModel images": lambda: VariationModel(Pixels(48), random_state=0),
+    "VariationModel aligned": lambda: VariationModel(Aligned(Pixels(48), "rigid"), statistics="median", random_state=0),
+    "Autoencoder dense": lambda: Autoencoder(
+        Pixels(28),
+        DenseNetwork((16,), output_activation="sigmoid"),
+        loss="bce",
+        max_epochs=2,
+        random_state=0,
+    ),
     "SPADE averaged": lambda: SPADE(network((2, 3, 4), 1), n_neighbors=5, random_state=0),
     "SPADE concatenated": lambda: SPADE(
         network((2, 3, 4), 1), n_neighbors=5, combine="concatenated", image_score="max", random_state=0
@@ -119,6 +139,13 @@ IMAGE_DETECTORS = {
         anomaly_score="unregularized",
         random_state=0,
     ),
+    "AnoGAN search": lambda: AnoGAN(
+        Pixels(32), DCGAN(6, width=4), n_steps=4, n_restarts=2, chunk_size=4, max_epochs=2, random_state=0
+    ),
+    "AnoGAN both": lambda: AnoGAN(
+        Pixels((40, 33)), DCGAN(6, width=4), inversion="both", n_steps=2, chunk_size=4, max_epochs=2, random_state=0
+    ),
+    "SkipGANomaly": lambda: SkipGANomaly(Pixels(40), SkipGAN(4), max_epochs=2, random_state=0),
     "GradientProjection images": lambda: GradientProjection(
         Autoencoder(Pixels(48), StridedNetwork(8, patch_size=None), max_epochs=2), n_steps=5, random_state=0
     ),
@@ -129,6 +156,21 @@ IMAGE_DETECTORS = {
     "DeepOneClass lof": lambda: DeepOneClass(**fine_tuned(scoring="lof", normals_as_class=True)),
     "MetricFeatures": lambda: MetricFeatures(**fine_tuned()),
     "MetricFeatures mean": lambda: MetricFeatures(**fine_tuned(scoring="mean", batch_statistics=True)),
+    "FeatureDecoder": lambda: FeatureDecoder(TinyFeatureNet(random_state=0), Pixels(48), max_epochs=2, random_state=0),
+    "AnoUNet": lambda: AnoUNet(
+        TinyFeatureNet(random_state=0), Pixels(32), UNet(4, depth=2), n_steps=3, calibrate_maps=True, random_state=0
+    ),
+    "AnoUNet normals": lambda: AnoUNet(
+        TinyFeatureNet(random_state=0),
+        Pixels(32),
+        UNet(4, depth=2),
+        n_steps=3,
+        init="normals",
+        optimizer="momentum",
+        max_epochs=2,
+        calibrate_maps=True,
+        random_state=0,
+    ),
     "ConformalDetector PatchCore": lambda: ConformalDetector(
         PatchCore(network(), **PAPER, random_state=0), random_state=0
     ),
@@ -142,6 +184,7 @@ IMAGE_DETECTORS = {
 ROW_DETECTORS = {
     "KNNScorer rows": lambda: KNNScorer(3, random_state=0),
     "KNNScorer cv": lambda: KNNScorer(2, calibration="cv", reweight=4, random_state=0),
+    "VariationModel rows": lambda: VariationModel(calibration="cv", random_state=0),
     "GaussianScorer rows": lambda: GaussianScorer(),
     "SubspaceScorer rows": lambda: SubspaceScorer(random_state=0),
     "SubspaceScorer loo": lambda: SubspaceScorer(2, calibration="loo"),

@@ -12,7 +12,7 @@ import skanomaly
 ROOT = Path(skanomaly.__file__).parent
 FLOORS = [
     {"_kernels", "exceptions"},
-    {"_inputs", "_torch", "thresholds"},
+    {"_inputs", "_model_files", "_torch", "thresholds"},
     {"_networks"},
     {"networks", "_calibration"},
     {"base"},
@@ -58,7 +58,7 @@ def test_imports_go_down(path):
 
 HOOKS = {  # of BaseDetector: what wrappers may call on what they wrap
     "_open", "_prepare", "_embed", "_learn", "_fit", "_score", "_leave_one_out", "_add", "_absorb", "_features",
-    "_render",
+    "_render", "_calibrates_maps", "_check_state",
 }  # fmt: skip
 OF_LIBRARIES = {"_replace", "_parameter_constraints", "_validate_params"}  # of named tuples and of scikit-learn
 

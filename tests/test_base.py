@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, clone
 
 from skanomaly import ConformalDetector, FitOnNormal, GaussianScorer, KNNScorer, PatchCore
 from skanomaly.base import BaseDetector
-from skanomaly.exceptions import CalibrationWarning
+from skanomaly.exceptions import CalibrationWarning, DataWarning
 from skanomaly.thresholds import Calibration, conformal_p_values, conformal_threshold
 
 few_images = pytest.mark.filterwarnings("ignore:false_alarm_rate:skanomaly.exceptions.CalibrationWarning")
@@ -233,3 +233,32 @@ def test_eight_threads_build_derived_state_once(rng):
         thread.join()
     assert Deriving.built == 1
     assert all(np.array_equal(one, scores[0]) for one in scores)
+
+
+# Contaminated training data
+
+
+@pytest.mark.parametrize("detector", [KNNScorer(12), GaussianScorer(), KNNScorer(12, calibration="cv")])
+def test_fit_predict_judges_each_sample_without_itself(detector, rng):
+    X = np.vstack([rng.normal(size=(190, 5)), rng.normal(8, 1, size=(10, 5))])
+    labels = detector.set_params(false_alarm_rate=0.05).fit_predict(X)
+    assert (labels[190:] == -1).sum() >= 9
+    assert (labels[:190] == -1).sum() <= 1
+    scores = detector.calibration_scores_[np.argsort(detector.calibration_indices_)]
+    np.testing.assert_array_equal(labels == -1, scores > -detector.offset_)
+
+
+def test_fit_predict_of_a_split(rng):
+    X = rng.normal(size=(100, 3))
+    detector = GaussianScorer(calibration="split", random_state=0, false_alarm_rate=0.1)
+    np.testing.assert_array_equal(detector.fit_predict(X), detector.predict(X))
+
+
+def test_labels_of_anomalies_are_not_ignored_in_silence(rng):
+    X, y = rng.normal(size=(30, 2)), np.repeat([1, -1], [27, 3])
+    detector = KNNScorer(false_alarm_rate=0.2)
+    for labels in (y, y == -1):
+        with pytest.warns(DataWarning, match=r"3 samples as anomalies, but KNNScorer ignores y.*FitOnNormal\(KNN"):
+            detector.fit(X, labels)
+    for labels in (None, np.ones(30), np.arange(30), ["a"] * 30, y[:27]):
+        detector.fit(X, labels)

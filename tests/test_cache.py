@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 
 from skanomaly import FitOnNormal, GreedyCoreset, KNNScorer, PretrainedPatchFeatures
 from skanomaly.exceptions import CacheWarning
+from skanomaly.features import _cache
 from skanomaly.metrics import image_auroc_scorer
 
 
@@ -77,9 +78,9 @@ def test_every_setting_that_matters_counts(cached, rng, change):
 
 
 def test_data_range_counts(cached):
-    images = np.full((1, 64, 64), 2000, np.uint16)
+    images = np.full((1, 64, 64), 4096, np.uint16)
     a = cached.fit_transform(images)
-    assert not np.array_equal(clone(cached).set_params(data_range=4095).fit_transform(images), a)
+    assert not np.array_equal(clone(cached).set_params(data_range=5000).fit_transform(images), a)
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:50], lambda d: b"", lambda d: d[:-1] + b"x", lambda d: b"\0" * len(d)])
@@ -183,7 +184,7 @@ def test_a_file_is_not_a_cache(cached, rng, tmp_path):
 
 def test_empty_folders_and_caches_without_a_marker_become_caches(cached, passes, rng, tmp_path):
     (tmp_path / "cache").mkdir()
-    images = rng.random((3, 64, 64))
+    images = rng.random((4, 64, 64))
     cached.fit_transform(images)
     marker = tmp_path / "cache" / "skanomaly-feature-cache.txt"
     assert "can be deleted" in marker.read_text()
@@ -234,3 +235,82 @@ def test_a_search_passes_each_image_once(cached, cloth, passes):
     )
     search.fit(X, y)
     assert sum(passes) == len(X)
+
+
+def test_a_picture_replaced_while_it_is_scored_leaves_its_own_entry(cached, small_features, tmp_path, rng, monkeypatch):
+    """Key and pixels come from one read: another process swaps two pictures before every read of one of them."""
+    for name in "ab":
+        Image.fromarray(rng.integers(0, 256, (64, 64), np.uint8)).save(tmp_path / f"{name}.png")
+    contents = [(tmp_path / f"{name}.png").read_bytes() for name in "ab"]
+    expected = [small_features.fit_transform([tmp_path / f"{name}.png"])[0] for name in "ab"]
+    path, reads = tmp_path / "x.png", []
+    path.write_bytes(contents[0])
+    cached.fit([path])
+    read = Path.read_bytes
+
+    def swap(self):
+        if self == path:
+            reads.append(path)
+            path.write_bytes(contents[len(reads) % 2])
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", swap)
+    for _ in range(5):
+        grid = cached.transform([path, path])
+        assert all(any(np.array_equal(one, other) for other in expected) for one in grid)
+    monkeypatch.undo()
+    assert len(reads) >= 10
+    for content, grid in zip(contents, expected, strict=True):
+        path.write_bytes(content)
+        np.testing.assert_array_equal(cached.transform([path])[0], grid)
+
+
+@pytest.mark.parametrize("change", [lambda a: a[:-1], lambda a: a.astype(np.float64), lambda a: a[None], np.ravel])
+def test_entries_of_another_shape_or_type_are_computed_again(cached, rng, change):
+    images = rng.random((1, 64, 64))
+    expected = cached.fit_transform(images)
+    cache, path = _cache.FeatureCache(cached.memory, 10**9), entries(cached)[0]
+    cache.put(path.stem, change(expected[0]))
+    with pytest.warns(CacheWarning, match="is damaged .it is"):
+        np.testing.assert_array_equal(cached.transform(images), expected)
+    np.testing.assert_array_equal(cached.transform(images), expected)
+
+
+def test_folders_in_the_place_of_entries_survive(cached, rng, tmp_path):
+    images = rng.random((2, 64, 64))
+    expected = cached.fit_transform(images)
+    path = entries(cached)[0]
+    path.unlink()
+    (path / "inner").mkdir(parents=True)
+    for file in (tmp_path / "cache").glob("??"):
+        if file != path.parent and not list(file.glob("*/")):
+            for entry in file.iterdir():
+                entry.unlink()
+            file.rmdir()
+            file.write_text("a file")
+    cached.set_params(memory_limit=0)
+    np.testing.assert_array_equal(cached.transform(images), expected)
+    assert (path / "inner").is_dir()
+
+
+def test_an_entry_that_another_process_deletes_is_still_an_answer(cached, rng, monkeypatch):
+    images = rng.random((1, 64, 64))
+    expected = cached.fit_transform(images)
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: [read(self), self.unlink()][0])
+    np.testing.assert_array_equal(cached.transform(images), expected)
+
+
+def _score_with_tiny_limit(features, images, seed):
+    order = np.random.default_rng(seed).integers(0, len(images), 30)
+    return order, np.stack([features.transform(images[i : i + 1])[0] for i in order])
+
+
+def test_two_processes_at_a_tiny_limit(cached, small_features, rng):
+    images = rng.random((4, 64, 64))
+    expected = small_features.fit_transform(images)
+    size = cached.fit_transform(images)[0].nbytes
+    features = cached.set_params(memory_limit=size + 500)
+    jobs = (delayed(_score_with_tiny_limit)(features, images, seed) for seed in range(2))
+    for order, grids in Parallel(n_jobs=2)(jobs):
+        np.testing.assert_allclose(grids, expected[order], rtol=1e-5, atol=1e-5)  # workers have one thread each

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 import skanomaly
-from skanomaly.cli import main
+import skanomaly.networks
+from skanomaly.cli import _setting, main
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 QUICK = ["--quiet", "--set", "features__weights=random", "--set", "features__image_size=64"]
@@ -119,3 +120,71 @@ def test_scores_of_two_models_are_not_mixed(folder, capsys):
     assert main(["score", str(folder / "0.skops"), *arguments]) == 0
     assert main(["score", str(folder / "1.skops"), *arguments]) == 2
     assert "a model other than" in capsys.readouterr().err
+
+
+def test_inpainting_a_folder(folder, capsys):
+    model, out = str(folder / "model.skops"), folder / "filled"
+    quick = ["--quiet", "--set", "model__features__image_size=16", "--set", "model__max_epochs=1", "--set", "n_steps=2"]
+    assert main(["fit", str(folder / "train/good"), "-o", model, "--method", "projection", *quick]) == 0
+    (folder / "masks").mkdir()
+    for i in range(3):
+        mask = np.zeros((60 + i, 64), np.uint8)
+        mask[10:20, 5 : 15 + i] = 255
+        Image.fromarray(mask).save(folder / "masks" / f"{i}_mask.png")
+    images = sorted((folder / "test/good").iterdir())
+    arguments = [
+        "inpaint",
+        model,
+        str(folder / "test/good"),
+        "--masks",
+        str(folder / "masks"),
+        "-o",
+        str(out),
+        "--quiet",
+    ]
+    assert main(arguments) == 0
+    detector = skanomaly.load(model)
+    for i, (path, written) in enumerate(zip(images, sorted(out.iterdir()), strict=True)):
+        mask = np.asarray(Image.open(folder / "masks" / f"{i}_mask.png")) > 0
+        filled, original = np.asarray(Image.open(written)), np.asarray(Image.open(path))
+        expected = detector.inpaint([original], [mask])[0]
+        np.testing.assert_array_equal(filled, np.rint(255 * expected))
+        np.testing.assert_array_equal(filled[~mask], original[~mask])
+        assert (filled[mask] != original[mask]).any()
+    (folder / "masks" / "1_mask.png").unlink()
+    assert main(arguments) == 2
+    assert "masks: 1 of 3 images have no mask, e.g. " in capsys.readouterr().err
+    assert main(["inpaint", model, str(images[0]), "--masks", "gone/*", "-o", str(out)]) == 2
+    assert "--masks: 'gone/*' matches no file" in capsys.readouterr().err
+
+
+def test_only_some_models_inpaint(folder, capsys):
+    model = str(folder / "model.skops")
+    assert main(["fit", str(folder / "train/good"), "-o", model, *QUICK]) == 0
+    assert (
+        main(["inpaint", model, str(folder / "test/hole"), "--masks", str(folder / "ground_truth/hole"), "-o", "x"])
+        == 2
+    )
+    assert "The model is of type PatchCore, which has no inpaint; fit a GradientProjection." in capsys.readouterr().err
+
+
+PRETRAINED = ["backbone=test_efficientnet", "layers=('bn2',)", "weights=random", "image_size=32"]
+SETTINGS = {
+    "feature-decoder": ["features__image_size=32", "max_epochs=1"],
+    "ano-unet": ["features__image_size=32", "n_steps=1", "network__channels=2", "network__depth=2"],
+}
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_detectors_around_a_feature_net(folder, method, capsys):
+    settings = [*SETTINGS[method], *(f"feature_net__features__{setting}" for setting in PRETRAINED)]
+    arguments = [argument for setting in settings for argument in ("--set", setting)]
+    command = ["evaluate", str(folder), "--method", method, "--out", str(folder / "out"), "--quiet", *arguments]
+    assert main(command) == 0
+    assert "overlay sheet   " in capsys.readouterr().out
+    assert (folder / "out" / f"{folder.name}.png").exists()
+
+
+def test_settings_may_name_classes():
+    names = {"model=VAE": skanomaly.VAE, "network=UNet": skanomaly.networks.UNet, "way=save": str}
+    assert {text: type(_setting(text)[1]) for text in names} == names

@@ -6,8 +6,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, RobustScaler, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skanomaly import Columns, KNNScorer
+from skanomaly import Autoencoder, Columns, GaussianScorer, KNNScorer
+from skanomaly.exceptions import DataWarning
 
+pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 SCALES = ["standard", "robust", "quantile", None]
 
 
@@ -214,3 +216,33 @@ def test_arrays_come_out_whatever_sklearn_is_told_to_put_out(rng):
     frame = pd.DataFrame(rng.normal(size=(30, 2)), columns=["width", "height"])
     with sklearn.config_context(transform_output="pandas"):
         assert type(Columns().fit_transform(frame)) is np.ndarray
+
+
+# Columns that ruin a fit
+
+
+@pytest.mark.parametrize("make", [Columns, KNNScorer, GaussianScorer])
+def test_absurd_values_are_named(make, rng):
+    X = pd.DataFrame(rng.lognormal(size=(400, 3)), columns=["age", "amount", "height"])
+    make().fit(X)
+    X.loc[7, "amount"] = 1e12
+    with pytest.warns(DataWarning, match=r"magnitudes up to 1e\+12 in column 'amount'"):
+        make().fit(X)
+
+
+@pytest.mark.parametrize("make", [Columns, KNNScorer])
+def test_columns_that_count_the_rows_are_named(make, rng):
+    X = rng.normal(size=(100, 3))
+    X[:, 1] = np.cumsum(rng.integers(0, 5, 100))
+    with pytest.warns(DataWarning, match=r"from the first row to the last in column 1, as times and row numbers do"):
+        make().fit(X)
+    make().fit(X[rng.permutation(100)])
+    X[:, 1] = np.arange(100) >= 50  # rises, but only once
+    make().fit(X)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8])
+@pytest.mark.parametrize("make", [KNNScorer, GaussianScorer, lambda: Autoencoder(max_epochs=2, random_state=0)])
+def test_tables_of_8_bits(make, dtype, rng):
+    X = rng.integers(0, 100, (60, 5)).astype(dtype)
+    np.testing.assert_array_equal(make().fit(X).score_samples(X), make().fit(X.astype(float)).score_samples(X))

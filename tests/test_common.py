@@ -14,12 +14,16 @@ from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    Aligned,
+    AnoGAN,
+    AnoUNet,
     Augmented,
     Autoencoder,
     Columns,
     ConformalDetector,
     CropFeatures,
     DeepOneClass,
+    FeatureDecoder,
     FeatureDictionary,
     FitOnNormal,
     GaussianScorer,
@@ -34,16 +38,25 @@ from skanomaly import (
     Pixels,
     PretrainedPatchFeatures,
     RandomProjection,
+    SkipGANomaly,
     SparseCoding,
     SparseCodingScorer,
     SubspaceScorer,
+    TextureGMM,
+    VariationModel,
 )
 from skanomaly.networks import DenseNetwork
 
 # The checks fit on a dozen rows, too few for a false-alarm rate of 0.05.
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 
+_WITHOUT_ITSELF = {
+    "check_outliers_fit_predict": "fit_predict judges each row by a model that has not seen it, unlike predict"
+}
 EXPECTED_FAILURES = {
+    "GaussianScorer": _WITHOUT_ITSELF,
+    "SubspaceScorer": _WITHOUT_ITSELF,
+    "SparseCodingScorer": _WITHOUT_ITSELF,
     "GreedyCoreset": {
         "check_transformer_general": "only training is thinned: fit_transform differs from transform by design",
         "check_transformer_data_not_an_array": "only training is thinned, as above",
@@ -61,13 +74,19 @@ IMAGES_ONLY = [
     MahalanobisAD(),
     MLFSC(),
     FeatureDictionary(),
+    AnoGAN(),
+    SkipGANomaly(),
     DeepOneClass(),
     MetricFeatures(),
+    TextureGMM(),
     PretrainedPatchFeatures(),
     PatchFeatures(),
     CropFeatures(),
     Pixels(),
     Augmented(PatchFeatures(4)),
+    FeatureDecoder(),
+    AnoUNet(),
+    Aligned(PatchFeatures(4)),
 ]
 NETWORK = DenseNetwork((4, 2))
 
@@ -87,6 +106,7 @@ ROWS = [
     SubspaceScorer(),
     Autoencoder(network=NETWORK, max_epochs=2),
     VAE(network=NETWORK, max_epochs=2),
+    VariationModel(),
     GradientProjection(Autoencoder(network=NETWORK, max_epochs=1), n_steps=2),
     GreedyCoreset(),
     SparseCoding(),

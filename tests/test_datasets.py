@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -6,6 +8,7 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from skanomaly.datasets import load_image_folder, load_mvtec, make_surfaces
+from skanomaly.exceptions import DataWarning
 
 SURFACES = ("cloth", "metal", "speckle", "grid")
 DEFECTS = ("scratch", "stain", "hole", "missing_thread", "blob")
@@ -161,12 +164,51 @@ def test_masks_become_arrays_of_the_dtype_asked_for(category):
     assert np.stack(load_mvtec(category).masks_test).sum(axis=(1, 2)).tolist() == [0, 3, 3, 0]
 
 
-@pytest.mark.parametrize("top", [255, 1])
-def test_soft_masks_are_cut_at_half(category, top):
-    soft = np.zeros((6, 8))
-    soft[0, :5] = [1, 0.9, 0.6, 0.4, 0.1]
-    save(category / "ground_truth" / "cut" / "000_mask.png", np.rint(soft * top).astype(np.uint8))
-    assert_array_equal(load_mvtec(category).masks_test[1], soft > 0.5)
+@pytest.mark.parametrize("ids", [[255] * 3, [1] * 3, [1, 2, 7], [1, 200, 255]])
+def test_everything_in_a_mask_that_is_not_0_is_defective(category, ids):
+    pixels = np.zeros((6, 8), np.uint8)
+    pixels[0, :3] = ids
+    save(category / "ground_truth" / "cut" / "000_mask.png", pixels)
+    assert_array_equal(load_mvtec(category).masks_test[1], pixels > 0)
+
+
+def test_class_ids_may_be_colours_indices_or_opacity(category):
+    expected = mask_pixels(0) > 0
+    path = category / "ground_truth" / "cut" / "000_mask.png"
+    palette = Image.fromarray(expected.astype(np.uint8))
+    palette = palette.convert("P")
+    palette.putpalette([255, 255, 255, 0, 0, 0])  # white background
+    colored = np.zeros((6, 8, 3), np.uint8)
+    colored[expected] = [0, 3, 0]
+    shown = np.dstack([np.full((6, 8, 3), 255, np.uint8), expected * np.uint8(255)])
+    for image in (palette, Image.fromarray(colored), Image.fromarray(shown), Image.fromarray(expected)):
+        image.save(path)
+        assert_array_equal(load_mvtec(category).masks_test[1], expected, err_msg=image.mode)
+
+
+def test_lossy_masks_are_cut_at_half(category):
+    expected = np.zeros((48, 64), bool)
+    expected[9:26, 11:42] = True
+    image = Image.fromarray(np.where(expected, 255, 0).astype(np.uint8))
+    save(category / "test" / "cut" / "000.png", np.zeros((48, 64), np.uint8))
+    (category / "ground_truth" / "cut" / "000_mask.png").unlink()
+    image.save(category / "ground_truth" / "cut" / "000_mask.jpg", quality=60)
+    assert np.count_nonzero(np.asarray(Image.open(category / "ground_truth" / "cut" / "000_mask.jpg")) % 255) > 0
+    assert_array_equal(load_mvtec(category).masks_test[1], expected)
+
+
+@pytest.mark.parametrize("end", ["_mask.bmp", ".bmp", "_GT.png", ".tif", "_label.png", "_mask.PNG", "-defect map.gif"])
+def test_masks_may_have_any_suffix_and_format(category, end):
+    (category / "ground_truth" / "cut" / "000_mask.png").unlink()
+    save(category / "ground_truth" / "cut" / f"000{end}", mask_pixels(0))
+    save(category / "ground_truth" / "cut" / "0001.png", mask_pixels(3))  # of another image
+    assert_array_equal(load_mvtec(category).masks_test[1], mask_pixels(0) > 0)
+
+
+def test_two_masks_of_an_image_are_refused(category):
+    save(category / "ground_truth" / "cut" / "000.png", mask_pixels(0))
+    with pytest.raises(ValueError, match=r"cut/000.png has several masks: .*000.png, .*000_mask.png"):
+        load_mvtec(category)
 
 
 def test_masks_are_read_only_when_asked_for(category):
@@ -184,10 +226,11 @@ def test_a_mask_of_another_size_is_refused(category):
         np.asarray(mask)
 
 
-def test_a_missing_mask_is_named(category):
+def test_a_missing_mask_is_not_an_empty_mask(category):
     (category / "ground_truth" / "cut" / "001.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"No mask for .*001.png: looked for .*001_mask.png and .*001.png"):
-        load_mvtec(category)
+    with pytest.warns(DataWarning, match=r"1 of 3 anomalous images have no mask in .*ground_truth, .*cut/001\.png"):
+        masks = load_mvtec(category).masks_test
+    assert [mask.known for mask in masks] == [True, True, False, True]
 
 
 def test_missing_folders_are_named(category, tmp_path_factory):
@@ -198,10 +241,63 @@ def test_missing_folders_are_named(category, tmp_path_factory):
         load_mvtec(category)
 
 
-def test_missing_ground_truth_is_named(category):
+def test_ground_truth_may_be_missing(category):
     (category / "ground_truth").rename(category / "masks")
-    with pytest.raises(FileNotFoundError, match="ground_truth"):
+    with pytest.warns(DataWarning, match="3 of 3 anomalous images have no mask"):
+        data = load_mvtec(category)
+    assert [mask.known for mask in data.masks_test] == [False, False, False, True]
+
+
+def test_other_names_for_normal_images_are_suggested(category):
+    for part in ("train", "test"):
+        (category / part / "good").rename(category / part / "ok")
+    with pytest.raises(FileNotFoundError, match=r"no train/good, only .*train/ok; set `normal`"):
         load_mvtec(category)
+    assert load_mvtec(category, normal="ok").y_test.tolist() == [-1, -1, -1, 1]
+
+
+def test_only_normal_or_only_anomalous_test_images(category):
+    for name in ("bent", "cut"):
+        shutil.rmtree(category / "test" / name)
+    assert load_mvtec(category).y_test.tolist() == [1]
+    (category / "test" / "good").rename(category / "test" / "torn")
+    with pytest.warns(DataWarning) as caught:
+        assert load_mvtec(category).y_test.tolist() == [-1]
+    assert "no subfolder 'good' of normal images, only torn" in str(caught[0].message)
+
+
+def test_litter_is_left_aside_and_nested_folders_are_read(category):
+    good = category / "train" / "good"
+    for name in ("._000.png", "Thumbs.db", ".DS_Store", "README.txt"):
+        (good / name).write_bytes(b"no image")
+    (good / "gone.png").symlink_to("/nowhere.png")
+    (good / "folder.png").mkdir()
+    save(good / ".ipynb_checkpoints" / "000-checkpoint.png")
+    save(category / "test" / ".ipynb_checkpoints" / "000-checkpoint.png")
+    for part in ("train/good", "test/cut"):
+        nested = category / part / "2024-05-01" / "cam 1"
+        nested.mkdir(parents=True)
+        for path in (category / part).glob("0*.png"):
+            path.rename(nested / path.name)
+    data = load_mvtec(category)
+    assert (len(data.X_train), data.kinds_test.tolist()) == (2, ["bent", "cut", "cut", "good"])
+    assert_array_equal(data.masks_test[1], mask_pixels(0) > 0)
+
+
+def test_images_beside_folders_of_images(category):
+    save(category / "train" / "good" / "rejected" / "0.png")
+    with pytest.warns(DataWarning, match=r"2 images of its own besides .* \(rejected\); only the images of its own"):
+        assert load_image_folder(category / "train" / "good").y.tolist() == [1, 1]
+    save(category / "test" / "overview.png")
+    with pytest.warns(DataWarning, match=r"1 images of its own besides .* only the images in the subfolders"):
+        assert load_image_folder(category / "test").y.tolist() == [-1, -1, -1, 1]
+
+
+def test_masks_may_lie_among_the_kinds(category):
+    shutil.copytree(category / "ground_truth", category / "test" / "masks")
+    data = load_image_folder(category / "test", masks=category / "test" / "masks")
+    assert_array_equal(data.masks[1], mask_pixels(0) > 0)
+    assert data.kinds.tolist() == ["bent", "cut", "cut", "good"]
 
 
 def test_load_image_folder_with_and_without_masks(category):

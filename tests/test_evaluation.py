@@ -1,11 +1,16 @@
 """What is done with a detector as a whole works with every kind of threshold, and without one."""
 
 import csv
+import json
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import Bunch
 
 from skanomaly import (
     ConformalDetector,
@@ -15,9 +20,13 @@ from skanomaly import (
     MahalanobisAD,
     PatchCore,
     PretrainedPatchFeatures,
+    load,
     save,
 )
 from skanomaly.evaluation import evaluate, score_files
+from skanomaly.evaluation._table import RunLock
+from skanomaly.exceptions import DataWarning, ImageReadError
+from skanomaly.metrics import aupro, image_auroc, pixel_auroc
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 ONE_LAYER = PretrainedPatchFeatures(layers=(2,), neighborhood=1, weights="random", image_size=64, random_state=0)
@@ -90,3 +99,171 @@ def test_score_files_refuses_what_cannot_decide(model, message, small_features, 
     with pytest.raises(ValueError, match=message):
         score_files(folder / "model.skops", [folder / "0.png"], folder / "out")
     assert not (folder / "out").exists()
+
+
+# What can be computed is; the rest is NaN
+
+
+def part_of(data, test):
+    return Bunch(
+        X_train=data.X_train, X_test=data.X_test[test], y_test=data.y_test[test], masks_test=data.masks_test[test]
+    )
+
+
+def detector_of(features):
+    return PatchCore(features, combine="concatenated", coreset_ratio=0.2, random_state=0)
+
+
+def test_evaluate_without_anomalies_or_without_normal_images(small_features, cloth):
+    for label, known in ((1, "flagged_normal"), (-1, "flagged_anomalous")):
+        report = evaluate(detector_of(small_features), part_of(cloth, cloth.y_test == label))
+        assert 0 <= report[known] <= 1
+        other = {"flagged_normal", "flagged_anomalous"} - {known}
+        assert all(np.isnan(report[name]) for name in ("image_auroc", "f1_max", *other))
+        assert np.isnan(report.pixel_auroc) == (label == 1)
+
+
+def test_images_with_unknown_masks_do_not_count(small_features, cloth):
+    anomalies, normal = np.flatnonzero(cloth.y_test == -1), np.flatnonzero(cloth.y_test == 1)
+    test = np.concatenate([normal[:4], anomalies[:4]])
+    data, known = part_of(cloth, test), part_of(cloth, test[:6])
+    data.masks_test = [KnownMask(mask, i < 6) for i, mask in enumerate(data.masks_test)]
+    report, expected = (evaluate(detector_of(small_features), each) for each in (data, known))
+    assert (report.pixel_auroc, report.aupro) == (expected.pixel_auroc, expected.aupro)
+    for metric in (pixel_auroc, aupro):
+        assert metric(data.masks_test, report.anomaly_maps) == metric(known.masks_test, expected.anomaly_maps)
+    assert report.image_auroc == image_auroc(data.y_test, report.anomaly_score)
+    data.masks_test = [KnownMask(np.asarray(mask), False) for mask in data.masks_test]
+    assert np.isnan(evaluate(detector_of(small_features), data).aupro)
+
+
+class KnownMask:
+    def __init__(self, mask, known):
+        self.mask, self.known = mask, known
+
+    def __array__(self, dtype=None, copy=None):
+        return self.mask
+
+
+def test_misfit_and_inverted_masks_are_found_before_fitting(cloth):
+    class Unfit:
+        def fit(self, X):
+            raise AssertionError("fitted")
+
+    data = part_of(cloth, np.arange(len(cloth.y_test)))
+    data.masks_test = [*data.masks_test[:-1], np.zeros((7, 9), bool)]
+    with pytest.raises(ValueError, match=r"1 masks do not have the size of their image: \(7, 9\) for image \d+, \("):
+        evaluate(Unfit(), data)
+    data.masks_test = ~cloth.masks_test
+    with pytest.raises(ValueError, match=r"mark more than 9\d% of their image, so they are probably inverted"):
+        evaluate(Unfit(), data)
+
+
+# Night runs
+
+
+@pytest.fixture
+def model(small_features, cloth, tmp_path):
+    save(detector_of(small_features).fit(cloth.X_train), tmp_path / "model.skops")
+    return tmp_path / "model.skops"
+
+
+def read_rows(table):
+    with open(table, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_bad_image_is_a_row_with_an_error(model, folder):
+    whole = (folder / "1.png").read_bytes()
+    (folder / "1.png").write_bytes(whole[:3000])
+    paths = [*sorted(folder.glob("*.png")), folder / "gone.png"]
+    with pytest.warns(DataWarning, match=r"2 of 4 images could not be read; .*scores\.csv says why"):
+        table = score_files(model, paths, folder / "out")
+    rows = read_rows(table)
+    assert [row["path"] for row in rows] == [str(path) for path in paths]
+    assert [row["score"] == "" for row in rows] == [bool(row["error"]) for row in rows] == [False, True, False, True]
+    assert "gone.png (no such file)" in rows[3]["error"]
+    with pytest.raises(ImageReadError, match="1.png"):
+        score_files(model, paths[:3], folder / "other", on_error="raise")
+    (folder / "1.png").write_bytes(whole)
+    score_files(model, paths[:3], folder / "out")
+    expected = load(model).score_samples(paths[:3])
+    found = {row["path"]: row for row in read_rows(table)}
+    assert [float(found[str(path)]["score"]) for path in paths[:3]] == expected.tolist()
+
+
+def test_a_changed_image_is_scored_again(model, folder, cloth):
+    path = folder / "0.png"
+    table = score_files(model, [path], folder / "out")
+    before = read_rows(table)
+    score_files(model, [path], folder / "out")
+    assert read_rows(table) == before
+    Image.fromarray(cloth.X_test[-1]).save(path)
+    score_files(model, [path], folder / "out")
+    (row,) = read_rows(table)
+    assert float(row["score"]) == load(model).score_samples([path])[0] != float(before[0]["score"])
+
+
+def test_odd_names_survive_and_are_scored_once(model, folder):
+    names = [b"\xb2\xfa_1.png", "Prüfung 検査.png", "a\nb.png", "a\u2028b.png", 'a"b,c.png', "=1+1.png", "a\rb.png"]
+    for name in names:
+        shutil.copy(folder / "0.png", os.path.join(os.fsencode(folder), os.fsencode(name)))
+    paths = [Path(os.fsdecode(os.path.join(os.fsencode(folder), os.fsencode(name)))) for name in names]
+    table = score_files(model, paths, folder / "out")
+    text = table.read_bytes()
+    assert len(text.decode("utf-8").splitlines()) == len(read_rows(table)) + 1 == len(names) + 1
+    score_files(model, paths, folder / "out", overlays=True)
+    assert table.read_bytes() == text
+    assert [json.loads(row["path"]) if row["path"][0] == '"' else row["path"] for row in read_rows(table)] == [
+        str(path) for path in paths
+    ]
+
+
+def test_paths_are_no_formulas(model, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for name in ("=1+1.png", "+1.png", "-1.png", "@sum.png"):
+        shutil.copy("0.png", name)
+        (row,) = read_rows(score_files(model, [name], f"out {name[1]}{name[0]}"))
+        assert row["path"] == f"./{name}"
+
+
+def test_two_runs_into_one_folder_refuse_each_other(model, folder):
+    (folder / "out").mkdir()
+    with (
+        RunLock(folder / "out" / ".lock"),
+        pytest.raises(ValueError, match=r"out='.*out' is being written by another run"),
+    ):
+        score_files(model, [folder / "0.png"], folder / "out")
+    score_files(model, [folder / "0.png"], folder / "out")
+
+
+def test_a_row_that_was_cut_off_is_written_again(model, folder):
+    paths = sorted(folder.glob("*.png"))
+    table = score_files(model, paths, folder / "out")
+    whole = table.read_bytes()
+    for cut in (len(whole) - 1, len(whole) - 30, whole.index(b"\n") + 5, 10, 0):
+        table.write_bytes(whole[:cut])
+        score_files(model, paths, folder / "out")
+        assert table.read_bytes() == whole
+
+
+def test_another_rate_needs_another_folder(model, folder):
+    paths = sorted(folder.glob("*.png"))
+    rows = read_rows(score_files(model, paths, folder / "out", false_alarm_rate=0.5))
+    detector = load(model).set_params(false_alarm_rate=0.5)
+    assert [int(row["label"]) for row in rows] == detector.predict(paths).tolist()
+    with pytest.raises(ValueError, match="with another false_alarm_rate; choose another folder"):
+        score_files(model, paths, folder / "out")
+
+
+def test_scores_of_unreadable_images_are_nan_if_asked_for(model, folder):
+    paths = sorted(folder.glob("*.png"))
+    detector = load(model)
+    expected = detector.score_samples(paths)
+    (folder / "3.png").write_bytes(paths[0].read_bytes()[:3000])
+    mixed = [*paths[:2], folder / "3.png", paths[2], folder / "gone.png"]
+    found = detector.score_samples(mixed, on_error="nan")
+    np.testing.assert_array_equal(found, [*expected[:2], np.nan, expected[2], np.nan])
+    np.testing.assert_array_equal(detector.score_samples(str(folder / "*.png"), on_error="nan")[:3], expected)
+    with pytest.raises(ValueError, match="on_error='skip' is not accepted; it must be 'raise' or 'nan'"):
+        detector.score_samples(paths, on_error="skip")

@@ -97,9 +97,9 @@ def test_projection_of_a_row_is_that_of_the_row_alone(rng):
 
 
 def test_equal_patches_count_once(small_features):
-    flat = np.full((3, 64, 64), 100, np.uint8)
+    flat = np.full((4, 64, 64), 100, np.uint8)
     detector = FeatureDictionary(small_features, n_clusters=100, n_neighbors=99, false_alarm_rate=None, random_state=0)
-    different = np.unique(small_features.fit_transform(flat).reshape(192, -1), axis=0)
+    different = np.unique(small_features.fit_transform(flat).reshape(256, -1), axis=0)
     assert len(detector.fit(flat).dictionary_) == len(np.unique(detector.dictionary_, axis=0)) <= len(different) < 100
     assert np.isfinite(detector.score_samples(flat)).all()
 
@@ -155,7 +155,7 @@ def enlarge(image, side):
 
 
 def test_crops_do_not_depend_on_the_others(rng):
-    images = rng.integers(0, 256, (3, 40, 40), dtype=np.uint8)
+    images = rng.integers(0, 256, (4, 40, 40), dtype=np.uint8)
     crops = clone(CROPS).fit(images)
     together = crops.transform(images)
     np.testing.assert_array_equal(together[1:2], crops.transform(images[1:2]))

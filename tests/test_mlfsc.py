@@ -138,7 +138,7 @@ def test_standardized_maps_know_neither_level_nor_contrast(rng):
 
 
 def test_constant_images_have_scores(cloth):
-    flat = np.full((3, 64, 64), 128, np.uint8)
+    flat = np.full((4, 64, 64), 128, np.uint8)
     detector = clone(SMALL).set_params(false_alarm_rate=None).fit(flat)
     assert np.isfinite(detector.score_samples(np.concatenate([flat, IMAGES]))).all()
     assert np.isfinite(detector.anomaly_map(flat)).all()

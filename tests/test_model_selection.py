@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_validate
 from sklearn.neighbors import LocalOutlierFactor
 
 from skanomaly import FitOnNormal, KNNScorer
+from skanomaly.metrics import image_auroc
 
 
 @pytest.mark.parametrize("y", [[1, 1, -1, 1], [False, False, True, False]])
@@ -39,3 +41,16 @@ def test_refuses_other_labels(y, message):
 def test_offers_only_what_the_estimator_has():
     assert not hasattr(FitOnNormal(LocalOutlierFactor()), "predict")
     assert hasattr(FitOnNormal(LocalOutlierFactor(novelty=True)), "predict")
+
+
+def test_out_of_fold_scores(rng):
+    X = np.vstack([rng.normal(size=(60, 3)), rng.normal(4, 1, size=(12, 3))])
+    y, cv = np.repeat([1, -1], [60, 12]), StratifiedKFold(3)
+    wrapped = FitOnNormal(KNNScorer(false_alarm_rate=0.2))
+    with pytest.raises(ValueError, match=r"cross_val_predict .*cross_validate\(return_estimator=True, return_indices"):
+        cross_val_predict(wrapped, X, y, cv=cv, method="decision_function")
+    found = cross_validate(wrapped, X, y, cv=cv, scoring="roc_auc", return_estimator=True, return_indices=True)
+    scores = np.empty(len(X))
+    for estimator, test in zip(found["estimator"], found["indices"]["test"], strict=True):
+        scores[test] = estimator.score_samples(X[test])
+    assert image_auroc(y, -scores) > 0.95

@@ -44,8 +44,8 @@ def test_descriptions_are_estimators(name):
 
 
 def test_unknown_names():
-    with pytest.raises(AttributeError, match="UNet"):
-        networks.UNet  # noqa: B018
+    with pytest.raises(AttributeError, match="Nothing"):
+        networks.Nothing  # noqa: B018
 
 
 # What is built

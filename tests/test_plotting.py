@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.ensemble import IsolationForest
 from sklearn.svm import OneClassSVM
 
+from skanomaly import KNNScorer
 from skanomaly.metrics import aupro
 from skanomaly.plotting import AnomalyMapDisplay, PROCurveDisplay, ScoreDisplay, plot_overlay_sheet
 
@@ -175,6 +176,26 @@ def test_samples_right_of_the_line_are_those_predicted_anomalous(estimator, rng,
     assert isinstance(display.threshold, float)
     assert_array_equal(display.anomaly_score > display.threshold, flagged)
     assert_array_equal(display.anomalous, y == -1)
+
+
+def test_a_hand_picked_threshold_takes_the_place_of_the_offset(rng, ax):
+    estimator = KNNScorer().fit(rng.normal(size=(50, 2)))
+    X = rng.normal(size=(20, 2))
+    assert ScoreDisplay.from_estimator(estimator, X, ax=ax).threshold == -estimator.offset_
+    display = ScoreDisplay.from_estimator(estimator, X, threshold=0.7, ax=ax)
+    assert_array_equal(display.threshold_line_.get_xdata(), 0.7)
+    assert ScoreDisplay.from_estimator(estimator, X, threshold=None, ax=ax).threshold_line_ is None
+
+
+def test_logarithmic_axes_have_logarithmic_bins(ax):
+    display = ScoreDisplay.from_predictions([1e-3, 5e-3, 5e-2, 1.0], ax=ax, bins=3, log_score=True, log_count=True)
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert_allclose(edges(display.bars_["all samples"]), [1e-3, 1e-2, 1e-1])
+    assert_array_equal(heights(display.bars_["all samples"]), [2, 1, 1])
+    display.plot(ax=ax, bins=[0.001, 0.5, 2], log_score=True)
+    assert_allclose(edges(display.bars_["all samples"]), [0.001, 0.5])
+    with pytest.raises(ValueError, match="log_score=True needs positive scores, but the lowest is -1"):
+        ScoreDisplay.from_predictions([-1.0, 2.0], ax=ax, log_score=True)
 
 
 def test_score_display_of_an_estimator_without_threshold(ax):

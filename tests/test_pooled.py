@@ -17,7 +17,7 @@ def test_averages_equal_those_of_every_layer(small_features, rng):
 
 
 def test_features_of_one_layer_are_that_layer(rng):
-    images = rng.random((3, 32, 32))
+    images = rng.random((4, 32, 32))
     pooled = PooledFeatures(PatchFeatures(4, image_size=32)).fit(images)
     (vectors,) = pooled.split(pooled.transform(images))
     grids = PatchFeatures(4, image_size=32).fit_transform(images)

@@ -52,6 +52,22 @@ def test_data_and_what_is_drawn(images, monkeypatch):
     assert {ax.images[0].get_clim()[0] for ax in display.axes_[:, 2]} == {0}
 
 
+class Scorer(Halver):
+    """One whose scores come with the maps."""
+
+    def iter_scores_and_maps(self, X):
+        for i, score_map in enumerate(self.anomaly_map(X)):
+            yield -1.5 * i, score_map
+
+
+def test_scores_stand_above_the_maps(images):
+    display = ReconstructionDisplay.from_estimator(Scorer(), images)
+    assert_array_equal(display.scores, [0, 1.5, 3])
+    assert [ax.get_title() for ax in display.axes_[:, 3]] == ["anomaly map\nscore 0", "score 1.5", "score 3"]
+    with pytest.raises(ValueError, match=r"scores has shape \(2,\), but there are 3 images"):
+        ReconstructionDisplay.from_predictions(images, images, images[..., 0], scores=[1, 2])
+
+
 def test_projections_come_first(images):
     display = ReconstructionDisplay.from_estimator(Quarterer(), images)
     assert titles(display)[1] == "projection"

@@ -5,9 +5,20 @@ import pytest
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skanomaly import Autoencoder, DeepOneClass, PaDiM, PatchCore, Pixels, PretrainedPatchFeatures
+from skanomaly import (
+    AnoGAN,
+    Autoencoder,
+    DeepOneClass,
+    PaDiM,
+    PatchCore,
+    Pixels,
+    PretrainedPatchFeatures,
+    SkipGANomaly,
+    TextureGMM,
+    VariationModel,
+)
 from skanomaly._inputs.images import check_images
-from skanomaly.networks import StridedNetwork, Training
+from skanomaly.networks import DCGAN, SkipGAN, StridedNetwork, Training
 from skanomaly.testing import check_image_detector, image_detector_checks, parametrize_with_image_checks
 from skanomaly.thresholds import Calibration
 
@@ -20,11 +31,16 @@ TINY = {
     "max_epochs": 1,
     "random_state": 0,
 }
+FAST = Training(lr=3e-3, batch_size=4)
 DETECTORS = [
     PatchCore(FEATURES, random_state=0),
     PaDiM(FEATURES, n_channels=10, random_state=0),
-    Autoencoder(Pixels(16), StridedNetwork(), training=Training(lr=3e-3, batch_size=4), max_epochs=3, random_state=0),
+    Autoencoder(Pixels(16), StridedNetwork(), training=FAST, max_epochs=3, random_state=0),
+    AnoGAN(Pixels(32), DCGAN(8, width=4), n_steps=8, chunk_size=4, training=FAST, max_epochs=4, random_state=0),
+    SkipGANomaly(Pixels(32), SkipGAN(4), training=FAST, max_epochs=3, random_state=0),
     DeepOneClass(**TINY),
+    VariationModel(Pixels(32), random_state=0),
+    TextureGMM(Pixels(32), n_levels=2, n_components=2, n_patches=500, random_state=0),
 ]
 
 

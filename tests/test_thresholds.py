@@ -4,10 +4,17 @@ import warnings
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.ndimage import gaussian_filter, label
 
 from skanomaly.exceptions import CalibrationWarning
-from skanomaly.thresholds import conformal_p_values, conformal_threshold, expected_false_alarm_rate
+from skanomaly.thresholds import (
+    conformal_p_values,
+    conformal_threshold,
+    expected_false_alarm_rate,
+    largest_region_levels,
+    largest_region_threshold,
+)
 
 RATES = [0.5, 1 / 3, 0.3, 0.1, 0.05, 0.01, 0.001]
 
@@ -110,3 +117,31 @@ def test_a_score_above_the_threshold_is_one_with_a_p_value_up_to_the_rate(n, rat
     flagged = scores > conformal_threshold(calibration, rate)
     assert 0 < flagged.sum() < len(scores)
     assert (flagged == (conformal_p_values(scores, calibration) <= rate + 1e-12)).all()
+
+
+# Largest regions
+
+
+def test_the_largest_region_decides_as_masks_do(rng):
+    """Brute force: above the threshold, no normal map has a region of the area; at it, one has."""
+    normal, fresh = (gaussian_filter(rng.normal(size=(6, 20, 20)), (0, 1.5, 1.5)) for _ in range(2))
+    fresh[0, 3, 3] = 50.0  # a single pixel, which is no defect
+    fresh[1, 8:12, 8:12] += 5.0
+    threshold = largest_region_threshold(normal, min_defect_area=12)
+    assert not any(has_region(score_map > threshold, 12) for score_map in normal)
+    assert any(has_region(score_map >= threshold, 12) for score_map in normal)
+    flagged = largest_region_levels(fresh, min_defect_area=12) > threshold
+    assert_array_equal(flagged, [has_region(score_map > threshold, 12) for score_map in fresh])
+    assert flagged[1]
+    assert largest_region_levels(fresh, min_defect_area=1)[0] == 50
+
+
+def test_unseen_pixels_belong_to_no_region():
+    score_map = np.array([[5.0, np.nan, 5.0], [np.nan, 1.0, 1.0]])
+    assert_array_equal(largest_region_levels([score_map], min_defect_area=3), [1.0])
+    assert largest_region_levels([score_map], min_defect_area=7) == -np.inf
+
+
+def has_region(mask, area):
+    labels, count = label(mask, np.ones((3, 3)))
+    return any((labels == i).sum() >= area for i in range(1, count + 1))

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
+from tiny_feature_net import TinyFeatureNet
 
 from skanomaly import (
     MLFSC,
     SPADE,
     VAE,
+    AnoGAN,
+    AnoUNet,
     Autoencoder,
     ConformalDetector,
     DeepOneClass,
+    FeatureDecoder,
     FeatureDictionary,
     FitOnNormal,
     GradientProjection,
@@ -23,8 +27,11 @@ from skanomaly import (
     PatchCore,
     Pixels,
     PretrainedPatchFeatures,
+    SkipGANomaly,
+    TextureGMM,
+    VariationModel,
 )
-from skanomaly.networks import StridedNetwork, Training
+from skanomaly.networks import DCGAN, SkipGAN, StridedNetwork, Training, UNet
 from skanomaly.testing import image_detector_checks, parametrize_with_image_checks
 
 
@@ -47,6 +54,7 @@ FINE_TUNED = {
     "reference": (np.random.default_rng(0).integers(0, 256, (6, 32, 32), np.uint8), [0, 1] * 3),
     "max_epochs": 1,
 }
+ADVERSARIAL = {"features": Pixels(32), "training": Training(batch_size=4), "max_epochs": 2}
 PATCHCORE = PatchCore(network())
 DETECTORS = [
     PATCHCORE,
@@ -55,11 +63,17 @@ DETECTORS = [
     MahalanobisAD(network((0, 1, 2), 1)),
     MLFSC(network(("/8", "/4", "/2")), patch_size=3, stride=1, border=1),
     FeatureDictionary(network((1,)), n_clusters=40),
+    VariationModel(Pixels(32)),
+    TextureGMM(Pixels(32), n_levels=2, n_components=2, n_patches=500),
     Autoencoder(**RECONSTRUCTION),
     VAE(**RECONSTRUCTION),
+    AnoGAN(network=DCGAN(8, width=4), n_steps=3, chunk_size=4, **ADVERSARIAL),
+    SkipGANomaly(network=SkipGAN(4), **ADVERSARIAL),
     DeepOneClass(**FINE_TUNED),
     MetricFeatures(**FINE_TUNED),
     GradientProjection(Autoencoder(**RECONSTRUCTION), n_steps=3),
+    FeatureDecoder(TinyFeatureNet(), **RECONSTRUCTION),
+    AnoUNet(TinyFeatureNet(), Pixels(16), UNet(4, depth=2), n_steps=2, calibrate_maps=True),
 ]
 WRAPPERS = [ConformalDetector, FitOnNormal]
 WHOLE = [  # all checks

@@ -1,6 +1,10 @@
 """Labels of normal and anomalous samples, in all forms that users may pass."""
 
+import warnings
+
 import numpy as np
+
+from ..exceptions import DataWarning
 
 _ACCEPTED = "+1 (normal) and -1 (anomaly), booleans (True = anomaly), or items with a `label` of +1 or -1"
 
@@ -39,3 +43,31 @@ def anomalous(y, name="y"):
         hint = " Pass `y == 1` if 1 marks your anomalies." if set(distinct.tolist()) == {0, 1} else ""
         raise ValueError(f"{name} has the labels {shown}; they must be {_ACCEPTED}.{hint}")
     return values == -1
+
+
+def warn_of_anomalies(y, owner):
+    """Warn if labels that a detector ignores mark anomalies.
+
+    Parameters
+    ----------
+    y : object
+        Whatever was passed as `y`.
+    owner : str
+        Name of the detector in the message.
+
+    Warns
+    -----
+    DataWarning
+        If `y` holds labels of anomalies; the message says how many.
+    """
+    try:
+        n_anomalies = 0 if y is None else int(anomalous(y).sum())
+    except (ValueError, TypeError):  # y is not used, so it may be anything
+        return
+    if n_anomalies:
+        warnings.warn(
+            f"y labels {n_anomalies} samples as anomalies, but {owner} ignores y and learns from them as normal; use "
+            f"FitOnNormal({owner}(...)) to fit on the normal samples only.",
+            DataWarning,
+            stacklevel=3,
+        )

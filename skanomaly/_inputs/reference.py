@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ..exceptions import ImageReadError
-from .images import MAX_PIXELS, check_images, expand_paths
+from .files import image_files
+from .images import MAX_PIXELS, check_images
 
 _FORMS = (
     "the path of a folder with one subfolder of images per class, the path of an .npz file with the arrays X and y, a "
@@ -126,4 +127,4 @@ def _read_reference(path):
 
 
 def _files(folder):
-    return expand_paths(str(folder)) if folder.is_dir() else []
+    return image_files(folder) if folder.is_dir() else []

@@ -11,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from .._kernels.checks import require
 from .arrays import check_patches
 from .images import ImageSource
 
@@ -105,10 +106,18 @@ class Grids(BaseEstimator):
         computed_in = self.computed_in or (None if reset else self.dtype_)
         grids = check_patches(plate, X, reset=reset, computed_in=computed_in)
         if reset:
+            if isinstance(X, np.ndarray) and np.may_share_memory(grids, X):
+                grids = grids.copy()  # what is learnt must not change with the array of the caller
             plate.dtype_ = grids.dtype.name
             vars(self).pop("feature_names_in_", None)  # left from an earlier fit
             vars(self).update(vars(plate))
         return grids
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        require(isinstance(self.owner, str) and self.owner.isidentifier(), "owner is not the name of a class")
+        require(self.computed_in in (None, "float32", "float64"), "computed_in is not a dtype")
+        require(getattr(self, "dtype_", "float32") in ("float32", "float64"), "dtype_ is not a dtype")
 
     def fit_samples(self, samples):
         """Return self: nothing is learnt."""

@@ -78,6 +78,39 @@ class ViewSource(ImageSource):
         return "" if self.views[i] == View() else repr(self.views[i])
 
 
+class ChangedSource(ImageSource):
+    """Images of a source, each changed by a function.
+
+    Parameters
+    ----------
+    source : ImageSource
+        Images.
+    change : callable
+        Function of a source and an index that returns the changed image, of the same size.
+    name : str
+        Name of the change.
+    """
+
+    def __init__(self, source, change, name):
+        vars(self).update(vars(source))
+        self.source, self.change, self.name = source, change, name
+
+    def __getitem__(self, index):
+        """Return a ChangedSource for a slice or an integer array, and an ImageSample for an integer."""
+        part = super().__getitem__(index)
+        if isinstance(part, ChangedSource):
+            part.source = self.source[index]
+        return part
+
+    def read(self, i):
+        """Return the changed image `i` as (H, W, C) float32 in [0, 1], C in {1, 3}."""
+        return self.change(self.source, i)
+
+    def name_of_view(self, i):
+        """Return the name of the view of image `i`, followed by that of the change."""
+        return f"{self.source.name_of_view(i)} {self.name}"
+
+
 def _rotate(pixels, angle):
     """Return an image rotated about its centre: exactly for right angles that keep its shape, bilinearly otherwise."""
     height, width = pixels.shape[:2]

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit, prange
 
 from .blas import one_blas_thread
+from .compiled import compiled, parallel
 from .sketches import largest_product, principal_axes, sketch
 
 _AXES = 24, 1 / 11  # principal coordinates in a sketch: the smallest number, and the share of all coordinates
@@ -76,7 +77,7 @@ def greedy_k_center(X, n_centers, start, progress=iter):
     return centers, points.label, max(float(points.nearest.max()), 0.0)
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def greedy_k_center_plain(X, n_centers, start):
     """Select centres by a plain loop that compares every new centre with every point.
 
@@ -125,7 +126,7 @@ def _factors(points, centers):
     return np.ascontiguousarray(factors.reshape(-1, width, factors.shape[1]).transpose(0, 2, 1))
 
 
-@njit(cache=True, fastmath=_SUMS, nogil=True)
+@compiled(fastmath=_SUMS, nogil=True)
 def _squared_distance(A, a, B, b):
     total = A.dtype.type(0)
     for j in range(A.shape[1]):
@@ -134,7 +135,7 @@ def _squared_distance(A, a, B, b):
     return total
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel(nogil=True)
 def _own_everything(start, rows, nearest, label, sketches, norms, unit):
     """Make point `start` the first centre, the owner of all points."""
     for point in prange(len(rows)):
@@ -147,7 +148,7 @@ def _last_column(nearest, norm, unit):
     return -largest_product(nearest, norm, unit) if nearest > 0 else _FAR  # no centre is closer than a duplicate
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _find_centers(first, room, distance, rows, nearest, label):
     """Select up to `room` centres, the first of which has number `first`, among the points at `distance` or more."""
     candidates = np.flatnonzero(nearest >= distance)
@@ -170,7 +171,7 @@ def _find_centers(first, room, distance, rows, nearest, label):
     return found[:count]
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel(nogil=True)
 def _take_over(first, centers, factors, rows, nearest, label, sketches, norms, unit):
     """Give to each of the new `centers`, the first of which has number `first`, the points to which it is nearest."""
     n_chunks, _, width = factors.shape
@@ -191,7 +192,7 @@ def _take_over(first, centers, factors, rows, nearest, label, sketches, norms, u
                 sketches[point, -1] = _last_column(nearest[point], norms[point], unit)
 
 
-@njit(cache=True)
+@compiled()
 def _any_negative(bits, i):
     union = np.int32(0)
     for j in range(bits.shape[1]):
@@ -199,7 +200,7 @@ def _any_negative(bits, i):
     return union < 0
 
 
-@njit(cache=True)
+@compiled()
 def covering_radius(rows, centers, labels):
     """Return the largest distance of any row to the centre given by its label."""
     largest = 0.0
@@ -208,7 +209,7 @@ def covering_radius(rows, centers, labels):
     return np.sqrt(largest)
 
 
-@njit(cache=True)
+@compiled()
 def cover_again(rows, distances, radius):
     """Select rows greedily, farthest first, until every row is within `radius` of a centre.
 

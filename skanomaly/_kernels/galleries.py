@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from .checks import require
+from .compiled import compiled, parallel
 from .pruned_neighbors import NeighborIndex, build_index, search_index
 
 _GROUP = 64  # the length of a tile of an index is a multiple of this
@@ -92,10 +94,14 @@ def search_window(bank, images, queries, k, window):
     ndarray of shape (h, w, k), float64
         Euclidean (not squared) distances in ascending order.
     """
+    (n, height, width, d), reach = bank.shape, window + 1
+    require(queries.shape == (height, width, d), f"queries have the shape {queries.shape}, the bank {bank.shape[1:]}")
+    require(len(images) > 0 and min(images) >= 0 and max(images) < n, "images are out of bounds")
+    require(1 <= k <= len(images) * min(height, reach) * min(width, reach), f"{k} neighbours are too many")
     return np.sqrt(_search_window(np.ascontiguousarray(bank), images, np.ascontiguousarray(queries), k, window))
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _search_window(bank, images, queries, k, window):
     height, width, _ = queries.shape
     best = np.full((height, width, k), np.inf)
@@ -108,7 +114,7 @@ def _search_window(bank, images, queries, k, window):
     return best
 
 
-@njit(cache=True, fastmath=_SUMS)
+@compiled(fastmath=_SUMS)
 def _squared_distance(a, b):
     total = 0.0
     for i in range(len(a)):
@@ -116,7 +122,7 @@ def _squared_distance(a, b):
     return total
 
 
-@njit(cache=True)
+@compiled()
 def _insert(best, value):
     """Insert a value into ascending ones, of which the last is dropped."""
     place = len(best) - 1

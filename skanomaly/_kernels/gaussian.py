@@ -8,7 +8,10 @@ filled up with zeros, so that a sample takes the same steps, to the bit, whoever
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from .checks import require
+from .compiled import compiled, parallel
 
 _BLOCK = 67  # samples summed up before they are added to the scatter: 68 rows with the step of the mean
 _LANES = 16  # tiles are padded to a multiple of this, so that loops over columns leave no remainder
@@ -28,6 +31,25 @@ class Moments(NamedTuple):
     def copy(self):
         """Return moments that can be changed in place without changing these."""
         return self._replace(mean=self.mean.copy(), scatter=self.scatter.copy())
+
+
+def check_moments(moments):
+    """Raise a ValueError if the parts of moments are not finite or do not have the shapes that kernels rely on.
+
+    Parameters
+    ----------
+    moments : Moments
+        Moments, from a model file for example.
+    """
+    count, mean, scatter = moments
+    d = mean.shape[1]
+    require(scatter.shape == (len(mean), d * (d + 1) // 2), "location_ and scatter_ have different shapes")
+    require(mean.dtype == scatter.dtype and mean.dtype.kind == "f", "location_ and scatter_ have different dtypes")
+    require(
+        count >= 1 and np.isfinite(mean).all() and np.isfinite(scatter).all(), "location_ or scatter_ is not finite"
+    )
+    diagonal = np.cumsum(np.arange(1, d + 1)) - 1
+    require((scatter[:, diagonal] >= 0).all(), "scatter_ has negative variances")
 
 
 def empty_moments(n_positions, n_features, dtype):
@@ -81,6 +103,9 @@ def mahalanobis(X, mean, factor):
 
     Every factor is read once, and a distance does not depend on the other samples.
     """
+    d = _n_features(factor)
+    require(X.shape[1:] == mean.shape and len(factor) == len(mean), f"X has the shape {X.shape}, mean {mean.shape}")
+    require(d - 4 < mean.shape[1] <= d, f"the factors are of {d} features, mean of {mean.shape[1]}")
     return np.sqrt(_squared_distances(X, mean, factor))
 
 
@@ -235,7 +260,7 @@ def unpack(packed):
     return matrices
 
 
-@njit(cache=True)
+@compiled()
 def _n_features(packed):
     return int(np.sqrt(2 * packed.shape[-1]))
 
@@ -243,7 +268,7 @@ def _n_features(packed):
 # Some indices are unsigned: numba would test signed ones for counting from the end, in every step of a loop.
 
 
-@njit(cache=True, fastmath=_FUSED)
+@compiled(fastmath=_FUSED)
 def _add_products(rows, n_rows, tile, i, start, stop):
     """Add the products of columns i to i + 3 of the first rows with columns start to stop to the rows of the tile."""
     i0 = np.uint64(i)
@@ -263,12 +288,12 @@ def _add_products(rows, n_rows, tile, i, start, stop):
             tile[3, j] = tile[3, j] + w03 * r0 + w13 * r1 + w23 * r2 + w33 * r3
 
 
-@njit(cache=True)
+@compiled()
 def _padded(d):
     return (d + _LANES - 1) // _LANES * _LANES
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _add_samples(X, count, mean, scatter):
     n, n_positions, d = X.shape
     for p in prange(n_positions):
@@ -282,7 +307,7 @@ def _add_samples(X, count, mean, scatter):
             _add_scatter(rows, (last - first + 4) // 4 * 4, tile, scatter[p], d)
 
 
-@njit(cache=True)
+@compiled()
 def _center(X, first, last, p, step, rows):
     """Write the mean of samples first to last to `step`, and their deviations from it to `rows`."""
     step[:] = 0
@@ -297,7 +322,7 @@ def _center(X, first, last, p, step, rows):
     rows[last - first :] = 0
 
 
-@njit(cache=True)
+@compiled()
 def _move_mean(mean, p, step, seen, n, rows):
     """Merge the mean `step` of n samples with that of those seen; add what this adds to the scatter as a row."""
     share = n / (seen + n)
@@ -306,7 +331,7 @@ def _move_mean(mean, p, step, seen, n, rows):
         mean[p, j] += share * (step[j] - mean[p, j])
 
 
-@njit(cache=True)
+@compiled()
 def _add_scatter(rows, n_rows, tile, packed, d):
     place = 0
     for i in range(0, d, 4):
@@ -320,7 +345,7 @@ def _add_scatter(rows, n_rows, tile, packed, d):
             place += len(row)
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _merge(count, mean, scatter, other_count, other_mean, other_scatter):
     n_positions, d = mean.shape
     share = other_count / (count + other_count)
@@ -335,7 +360,7 @@ def _merge(count, mean, scatter, other_count, other_mean, other_scatter):
             mean[p, i] += share * step[i]
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _factorize(scatter, weight, ridge, tolerance, factor):
     n_positions, n_packed = scatter.shape
     d, padded = _n_features(scatter), _n_features(factor)
@@ -352,7 +377,7 @@ def _factorize(scatter, weight, ridge, tolerance, factor):
     return singular
 
 
-@njit(cache=True)
+@compiled()
 def _cholesky(packed, d, tolerance):
     """Replace a packed matrix by its factor, four rows at a time; return whether it has one."""
     tile, sums, four = np.empty((4, d)), np.empty((4, 4)), np.uint64(4)
@@ -386,7 +411,7 @@ def _cholesky(packed, d, tolerance):
     return True
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _squared_distances(X, mean, factor):
     n, n_positions, d = X.shape
     padded = _n_features(factor)
@@ -411,7 +436,7 @@ def _squared_distances(X, mean, factor):
     return squared
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _solved(X, mean, factor):
     """Return the deviations (P, n, d), float64, of samples X (n, P, d) from the mean, solved by the factors."""
     n, n_positions, d = X.shape
@@ -432,13 +457,13 @@ def _solved(X, mean, factor):
     return solved
 
 
-@njit(cache=True)
+@compiled()
 def _row(i):
     """Return where row i of a packed matrix begins."""
     return i * (i + np.uint64(1)) // np.uint64(2)
 
 
-@njit(cache=True, fastmath=_FUSED)
+@compiled(fastmath=_FUSED)
 def _solve(packed, tile, d, sums):
     """Replace the first d entries v of each row of the tile by the solution y of L y = v."""
     one = tile.dtype.type(1)
@@ -458,7 +483,7 @@ def _solve(packed, tile, d, sums):
             tile[r, i], tile[r, i1], tile[r, i2], tile[r, i3] = y0, y1, y2, y3
 
 
-@njit(cache=True, fastmath=_SUMS)
+@compiled(fastmath=_SUMS)
 def _sum_products(packed, tile, i, sums):
     """Write the products of the first i entries of rows i to i + 3 of L with those of the rows of the tile."""
     o0, o1, o2, o3 = _row(i), _row(i + np.uint64(1)), _row(i + np.uint64(2)), _row(i + np.uint64(3))

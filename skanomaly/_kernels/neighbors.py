@@ -1,7 +1,10 @@
 """Exact Euclidean nearest neighbours in memory-bounded blocks."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from .checks import check_search
+from .compiled import compiled, parallel
 
 _BLOCK_VALUES = 2**22  # size of a block of the distance matrix: 16 MB in float32
 _ROUNDING = 32  # bound on the rounding error of a squared distance, in units of eps (|q| + |b|)^2
@@ -42,6 +45,7 @@ def k_nearest(bank, queries, k, bank_groups=None, query_groups=None):
     half_norms = np.einsum("ij,ij->i", centered, centered) / 2
     if bank_groups is None or query_groups is None:
         bank_groups, query_groups = np.zeros(n_bank, np.int64), np.ones(n_queries, np.int64)
+    check_search(bank, queries, k, bank_groups, query_groups)
     n_candidates = min(k + SPARE, n_bank)
     farthest = np.sqrt(2 * half_norms.max())
     # The shape of a block depends on the bank alone, so the products of a query do not depend on the other queries.
@@ -85,7 +89,7 @@ def squared_bound(last, norms, farthest, dtype):
     return 2 * last + norms - _ROUNDING * np.finfo(dtype).eps * (np.sqrt(norms) + farthest) ** 2
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _rank(half_norms, products, n_candidates, bank_groups, query_groups):
     """Return the bank rows with the smallest values of `half_norms - products`, and the largest of these values.
 
@@ -110,7 +114,7 @@ def _rank(half_norms, products, n_candidates, bank_groups, query_groups):
     return candidates, last
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _measure(bank, queries, candidates, certain, k, bank_groups, query_groups):
     """Return the `k` smallest distances and their rows.
 
@@ -133,7 +137,7 @@ def _measure(bank, queries, candidates, certain, k, bank_groups, query_groups):
     return distances, indices
 
 
-@njit(cache=True)
+@compiled()
 def _squared_distances(bank, queries, i, rows):
     squared = np.zeros(len(rows))
     for c in range(len(rows)):

@@ -1,7 +1,10 @@
 """Maps cut into overlapping patches, and reassembled from them."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from .checks import require
+from .compiled import compiled, parallel
 
 _SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
@@ -53,11 +56,14 @@ def add_residuals(maps, codes, dictionaries, patch_size, stride, errors, residua
     """
     grid = tuple((size - patch_size) // stride + 1 for size in maps.shape[2:])
     codes = codes.reshape(*maps.shape[:2], *grid, -1)
+    require(maps.shape[1:2] + maps.shape[2:] == residuals.shape, "residuals have another shape than the maps")
+    require(errors.shape[:2] == maps.shape[:2], "errors have another shape than the maps")
+    require(codes.shape[-1] == dictionaries.shape[1] and len(dictionaries) == len(maps), "codes do not fit")
     atoms = dictionaries.reshape(*dictionaries.shape[:2], patch_size, patch_size)
     _add_residuals(maps, codes, atoms, stride, errors.reshape(*errors.shape[:2], *grid), residuals)
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _add_residuals(maps, codes, dictionaries, stride, errors, residuals):
     for i in prange(maps.shape[1]):
         restored, count = np.empty(residuals.shape[1:]), np.empty(residuals.shape[1:])
@@ -68,7 +74,7 @@ def _add_residuals(maps, codes, dictionaries, stride, errors, residuals):
                     residuals[i, y, x] += (maps[c, i, y, x] - restored[y, x] / count[y, x]) ** 2
 
 
-@njit(cache=True, fastmath=_SUMS)
+@compiled(fastmath=_SUMS)
 def _restore(seen, codes, atoms, stride, errors, restored, count):
     """Fill in the errors of the patches of one map, the sum of the patches, and the number of patches at each pixel."""
     side = atoms.shape[1]
@@ -87,7 +93,7 @@ def _restore(seen, codes, atoms, stride, errors, restored, count):
             errors[row, column] = error
 
 
-@njit(cache=True, fastmath=_SUMS)
+@compiled(fastmath=_SUMS)
 def _decode(code, atoms, patch):
     patch[:] = 0.0
     for j in range(len(code)):

@@ -1,7 +1,10 @@
 """Linear projections in which the bits of a row do not depend on the other rows."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from .checks import require
+from .compiled import parallel
 
 _SUMS = {"reassoc", "contract", "nsz"}  # allows sums to use vector registers
 
@@ -23,6 +26,7 @@ def project_l1(rows, mean, components):
     ndarray of shape (n, k), float64
         Projected rows.
     """
+    require(rows.shape[1:] == mean.shape == components.shape[1:], "rows, mean and components differ in their width")
     projected = np.empty((len(rows), len(components)))
     rows, mean, components = (np.ascontiguousarray(part, np.float64) for part in (rows, mean, components))
     _project(rows, mean, components, projected)
@@ -46,12 +50,13 @@ def squared_lengths(rows, mean, components):
     ndarray of shape (n,), float64
         Squared lengths of the projected rows.
     """
+    require(rows.shape[1:] == mean.shape == components.shape[1:], "rows, mean and components differ in their width")
     squared = np.empty(len(rows))
     _square(np.ascontiguousarray(rows), mean, np.ascontiguousarray(components), squared)
     return squared
 
 
-@njit(cache=True, parallel=True, fastmath=_SUMS)
+@parallel(fastmath=_SUMS)
 def _project(rows, mean, components, projected):
     for i in prange(len(rows)):
         norm = 0.0
@@ -68,7 +73,7 @@ def _project(rows, mean, components, projected):
             projected[i, j] = total
 
 
-@njit(cache=True, parallel=True, fastmath=_SUMS)
+@parallel(fastmath=_SUMS)
 def _square(rows, mean, components, squared):
     n, d = rows.shape
     for block in prange((n + 3) // 4):

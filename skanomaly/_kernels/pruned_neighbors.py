@@ -6,6 +6,8 @@ import numpy as np
 from numba import njit, prange
 
 from .blas import one_blas_thread
+from .checks import check_search
+from .compiled import compiled, parallel
 from .sketches import largest_product, principal_axes, sketch
 
 _AXES = 45, 1 / 11  # principal coordinates in a sketch: the smallest number, and the share of all coordinates
@@ -69,11 +71,12 @@ def search_index(index, queries, k, bank_groups=None, query_groups=None):
     """
     if bank_groups is None or query_groups is None:
         bank_groups, query_groups = np.zeros(len(index.rows), np.int64), np.ones(len(queries), np.int64)
+    check_search(index.rows, queries, k, bank_groups, query_groups)
     with one_blas_thread():  # numba has threads of its own
         return _search(k, queries, query_groups, bank_groups, *index)
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _search(k, queries, query_groups, groups, rows, mean, axes, sketches, unit):
     n = len(queries)
     n_tiles, n_columns, n_tile = sketches.shape
@@ -102,7 +105,7 @@ def _search(k, queries, query_groups, groups, rows, mean, axes, sketches, unit):
     return distances, names
 
 
-@njit(cache=True)
+@compiled()
 def _sketch_queries(queries, start, n_real, mean, axes, unit, factors, norms):
     """Fill `factors` with the sketches of the queries, and `norms` with their squared norms."""
     scaled = np.zeros((len(factors), len(mean)))
@@ -164,7 +167,7 @@ def _level(reach, norm, unit):
     return largest_product(reach, norm, unit)
 
 
-@njit(cache=True)
+@compiled()
 def _reach_of_neighbor(i, queries, q, rows, group, groups, found):
     """Return a distance within which k rows lie, those of the previous query, or infinity if any is excluded."""
     reach = queries.dtype.type(np.inf if i == 0 else 0)
@@ -176,7 +179,7 @@ def _reach_of_neighbor(i, queries, q, rows, group, groups, found):
     return reach
 
 
-@njit(cache=True)
+@compiled()
 def _smallest(products, i, n):
     best = 0
     for j in range(n):
@@ -185,7 +188,7 @@ def _smallest(products, i, n):
     return best
 
 
-@njit(cache=True)
+@compiled()
 def _any_negative(bits, i, part):
     union = np.int32(0)
     for j in range(bits.shape[2]):
@@ -193,7 +196,7 @@ def _any_negative(bits, i, part):
     return union < 0
 
 
-@njit(cache=True, fastmath=_SUMS)
+@compiled(fastmath=_SUMS)
 def _squared_distance(A, a, B, b):
     total = A.dtype.type(0)
     for j in range(A.shape[1]):
@@ -202,7 +205,7 @@ def _squared_distance(A, a, B, b):
     return total
 
 
-@njit(cache=True)
+@compiled()
 def _insert(best, found, i, distance, row):
     """Insert a row among the k best of query i; equal distances are ordered by row."""
     place = best.shape[1]
@@ -217,7 +220,7 @@ def _insert(best, found, i, distance, row):
         best[i, place], found[i, place] = distance, row
 
 
-@njit(cache=True)
+@compiled()
 def _report(i, queries, rows, found, q, distances, names):
     """Compute the distances of the rows found for query q, the i-th of its chunk, in float64 and sort them."""
     for j in range(found.shape[1]):

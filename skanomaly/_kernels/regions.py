@@ -1,8 +1,9 @@
 """Connected regions of score maps (8-connectivity)."""
 
 import numpy as np
-from numba import njit
 from scipy import ndimage
+
+from .compiled import compiled
 
 _EIGHT = np.ones((3, 3), int)
 
@@ -44,7 +45,7 @@ def largest_level(score_map, min_area):
     return float(_flood(seen, order, min_area))
 
 
-@njit(cache=True)
+@compiled()
 def _flood(score_map, order, min_area):
     """Add pixels from the highest score down, merging adjacent regions, until a region is large enough."""
     height, width = score_map.shape
@@ -70,7 +71,7 @@ def _flood(score_map, order, min_area):
     return -np.inf
 
 
-@njit(cache=True)
+@compiled()
 def _root(parent, pixel):
     while parent[pixel] != pixel:
         parent[pixel] = parent[parent[pixel]]

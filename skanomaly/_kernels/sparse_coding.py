@@ -6,7 +6,9 @@ the bits of a patch's result depend neither on the other patches nor on the numb
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from .compiled import compiled, parallel
 
 _CHUNK = 1024  # patches per task of a thread
 _EPS = np.finfo(np.float64).eps
@@ -164,7 +166,7 @@ def _stacked(X, dictionaries, n_nonzero_coefs):
     return np.ascontiguousarray(X).reshape(-1, *X.shape[-2:]), stack, X.shape[:-1]
 
 
-@njit(cache=True, fastmath=_SUMS)
+@compiled(fastmath=_SUMS)
 def _dot(a, b):
     total = 0.0
     for i in range(len(a)):
@@ -172,7 +174,7 @@ def _dot(a, b):
     return total
 
 
-@njit(cache=True)
+@compiled()
 def _gram(atoms, gram):
     for i in range(len(atoms)):
         for j in range(i + 1):
@@ -182,7 +184,7 @@ def _gram(atoms, gram):
 # numba compiles a function again for every caller and dtype: hence few array expressions below, and only float64.
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _code(X, dictionaries, n_nonzero, codes, errors):
     """Fill in the errors of all patches and, unless it is empty, the array of codes."""
     n_chunks = (X.shape[1] + _CHUNK - 1) // _CHUNK
@@ -192,12 +194,12 @@ def _code(X, dictionaries, n_nonzero, codes, errors):
         _code_chunk(_as_double(X[c, part]), dictionaries[c], n_nonzero, codes[c, part], errors[c, part])
 
 
-@njit(cache=True)
+@compiled()
 def _as_double(rows):
     return rows.astype(np.float64)
 
 
-@njit(cache=True)
+@compiled()
 def _code_chunk(patches, atoms, n_nonzero, codes, errors):
     """Code the patches of one channel, replacing the patches by their residuals."""
     n_atoms = len(atoms)
@@ -220,7 +222,7 @@ def _code_chunk(patches, atoms, n_nonzero, codes, errors):
         errors[i] = _dot(patch, patch)
 
 
-@njit(cache=True)
+@compiled()
 def _pursue(products, gram, smallest, rest, chosen, taken, factor, halfway, code):
     """Choose atoms and fit their coefficients; return the number of atoms.
 
@@ -241,7 +243,7 @@ def _pursue(products, gram, smallest, rest, chosen, taken, factor, halfway, code
     return len(chosen)
 
 
-@njit(cache=True)
+@compiled()
 def _largest(rest, taken):
     """Return the atom with the largest product, of those not yet taken; the first of equal ones."""
     largest, best = -1.0, 0
@@ -251,7 +253,7 @@ def _largest(rest, taken):
     return best
 
 
-@njit(cache=True)
+@compiled()
 def _grow(m, new, gram, chosen, factor):
     """Append the row of atom `new` to the Cholesky factor; return False if it is dependent on the m chosen atoms."""
     left = gram[new, new]
@@ -264,7 +266,7 @@ def _grow(m, new, gram, chosen, factor):
     return True
 
 
-@njit(cache=True)
+@compiled()
 def _substitute_back(m, factor, halfway, solution):
     """Solve L^T z = y for the leading m rows."""
     for row in range(m - 1, -1, -1):
@@ -274,7 +276,7 @@ def _substitute_back(m, factor, halfway, solution):
         solution[row] = value / factor[row, row]
 
 
-@njit(cache=True)
+@compiled()
 def _subtract(products, gram, m, chosen, coefs, rest):
     """Fill in the products of all atoms with the residual of the patch after m atoms."""
     for j in range(len(rest)):
@@ -283,13 +285,13 @@ def _subtract(products, gram, m, chosen, coefs, rest):
             rest[j] -= coefs[s] * gram[chosen[s], j]
 
 
-@njit(cache=True, parallel=True)
+@parallel()
 def _learn(X, seeds, alpha, max_iter, batch_size, tol, dictionaries, n_iter):
     for c in prange(len(X)):
         n_iter[c] = _learn_one(_shuffled(X[c], seeds[c : c + 1]), alpha, max_iter, batch_size, tol, dictionaries[c])
 
 
-@njit(cache=True)
+@compiled()
 def _learn_one(patches, alpha, max_iter, batch_size, tol, atoms):
     """Fill in the atoms of one channel and return the number of passes."""
     n_patches, n_atoms = len(patches), len(atoms)
@@ -313,7 +315,7 @@ def _learn_one(patches, alpha, max_iter, batch_size, tol, atoms):
     return max_iter
 
 
-@njit(cache=True)
+@compiled()
 def _shuffled(patches, state):
     """Return the patches in random order, as float64."""
     order = np.arange(len(patches))
@@ -327,7 +329,7 @@ def _shuffled(patches, state):
     return shuffled
 
 
-@njit(cache=True)
+@compiled()
 def _draw(n, state):
     """Return a random number in [0, n) and advance the state (SplitMix64; the generator of numba is one per thread)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -337,7 +339,7 @@ def _draw(n, state):
     return np.int64((z ^ (z >> np.uint64(31))) % np.uint64(n))
 
 
-@njit(cache=True)
+@compiled()
 def _set_atom(atom, patch):
     """Set the atom to the patch, scaled to norm 1 unless it is 0."""
     norm = np.sqrt(_dot(patch, patch))
@@ -345,7 +347,7 @@ def _set_atom(atom, patch):
         atom[v] = patch[v] / norm if norm > 0 else 0.0
 
 
-@njit(cache=True)
+@compiled()
 def _add_batch(batch, atoms, alpha, keep, A, B):
     """Code a batch, and add it to the sums A and B after multiplying these by `keep`.
 
@@ -382,7 +384,7 @@ def _add_batch(batch, atoms, alpha, keep, A, B):
     return objective, energy, worst
 
 
-@njit(cache=True)
+@compiled()
 def _lasso(products, gram, alpha, rest, code, chosen, factor, halfway, fitted):
     """Fill in the code of the lasso, and in `rest` the products of the atoms with its residual.
 
@@ -399,7 +401,7 @@ def _lasso(products, gram, alpha, rest, code, chosen, factor, halfway, fitted):
             return
 
 
-@njit(cache=True)
+@compiled()
 def _largest_size(values):
     largest = 0.0
     for value in values:
@@ -407,7 +409,7 @@ def _largest_size(values):
     return largest
 
 
-@njit(cache=True)
+@compiled()
 def _sweep(gram, alpha, rest, code):
     """Set each coefficient in turn to its optimum; return the largest change, and whether any sign changed."""
     largest, signs_changed = 0.0, False
@@ -427,7 +429,7 @@ def _sweep(gram, alpha, rest, code):
     return largest, signs_changed
 
 
-@njit(cache=True)
+@compiled()
 def _settle(products, gram, alpha, rest, code, chosen, factor, halfway, fitted):
     """Move to the optimum for the current signs, or to the first sign change on the way there.
 
@@ -454,7 +456,7 @@ def _settle(products, gram, alpha, rest, code, chosen, factor, halfway, fitted):
     return crossing < 0 and _largest_size(rest) <= alpha + _SWEEP_TOL * _largest_size(products)
 
 
-@njit(cache=True)
+@compiled()
 def _update(atoms, A, B, dead, patch):
     """Move each atom in turn to its optimum in the unit ball; replace the first unused atom (`dead`) by `patch`."""
     replaced = False

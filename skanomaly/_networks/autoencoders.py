@@ -108,12 +108,12 @@ def strided_encoder(n_channels, size, n_out):
     for width, kernel, stride in _strided_plan(size):
         layers += [nn.Conv2d(last, width, kernel, stride, 1), nn.LeakyReLU(0.2)]
         last = width
-    return nn.Sequential(*layers, nn.Conv2d(last, n_out, _sides(size)[-1]), nn.Flatten())
+    return nn.Sequential(*layers, nn.Conv2d(last, n_out, halved_sizes(size, _SMALLEST_SIDE)[-1]), nn.Flatten())
 
 
 def strided_decoder(n_channels, size, n_in):
     """Return the mirror image of `strided_encoder`, from codes (n, n_in) to images (n, n_channels, H, W)."""
-    sides = _sides(size)
+    sides = halved_sizes(size, _SMALLEST_SIDE)
     plan = _strided_plan(size)
     layers, last = [nn.Unflatten(1, (n_in, 1, 1)), nn.ConvTranspose2d(n_in, plan[-1][0], sides[-1])], plan[-1][0]
     targets = list(reversed(sides[:-1]))
@@ -127,7 +127,7 @@ def strided_decoder(n_channels, size, n_in):
 
 def _strided_plan(size):
     """Return (width, kernel, stride) of each convolution before the code."""
-    n_halvings = len(_sides(size)) - 1
+    n_halvings = len(halved_sizes(size, _SMALLEST_SIDE)) - 1
     blocks = [
         [(32, 4, 2)],
         [(32, 4, 2), (32, 3, 1)],
@@ -138,9 +138,9 @@ def _strided_plan(size):
     return [layer for block in blocks for layer in block]
 
 
-def _sides(size):
-    """Return the size (H, W) of the image and of each strided feature map."""
-    n_halvings = max(1, round(math.log2(min(size) / _SMALLEST_SIDE)))
+def halved_sizes(size, smallest):
+    """Return the size (H, W) of an image, and of each half of the one before, down to a side of about `smallest`."""
+    n_halvings = max(1, round(math.log2(min(size) / smallest)))
     return [tuple(side >> i for side in size) for i in range(n_halvings + 1)]
 
 
@@ -160,6 +160,36 @@ def pooled_decoder(n_channels, size):
         layers += [nn.Conv2d(last, width, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2)]
         last = width
     return nn.Sequential(*layers, nn.Conv2d(last, n_channels, 3, padding=1), nn.Sigmoid(), _Crop(size))
+
+
+class Standardize(nn.Module):
+    """Standardisation of each feature, without parameters.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of features.
+    """
+
+    def __init__(self, n_features):
+        super().__init__()
+        self.register_buffer("mean", torch.empty(n_features))
+        self.register_buffer("std", torch.empty(n_features))
+
+    def forward(self, features):
+        """Return standardised features (n, d)."""
+        return (features - self.mean) / self.std
+
+    def reset_values(self):
+        """Set the mean to 0 and the standard deviation to 1."""
+        self.mean.zero_()
+        self.std.fill_(1.0)
+
+    def fit(self, features):
+        """Set the mean and the standard deviation to those of features, a Tensor (n, d)."""
+        std, mean = torch.std_mean(features, dim=0, correction=0)
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 1e-6 * mean.abs(), std, 1.0))
 
 
 class _Crop(nn.Module):

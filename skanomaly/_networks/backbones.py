@@ -93,7 +93,7 @@ def withheld(weights):
 
 
 @lru_cache(maxsize=4)  # clones of an estimator share the network
-def load_backbone(name, weights, layers, device, seed):
+def load_backbone(name, weights, layers, device, seed, download=True):
     """Load a pretrained network.
 
     Parameters
@@ -109,6 +109,8 @@ def load_backbone(name, weights, layers, device, seed):
         Device of the network.
     seed : int
         Seed of the initialisation if `weights` is "random".
+    download : bool, default=True
+        If False, weights that are neither installed nor in timm's cache are not downloaded.
 
     Returns
     -------
@@ -122,7 +124,7 @@ def load_backbone(name, weights, layers, device, seed):
     MissingWeightsError
         If no weights are found; the message says how to get them.
     """
-    module, source = _load_module(name, weights, seed)
+    module, source = _load_module(name, weights, seed, download)
     return _as_backbone(module, source, name, layers, device)
 
 
@@ -146,7 +148,7 @@ def backbone_of_state(name, state, layers, device):
         The network.
     """
     module = _create(name)
-    module.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    _assign(module, {key: torch.from_numpy(value) for key, value in state.items()}, "The included weights")
     return _as_backbone(module, "model file", name, layers, device)
 
 
@@ -164,9 +166,8 @@ def _as_backbone(module, source, name, layers, device):
     )
 
 
-def _load_module(name, weights, seed):
+def _load_module(name, weights, seed, download):
     """Return the network with its weights, and their source."""
-    _check_name(name)
     if weights == "random":
         return _create(name, seed=seed), "random"
     if str(weights).startswith(_WITHHELD):
@@ -178,7 +179,7 @@ def _load_module(name, weights, seed):
     packaged = _packaged_file(name) if weights is None else None
     path = packaged or weights
     if path is None:
-        return _from_timm(name)
+        return _from_timm(name) if download else _from_cache(name)
     if not Path(path).is_file():
         raise MissingWeightsError(f"weights={str(path)!r} does not exist; it must be the path of a state dict.")
     module = _create(name)
@@ -188,6 +189,8 @@ def _load_module(name, weights, seed):
 
 def _create(name, seed=0, **options):
     import timm  # slow to import, so only when a backbone is used
+
+    _check_name(name)  # timm would fetch what names such as "hf-hub:owner/model" stand for
 
     def create(**sizes):
         with torch.random.fork_rng(devices=[]):
@@ -241,6 +244,39 @@ def _from_timm(name):
         ) from error
 
 
+def _from_cache(name):
+    """Return the network with weights that timm has downloaded before, and their source."""
+    config = _config(name)
+    path = next((path for path in _cached_files(config) if path is not None), None)
+    if path is None:
+        raise MissingWeightsError(
+            f"No weights for backbone={name!r}: they are neither in the model file nor installed, and a model file "
+            "downloads nothing unless you allow it. Load it by load(path, download=True), set "
+            "download=True on its features, or save the model with include_weights=True."
+        )
+    return _create(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}), "timm"
+
+
+def _config(name):
+    import timm
+
+    _check_name(name)
+    return timm.get_pretrained_cfg(name)
+
+
+def _cached_files(config):
+    """Yield the paths, or None, at which the weights of a timm model are cached."""
+    from huggingface_hub import try_to_load_from_cache
+
+    names = (getattr(config, "hf_hub_filename", None), "model.safetensors", "pytorch_model.bin")
+    for file in names if config is not None and config.hf_hub_id else ():
+        found = try_to_load_from_cache(config.hf_hub_id, file) if file else None
+        yield found if isinstance(found, str) else None
+    if config is not None and config.url:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / PurePath(config.url).name
+        yield path if path.is_file() else None
+
+
 def _load_state(module, path, by_order):
     """Load the weights of a module from a file; with `by_order`, tensors are matched by order, not by name."""
     try:
@@ -249,19 +285,31 @@ def _load_state(module, path, by_order):
         raise ValueError(
             f"weights={str(path)!r} is not a state dict that can be loaded without executing code: {error}"
         ) from error
-    own = module.state_dict()
     if by_order:
-        state = dict(zip(own, state.values(), strict=True))
+        state = dict(zip(module.state_dict(), state.values(), strict=True))
+    _assign(module, state, f"weights={str(path)!r}")
+
+
+def _assign(module, state, source):
+    """Set the weights of a module to tensors of a state dict, which are checked."""
+    own = module.state_dict()
     wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]
     if wrong:
-        raise ValueError(f"weights={str(path)!r} lacks {len(wrong)} tensors of the backbone, e.g. {wrong[0]!r}.")
+        raise ValueError(f"{source} lacks {len(wrong)} tensors of the backbone, e.g. {wrong[0]!r}.")
+    wrong = [key for key in own if state[key].is_complex() or not state[key].isfinite().all()]
+    if wrong:
+        raise ValueError(f"{source} has complex or infinite values or NaN, e.g. in {wrong[0]!r}.")
     module.load_state_dict({key: state[key] for key in own})
 
 
 def _sha256(state):
+    return arrays_sha256({key: value.cpu().numpy() for key, value in state.items()})
+
+
+def arrays_sha256(state):
+    """Return the hash of the names and values of all arrays in a dict, in their order."""
     digest = hashlib.sha256()
-    for key, value in state.items():
-        array = value.cpu().contiguous().numpy()
+    for key, array in state.items():
         digest.update(f"{key} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

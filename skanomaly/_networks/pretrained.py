@@ -1,9 +1,10 @@
 """A pretrained network that is stored by name and hash, and loaded again when needed."""
 
+import numpy as np
 import torch
 
 from .._torch.device import resolve_device
-from .backbones import backbone_of_state, load_backbone, withheld
+from .backbones import arrays_sha256, backbone_of_state, load_backbone, withheld
 
 
 class PretrainedNetwork:
@@ -23,18 +24,28 @@ class PretrainedNetwork:
         Device on which the network runs; "auto" takes CUDA, then MPS, then the CPU.
     seed : int, default=0
         Seed of the initialisation if `weights` is "random".
+    download : bool, default=True
+        If False, weights that are neither installed nor in timm's cache are not downloaded.
 
     Attributes
     ----------
+    backbone : str
+        Name of the timm model.
+    layers : tuple
+        Layers.
+    seed : int
+        Seed of the initialisation.
     sha256 : str or None
         Hash of all tensors; None before the first `load`.
     source : str or None
         Source of the weights; None before the first `load`.
     """
 
-    def __init__(self, backbone, layers, weights=None, device="auto", seed=0):
+    _private_state = {"_state": "dict of str to ndarray or None"}  # weights that a model file included
+
+    def __init__(self, backbone, layers, weights=None, device="auto", seed=0, download=True):
         self.backbone, self.layers, self.weights = backbone, tuple(layers), weights
-        self.device, self.seed = device, seed
+        self.device, self.seed, self.download = device, seed, download
         self.sha256 = self.source = self._state = None
 
     def __getstate__(self):
@@ -165,11 +176,19 @@ class PretrainedNetwork:
         """Replace a path in `weights` by the name of the file, which is never opened."""
         self.weights = withheld(self.weights)
 
+    def _check_state(self):
+        """Raise a ValueError unless the weights are those whose hash is stored."""
+        state = self._state
+        if state is not None and arrays_sha256(state) != self.sha256:
+            raise ValueError("the included weights are not those that the model was fitted with")
+        if state is not None and not all(np.isfinite(array).all() for array in state.values()):
+            raise ValueError("the included weights are not finite")
+
     def _loaded(self):
         """Return the backbone, loaded if necessary."""
         device = resolve_device(self.device)
         if self._state is None:
-            backbone = load_backbone(self.backbone, self.weights, self.layers, device, self.seed)
+            backbone = load_backbone(self.backbone, self.weights, self.layers, device, self.seed, self.download)
         else:
             backbone = vars(self).get("_own") or backbone_of_state(self.backbone, self._state, self.layers, device)
             self._own = backbone

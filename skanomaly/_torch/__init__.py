@@ -1,5 +1,7 @@
 """Devices, training and inference with torch."""
 
+import os
+
 import numba
 import torch
 
@@ -16,3 +18,5 @@ def _start_thread_pools():
 
 
 _start_thread_pools()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))  # the threads of the parent do not exist there

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -19,6 +20,26 @@ def from_arrays(module, arrays):
     """Load the result of `to_arrays` into a module, and return the module."""
     module.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return module
+
+
+def check_arrays(build, arrays):
+    """Raise a ValueError unless arrays are finite and have the names and shapes of a module.
+
+    Parameters
+    ----------
+    build : callable
+        Function that returns the module.
+    arrays : dict of str to ndarray
+        Parameters and buffers, from a model file for example.
+    """
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in build().state_dict().items()}
+    found = {name: array.shape for name, array in arrays.items()}
+    wrong = sorted(expected.items() ^ found.items())
+    if wrong:
+        raise ValueError(f"the weights {wrong[0][0]!r} of the network are missing, too many, or have another shape")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("the weights of the network are not finite")
 
 
 def blank(build):

@@ -110,9 +110,7 @@ def gradient_step(module, loss, *, lr, weight_decay=0.0, amsgrad=False):
     callable
         Function from a batch to the loss, or the losses by name, before the step and without gradient.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad, fused=fused)
+    optimizer = adam(module, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad)
 
     def train_step(batch):
         optimizer.zero_grad()
@@ -124,6 +122,32 @@ def gradient_step(module, loss, *, lr, weight_decay=0.0, amsgrad=False):
         return detached if isinstance(value, dict) else detached["loss"]
 
     return train_step
+
+
+def adam(module, *, lr, weight_decay=0.0, betas=(0.9, 0.999), amsgrad=False):
+    """Return an Adam optimiser of the parameters of a module that require gradients.
+
+    Parameters
+    ----------
+    module : Module
+        Module whose parameters are trained.
+    lr : float
+        Learning rate.
+    weight_decay : float, default=0.0
+        Weight decay.
+    betas : tuple of float, default=(0.9, 0.999)
+        Decays of the averages of the gradient and of its square.
+    amsgrad : bool, default=False
+        If True, the AMSGrad variant is used.
+
+    Returns
+    -------
+    Adam
+        Optimiser.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, betas=betas, amsgrad=amsgrad, fused=fused)
 
 
 def mean_loss(loss, data, batch_size):

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.samples import begin
+from .._kernels.checks import require
 from .._torch.descent import descend, with_gradient
 from ..base import BaseDetector, all_or_nothing
 from ..detectors import Autoencoder
@@ -193,6 +194,16 @@ class GradientProjection(BaseDetector):
 
     # ----------------------------------------------------------------------------------------- public
 
+    def default_model(self):
+        """Return the model that ``model=None`` stands for.
+
+        Returns
+        -------
+        Autoencoder
+            Model, unfitted.
+        """
+        return Autoencoder()
+
     @with_way_back
     def project(self, X):
         """Move samples down the energy and return the nearby normal samples :math:`x_T`.
@@ -261,7 +272,7 @@ class GradientProjection(BaseDetector):
 
     def _first_model(self):
         """Return the frozen model, or one to be fitted."""
-        model = Autoencoder() if self.model is None else self.model
+        model = self.default_model() if self.model is None else self.model
         model = model.estimator if self._frozen else clone(model)
         if not hasattr(model, "reconstructor"):
             raise TypeError(
@@ -279,6 +290,13 @@ class GradientProjection(BaseDetector):
             self._fitted_digests = self._digests(samples)
             self._warn_if_seen(samples[calibration.indices])
         return calibration
+
+    def _check_state(self):
+        super()._check_state()
+        if hasattr(self, "model_"):
+            check_is_fitted(self.model_, "network_state_")
+            mine, its = (getattr(owner.features_, "estimator", owner.features_) for owner in (self, self.model_))
+            require(mine is its, "features_ are not those of the model")
 
     def _digests(self, samples):
         return self.model_.reconstructor().digests if self._frozen else super()._digests(samples)

@@ -1,19 +1,30 @@
 """Loaders for labelled images in folders."""
 
+import glob
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.utils import Bunch
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+from .._inputs.decoding import pixels_of, read_header
+from .._inputs.files import IMAGE_SUFFIXES, image_files, is_image_file
+from .._inputs.images import MAX_PIXELS
+from ..exceptions import DataWarning
+
+_LOSSY = {"JPEG", "WEBP", "MPO"}  # formats that turn a mask of two values into many
+_MASK_NAME = r"([_.\- ][A-Za-z][A-Za-z_.\- ]*)?"  # what may follow the stem of the image
 
 
 class Mask:
     """Label and lazily read defect mask of one image.
 
-    ``np.asarray(mask)`` is a boolean array of the size of the image, True on the defect. It may be all False even if
-    the label is -1, because some defects cannot be outlined.
+    ``np.asarray(mask)`` is a boolean array of the size of the image, True on the defect, which is everything that is
+    not 0 in the file (in lossy formats, everything above half of the largest value). It may be all False even if the
+    label is -1, because some defects cannot be outlined. Without a file, the mask of an anomaly is not known:
+    ``known`` is False, the array is all False, and `evaluate` leaves the image out of the pixel metrics.
 
     Parameters
     ----------
@@ -37,21 +48,24 @@ class Mask:
         return f"Mask(label={self.label:+d}, path={None if self.path is None else str(self.path)!r})"
 
     @property
+    def known(self):
+        """Whether the defective pixels are known: those of normal images, and of images with a mask."""
+        return self.label > 0 or self.path is not None
+
+    @property
     def shape(self):
-        """Shape (H, W) of the image, in pixels."""
-        with Image.open(self.image_path) as image:
-            return image.size[::-1]
+        """Shape (H, W) of the image, in pixels, as a viewer shows it."""
+        return read_header(self.image_path, MAX_PIXELS)[:2]
 
     def __array__(self, dtype=None, copy=None):
         if self.path is None:
             return np.zeros(self.shape, dtype or bool)
-        with Image.open(self.path) as image:
-            pixels = np.asarray(image.convert("L"))
-        if pixels.shape != self.shape:
+        defect = _read_mask(self.path)
+        if defect.shape != self.shape:
             raise ValueError(
-                f"{self.path} has shape {pixels.shape}, but its image {self.image_path} has shape {self.shape}."
+                f"{self.path} has shape {defect.shape}, but its image {self.image_path} has shape {self.shape}."
             )
-        return (pixels > pixels.max() / 2).astype(dtype or bool)
+        return defect.astype(dtype or bool)
 
 
 def load_image_folder(root, *, normal="good", masks=None):
@@ -64,8 +78,8 @@ def load_image_folder(root, *, normal="good", masks=None):
     normal : str, default="good"
         Name of the subfolder of normal images; images of all other kinds are anomalies.
     masks : str or path-like, default=None
-        Folder with a mask `<kind>/<stem>_mask.png` or `<kind>/<stem>.png` for every anomalous image. If None, all
-        masks are empty.
+        Folder with masks of anomalous images, called like their image, in `<kind>/`: `<stem>.png`, `<stem>_mask.bmp`,
+        `<stem>_GT.tif` and the like. If None, or where a mask is missing, the defective pixels are not known.
 
     Returns
     -------
@@ -84,7 +98,15 @@ def load_image_folder(root, *, normal="good", masks=None):
     Raises
     ------
     FileNotFoundError
-        If the folder, its images, the normal images or a mask is missing.
+        If the folder or its images are missing.
+    ValueError
+        If there are several masks of an image.
+
+    Warns
+    -----
+    DataWarning
+        If there are no normal images, or images both in the folder and in its subfolders (the subfolders are loaded
+        if one of them is that of normal images, and the folder otherwise), or `masks` is given and some are missing.
 
     See Also
     --------
@@ -105,37 +127,40 @@ def load_image_folder(root, *, normal="good", masks=None):
     array([ 1, -1])
     """
     root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(f"root={str(root)!r} is not a folder.")
-    kinds = {folder.name: _images(folder) for folder in sorted(root.iterdir()) if folder.is_dir()}
-    kinds = {kind: paths for kind, paths in kinds.items() if paths} or {normal: _images(root)}
-    if not any(kinds.values()):
-        raise FileNotFoundError(f"root={str(root)!r} contains no images ({', '.join(sorted(_SUFFIXES))}).")
-    if normal not in kinds:
-        raise FileNotFoundError(
-            f"root={str(root)!r} has no subfolder {normal!r} of normal images, only {', '.join(kinds)}."
-        )
+    kinds = _images_by_kind(root, normal, masks)
     items = [(kind, path) for kind, paths in kinds.items() for path in paths]
     labels = [1 if kind == normal else -1 for kind, _ in items]
+    found = [
+        Mask(label, path, _mask_path(Path(masks) / kind, path) if masks and label < 0 else None)
+        for label, (kind, path) in zip(labels, items, strict=True)
+    ]
+    if normal not in kinds:
+        warnings.warn(
+            f"root={str(root)!r} has no subfolder {normal!r} of normal images, only {', '.join(kinds)}, which are all "
+            "taken as anomalies; set `normal` to the name of the normal images.",
+            DataWarning,
+            stacklevel=2,
+        )
+    if masks:
+        _warn_of_missing(found, masks)
     return Bunch(
         X=np.array([str(path) for _, path in items]),
         y=np.array(labels),
         kinds=np.array([kind for kind, _ in items]),
-        masks=[
-            Mask(label, path, _mask_path(masks, kind, path) if masks and label < 0 else None)
-            for label, (kind, path) in zip(labels, items, strict=True)
-        ],
+        masks=found,
     )
 
 
-def load_mvtec(root):
+def load_mvtec(root, *, normal="good"):
     """Load a category in the layout of MVTec AD.
 
     Parameters
     ----------
     root : str or path-like
         Folder of the category, with images in `train/good`, `test/good` and `test/<defect>` and masks in
-        `ground_truth/<defect>`, called `<stem>_mask.png` or `<stem>.png`.
+        `ground_truth/<defect>`, called `<stem>_mask.png`, `<stem>.bmp` and the like. Masks may be missing.
+    normal : str, default="good"
+        Name of the subfolders of normal images.
 
     Returns
     -------
@@ -156,7 +181,12 @@ def load_mvtec(root):
     Raises
     ------
     FileNotFoundError
-        If a folder or a mask is missing.
+        If the folder of the training images or that of the test images is missing.
+
+    Warns
+    -----
+    DataWarning
+        If masks of anomalous images are missing.
 
     See Also
     --------
@@ -168,23 +198,77 @@ def load_mvtec(root):
     Bergmann et al., "MVTec AD", CVPR 2019.
     """
     root = Path(root)
-    missing = [name for name in ("train/good", "test", "ground_truth") if not (root / name).is_dir()]
+    missing = [name for name in (f"train/{normal}", "test") if not (root / name).is_dir()]
     if missing:
+        found = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*") if path.is_dir())
         raise FileNotFoundError(
-            f"root={str(root)!r} is not in the layout of MVTec AD: it has no {' and no '.join(missing)}."
+            f"root={str(root)!r} is not in the layout of MVTec AD: it has no {' and no '.join(missing)}"
+            + (f", only {', '.join(found)}; set `normal` to the name of the normal images." if found else ".")
         )
-    train = load_image_folder(root / "train" / "good")
-    test = load_image_folder(root / "test", masks=root / "ground_truth")
-    return Bunch(X_train=train.X, X_test=test.X, y_test=test.y, kinds_test=test.kinds, masks_test=test.masks)
+    train = image_files(root / "train" / normal)
+    if not train:
+        raise FileNotFoundError(f"{root / 'train' / normal} contains no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    test = load_image_folder(root / "test", normal=normal, masks=root / "ground_truth")
+    return Bunch(
+        X_train=np.array([str(path) for path in train]),
+        X_test=test.X,
+        y_test=test.y,
+        kinds_test=test.kinds,
+        masks_test=test.masks,
+    )
 
 
-def _images(folder):
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+def _images_by_kind(root, normal, masks):
+    """Return the images of each subfolder; those in the folder itself are normal."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"root={str(root)!r} is not a folder.")
+    direct = [path for path in sorted(root.iterdir()) if is_image_file(path)]
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    folders = [folder for folder in folders if masks is None or folder.resolve() != Path(masks).resolve()]
+    kinds = {folder.name: images for folder in folders if (images := image_files(folder))}
+    if not direct and not kinds:
+        raise FileNotFoundError(f"root={str(root)!r} contains no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    if not direct or not kinds:
+        return kinds or {normal: direct}
+    by_folder = normal in kinds
+    warnings.warn(
+        f"root={str(root)!r} holds {len(direct)} images of its own besides subfolders with images "
+        f"({', '.join(kinds)}); only the images {'in the subfolders' if by_folder else 'of its own'} are loaded.",
+        DataWarning,
+        stacklevel=3,
+    )
+    return kinds if by_folder else {normal: direct}
 
 
-def _mask_path(root, kind, image):
-    candidates = [Path(root) / kind / f"{image.stem}{end}.png" for end in ("_mask", "")]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"No mask for {image}: looked for {' and '.join(map(str, candidates))}.")
+def _mask_path(folder, image):
+    """Return the path of the mask of an image, or None."""
+    name = re.compile(re.escape(image.stem) + _MASK_NAME)
+    found = [path for path in sorted(folder.glob(glob.escape(image.stem) + "*")) if is_image_file(path)]
+    found = [path for path in found if name.fullmatch(path.stem)]
+    exact = [path for path in found if path.stem in (image.stem, f"{image.stem}_mask")] or found
+    if len(exact) > 1:
+        raise ValueError(f"{image} has several masks: {', '.join(str(path) for path in exact)}; keep one of them.")
+    return exact[0] if exact else None
+
+
+def _warn_of_missing(masks, folder):
+    unknown = [mask for mask in masks if not mask.known]
+    if unknown:
+        warnings.warn(
+            f"{len(unknown)} of {sum(mask.label < 0 for mask in masks)} anomalous images have no mask in {folder}, for "
+            f"example {unknown[0].image_path}; they do not count in pixel metrics.",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def _read_mask(path):
+    """Return the defective pixels (H, W) of a mask file, bool."""
+    with Image.open(path) as image:
+        if image.format in _LOSSY:
+            pixels = pixels_of(image.convert("L"))[..., 0]
+            return pixels > pixels.max() / 2
+        pixels = np.asarray(image)[..., None] if image.mode == "P" else pixels_of(image)  # indices are class ids
+    if pixels.shape[2] in (2, 4):
+        pixels = pixels[..., :-1] * (pixels[..., -1:] > 0)
+    return (pixels != 0).any(axis=2)

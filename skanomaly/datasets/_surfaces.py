@@ -56,6 +56,7 @@ def make_surfaces(surface="cloth", *, n_train=40, n_good=20, n_anomalous=40, siz
 
     See Also
     --------
+    make_parts : Generate images of a part instead of a texture.
     load_image_folder : Load labelled images from a folder with one subfolder per kind.
     load_mvtec : Load training and test images in the layout of MVTec AD.
 
@@ -76,24 +77,42 @@ def make_surfaces(surface="cloth", *, n_train=40, n_good=20, n_anomalous=40, siz
         kind = DEFECTS[i % len(DEFECTS)]
         image, cover = _DEFECT_DRAWERS[kind](draw(size, rng), contrast, rng)
         test.append((image, cover > 0.4, kind))
+    train = [_expose(image, rng) for image in train]
+    return bunch_of_images(train, [(_expose(image, rng), mask, kind) for image, mask, kind in test], size)
+
+
+def bunch_of_images(train, test, size):
+    """Return images as a data set.
+
+    Parameters
+    ----------
+    train : list of ndarray of shape (size, size), uint8
+        Training images.
+    test : list of tuple (image, mask, kind)
+        Test images, with their masks and the names of their defects, or "good".
+    size : int
+        Side of the images, in pixels.
+
+    Returns
+    -------
+    Bunch
+        Dictionary-like object with X_train, X_test, y_test, masks_test and kinds_test.
+    """
     images, masks, kinds = zip(*test, strict=True) if test else ((), (), ())
     return Bunch(
-        X_train=_to_uint8(train, size, rng),
-        X_test=_to_uint8(images, size, rng),
+        X_train=np.array(train, np.uint8).reshape(-1, size, size),
+        X_test=np.array(images, np.uint8).reshape(-1, size, size),
         y_test=np.array([1 if kind == "good" else -1 for kind in kinds], int),
         masks_test=np.array(masks, bool).reshape(-1, size, size),
         kinds_test=np.array(kinds),
     )
 
 
-def _to_uint8(images, size, rng):
-    """Return the images as gray levels, each with camera noise and a random brightness and contrast."""
-    taken = np.empty((len(images), size, size), np.uint8)
-    for i, image in enumerate(images):
-        exposed = (image - 0.5) * rng.uniform(0.9, 1.1) + 0.5 + rng.uniform(-0.05, 0.05)
-        noisy = exposed + rng.normal(0, 0.02, image.shape)
-        taken[i] = np.clip(np.rint(255 * noisy), 0, 255)
-    return taken
+def _expose(image, rng):
+    """Return an image as gray levels, with camera noise and a random brightness and contrast."""
+    exposed = (image - 0.5) * rng.uniform(0.9, 1.1) + 0.5 + rng.uniform(-0.05, 0.05)
+    noisy = exposed + rng.normal(0, 0.02, image.shape)
+    return np.clip(np.rint(255 * noisy), 0, 255).astype(np.uint8)
 
 
 def _tilted_axes(size, rng, degrees=4):
@@ -153,8 +172,32 @@ def _scratch(image, contrast, rng):
 
 
 def _soft_ellipse(size, rng, radius, softness):
-    """Return the opacity of an irregular ellipse: 1 inside, falling to 0 over about `softness` pixels at the edge."""
+    """Return the opacity of an irregular ellipse, at a random place of an image."""
     y, x = np.mgrid[:size, :size] - _center(size, rng)[:, None, None]
+    return soft_ellipse(y, x, rng, radius, softness)
+
+
+def soft_ellipse(y, x, rng, radius, softness):
+    """Return the opacity of an irregular ellipse around (0, 0): 1 inside, falling to 0 at the edge.
+
+    Parameters
+    ----------
+    y : ndarray of shape (h, w)
+        Vertical coordinates of the pixels.
+    x : ndarray of shape (h, w)
+        Horizontal coordinates of the pixels.
+    rng : RandomState
+        Random number generator, which draws the shape.
+    radius : float
+        Mean radius.
+    softness : float
+        Width of the edge.
+
+    Returns
+    -------
+    ndarray of shape (h, w)
+        Opacity, in [0, 1].
+    """
     angle = np.arctan2(y, x)
     stretch = rng.uniform(0.6, 1.0)
     outline = radius * (1 + 0.15 * np.sin(3 * angle + rng.uniform(0, 6)))

@@ -1,5 +1,6 @@
 """Detectors of anomalies in images and rows, one paper per file."""
 
+from ._anogan import AnoGAN
 from ._autoencoder import Autoencoder
 from ._deep_one_class import DeepOneClass
 from ._feature_dictionary import FeatureDictionary
@@ -8,12 +9,16 @@ from ._metric_features import MetricFeatures
 from ._mlfsc import MLFSC
 from ._padim import PaDiM
 from ._patchcore import PatchCore
+from ._skip_ganomaly import SkipGANomaly
 from ._spade import SPADE
+from ._texture_gmm import TextureGMM
 from ._vae import VAE
+from ._variation_model import VariationModel
 
 __all__ = [
     "VAE",
     "MLFSC",
+    "AnoGAN",
     "Autoencoder",
     "DeepOneClass",
     "FeatureDictionary",
@@ -22,4 +27,7 @@ __all__ = [
     "PaDiM",
     "PatchCore",
     "SPADE",
+    "SkipGANomaly",
+    "TextureGMM",
+    "VariationModel",
 ]

@@ -9,6 +9,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from .._kernels.checks import require
 from .._torch.inference import row_by_row
 from .._torch.views import mean_values
 from ..networks._losses import resolve_loss
@@ -59,6 +60,7 @@ class Autoencoder(ReconstructionDetector):
     `loss`             L                                          map
     =================  =========================================  ==================================
     "l2"               mean squared residual of all pixels        squared residual, mean of channels
+    "bce"              mean binary cross-entropy of all pixels    squared residual, mean of channels
     ``SSIMLoss()``     mean of 1 - SSIM of all windows            1 - SSIM, mean of channels
     ``FeatureLoss()``  "l2" + `weight` x mean squared difference  squared residual, mean of channels
                        of pretrained feature maps
@@ -78,8 +80,9 @@ class Autoencoder(ReconstructionDetector):
     network : DenseNetwork, StridedNetwork, PooledNetwork or None, default=None
         Network to train; None is ``StridedNetwork()`` for images and ``DenseNetwork()`` for rows and the cells of other
         features.
-    loss : "l2", SSIMLoss or FeatureLoss, default="l2"
-        Loss that training minimises. It must be "l2" for vectors.
+    loss : "l2", "bce", SSIMLoss or FeatureLoss, default="l2"
+        Loss that training minimises. It must be "l2" for vectors. "bce" is the binary cross-entropy of pixels, for
+        networks whose outputs are in [0, 1].
     residual : {"mse", "standardized", "mahalanobis"}, default="mse"
         Score of vectors, see above. m and S are computed from the samples held out for early stopping if there are at
         least 10 per column, otherwise from the other training samples; S is shrunk (Ledoit and Wolf) if there are fewer
@@ -170,6 +173,10 @@ class Autoencoder(ReconstructionDetector):
     ``Autoencoder(network=DenseNetwork((14, 7), decoder=(7,), activation=("tanh", "relu", "tanh"),
     output_activation="relu", activity_penalty=1e-7), noise=0, training=Training(batch_size=128), max_epochs=100)``.
 
+    The dense autoencoder of the Keras tutorial (784-32-784, for digits in whole images) is ``Autoencoder(Pixels(28,
+    gray=True), DenseNetwork((32,), output_activation="sigmoid"), loss="bce", training=Training(batch_size=256),
+    max_epochs=50)``.
+
     To search parameters of the network or of training, pass the object, then name its parameter:
     ``{"network__hidden": [(64, 32), (32, 8)], "training__lr": [1e-3, 1e-2]}`` for
     ``Autoencoder(network=DenseNetwork(), training=Training())``.
@@ -196,7 +203,7 @@ class Autoencoder(ReconstructionDetector):
 
     _parameter_constraints = {
         **ReconstructionDetector._parameter_constraints,
-        "loss": [StrOptions({"l2"}), HasMethods(["losses", "residuals"])],
+        "loss": [StrOptions({"l2", "bce"}), HasMethods(["losses", "residuals"])],
         "residual": [StrOptions({"mse", "standardized", "mahalanobis"})],
         "noise": [Interval(Real, 0, None, closed="left"), None],
     }
@@ -267,6 +274,11 @@ class Autoencoder(ReconstructionDetector):
         super()._prepare()
         shape = self._view().shape
         self.loss_.check(shape)
+        if getattr(self.loss_, "bounded", False) and not getattr(self.network_, "bounded", False):
+            raise ValueError(
+                f"loss={self.loss!r} compares pixels in [0, 1], but the outputs of network={self.network_!r} are not "
+                "bounded; use DenseNetwork(output_activation='sigmoid') or PooledNetwork()."
+            )
         if self.residual != "mse" and len(shape) > 1:
             raise ValueError(
                 f"residual={self.residual!r} is for vectors, but network={self.network_!r} sees images of shape "
@@ -283,6 +295,16 @@ class Autoencoder(ReconstructionDetector):
             seen = x + noise * torch.randn(x.shape, generator=generator).to(x.device)
         loss = self.loss_.losses(x, module(seen), mean_values).mean()
         return loss + self.network_.penalty(module, seen)
+
+    _private_state = {"_precision": "ndarray of shape (d, d), float64"}
+
+    def _check_state(self):
+        super()._check_state()
+        if hasattr(self, "network_state_") and len(self._view().shape) == 1:
+            d = (self._view().shape[0],)
+            found = getattr(self, "residual_mean_", np.empty(0)).shape, getattr(self, "_precision", np.empty(0)).shape
+            require(found == (d, d * 2), "the statistics of residuals are missing, or have another width")
+            require(np.isfinite(self._precision).all(), "the statistics of residuals are not finite")
 
     def _learn_residuals(self, train, held_out):
         super()._learn_residuals(train, held_out)

@@ -117,8 +117,8 @@ class DeepOneClass(FineTunedDetector):
 
     :math:`\ell_C` is :math:`n^2 / (n - 1)^2` times the mean variance of the k features in the batch, and its gradient
     is computed by automatic differentiation. The backward pass in the authors' code is not this gradient: it is 70 to
-    416 times as long, and points elsewhere. Their weight 0.1 is therefore no guide. The defaults were chosen with a class
-    of the reference held out as anomalies (`docs/benchmarks.md`).
+    416 times as long, and points elsewhere. Their weight 0.1 is therefore no guide. The defaults were chosen with a
+    class of the reference held out as anomalies (`docs/benchmarks.md`).
 
     Pickles hold the weights of the trained network, and neither the reference nor, for ``max_epochs=0``, any weights.
 

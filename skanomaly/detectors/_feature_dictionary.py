@@ -13,6 +13,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._kernels.checks import require
 from .._kernels.projection import project_l1
 from ._features import FeatureDetector
 
@@ -144,6 +145,13 @@ class FeatureDictionary(FeatureDetector):
         self.min_defect_area = min_defect_area
         self.random_state = random_state
         self.verbose = verbose
+
+    def _check_state(self):
+        super()._check_state()
+        if hasattr(self, "dictionary_"):
+            require(len(self.mean_) == self.features_.n_features_out_, "mean_ has another width than the features")
+            arrays = (self.mean_, self.components_, self.dictionary_)
+            require(all(array.size and np.isfinite(array).all() for array in arrays), "arrays are empty or not finite")
 
     def _fit(self, Z):
         rng = check_random_state(self.random_state)

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._inputs.images import as_pair
+from .._kernels.checks import require
 from .._kernels.levels import level
 
 IMAGE_SCORE = [StrOptions({"max", "mean"}), Interval(Real, 0, 1, closed="neither")]  # constraints of `image_score`
@@ -50,4 +51,11 @@ def image_scores(detector, grids, image_score="max"):
     features = detector.features_
     size = features.frame_shape_ if hasattr(features, "frame_shape_") else as_pair(features.image_size)
     maps = (features.map_to_image(grid, None, detector.sigma_, size=size) for grid in grids)
-    return np.array([level(score_map[~np.isnan(score_map)], image_score) for score_map in maps])
+    return np.array([level(_seen(score_map), image_score) for score_map in maps])
+
+
+def _seen(score_map):
+    """Return the values of a map where the detector looked."""
+    seen = score_map[~np.isnan(score_map)]
+    require(seen.size, "The anomaly map of an image is NaN everywhere; a value is too large.")
+    return seen

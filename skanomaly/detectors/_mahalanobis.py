@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.covariance import OAS, EmpiricalCovariance, LedoitWolf
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
+from .._kernels.checks import require
 from ..base import IncrementalMixin
 from ..features import PretrainedPatchFeatures
 from ..features._base import layer_widths
@@ -269,6 +270,21 @@ class MahalanobisAD(IncrementalMixin, FeatureDetector):
     def _take_over(self, n, gaussians):
         self.n_samples_seen_ = n
         self.location_, self.covariance_ = (list(parts) for parts in zip(*gaussians, strict=True))
+
+    def _check_state(self):
+        super()._check_state()
+        if not hasattr(self, "covariance_"):
+            return
+        widths = layer_widths(self.features_.features_)
+        require([len(location) for location in self.location_] == widths, "location_ has other widths than the layers")
+        parts = [len(covariance) for covariance in self.covariance_]
+        require(hasattr(self, "components_") == (self.pca is not None), "components_ are missing, or too many")
+        require(self.pca is not None or parts == widths, "covariance_ has other widths than the layers")
+        require(
+            all(np.isfinite(part).all() for part in (*self.location_, *self.covariance_)), "Gaussians are not finite"
+        )
+        law = isinstance(getattr(self, "calibration_", None), ChiSquaredLaw)
+        require(not law or self.calibration_.n_features == parts[0], "calibration_ has another number of features")
 
     def _factorize(self):
         return [self._factor(layer, covariance) for layer, covariance in enumerate(self.covariance_)]

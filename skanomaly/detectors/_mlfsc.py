@@ -9,10 +9,12 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from .._kernels.checks import require
 from .._kernels.overlaps import add_residuals, cut_patches
 from .._kernels.sparse_coding import learn_dictionaries, omp_codes
 from .._torch.inference import padded_batches, run_padded
 from ..features import PretrainedPatchFeatures
+from ..features._base import layer_widths
 from ._features import FeatureDetector, LazyFeatures
 
 _PART_BYTES = 2**28  # largest size of the patches of the channels that are processed at a time
@@ -218,6 +220,18 @@ class MLFSC(FeatureDetector):
                 f"patch_size={self.patch_size} is larger than the grid of {height} x {width} cells less a border="
                 f"{self.border} on every side; use smaller values, or features with a larger image_size."
             )
+
+    def _check_state(self):
+        super()._check_state()
+        if not hasattr(self, "dictionaries_"):
+            return
+        n_channels, n_components, n_pixels = self.dictionaries_.shape
+        require(n_channels == sum(layer_widths(self.features_)), "dictionaries_ has another number of channels")
+        require((n_components, n_pixels) == (self.n_components, self.patch_size**2), "dictionaries_ has another shape")
+        require(np.isfinite(self.dictionaries_).all(), "dictionaries_ is not finite")
+        coarsest = min(tuple(shape[:2]) for shape in self.features_.layer_shapes_)
+        require(tuple(self.grid_shape_) == coarsest, "grid_shape_ is not that of the coarsest layer")
+        require(self.patch_size <= min(self.grid_shape_) - 2 * self.border, "grid_shape_ is smaller than a patch")
 
     def _refuse(self, shapes):
         reductions = sorted(self.features_.network_.reductions, reverse=True)

@@ -6,9 +6,11 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
+from .._kernels.checks import require
 from .._kernels.gaussian import (
     Moments,
     add_samples,
+    check_moments,
     empty_moments,
     factorize,
     left_out,
@@ -221,6 +223,15 @@ class PaDiM(IncrementalMixin, FeatureDetector):
                 "other.channels_ differ from the channels_ of this PaDiM: fit both with the same integer random_state."
             )
         self._take_over(merge_moments(_moments(self).copy(), _moments(other)))
+
+    def _check_state(self):
+        super()._check_state()
+        if hasattr(self, "scatter_"):
+            height, width = self.features_.grid_shape_
+            require(len(self.location_) == height * width, "location_ has another number of positions than the grid")
+            require((np.diff(self.channels_) > 0).all() and self.channels_[0] >= 0, "channels_ are not ascending")
+            require(self.channels_[-1] < self.features_.n_features_out_, "channels_ has more than the features")
+            check_moments(_moments(self))
 
     def _moments_of(self, Z):
         """Return the moments of all positions, accumulated batch by batch."""

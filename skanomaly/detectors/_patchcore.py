@@ -7,10 +7,11 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from tqdm import tqdm
 
 from .._calibration import grouped
+from .._kernels.checks import require
 from .._kernels.coreset import cover_again, covering_radius
 from .._kernels.smoothing import average_grids
 from ..features import PretrainedPatchFeatures
-from ..features._base import Layers
+from ..features._base import Layers, layer_widths
 from ..reduction import GreedyCoreset
 from ..scoring import KNNScorer
 from ..scoring._knn import LeftOut, highest_cells
@@ -225,6 +226,20 @@ class PatchCore(FeatureDetector):
             Features, unfitted.
         """
         return PretrainedPatchFeatures(image_size=320, verbose=self.verbose)
+
+    def _check_state(self):
+        super()._check_state()
+        if not hasattr(self, "scorers_"):
+            return
+        widths = layer_widths(self.features_)
+        widths = [self.features_.n_features_out_] if self.combine == "concatenated" else widths
+        require(
+            [scorer.bank_.shape[1] for scorer in self.scorers_] == widths, "the banks have other widths than the layers"
+        )
+        require(len(self.coresets_) == len(self.scorers_) == len(self.scales_), "there is not one scale per bank")
+        require((np.isfinite(self.scales_) & (self.scales_ > 0)).all(), "scales_ are not positive")
+        same = all(scorer.n_neighbors == self.n_neighbors for scorer in self.scorers_)
+        require(same, "n_neighbors differs between the detector and its banks")
 
     # ----------------------------------------------------------------------------------------- learning
 

@@ -1,6 +1,7 @@
 """Base class of the detectors that learn to reconstruct normal samples."""
 
 import copy
+import math
 from itertools import chain
 from numbers import Integral, Real
 
@@ -12,19 +13,16 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from .._inputs.samples import digests
+from .._kernels.checks import require
 from .._torch.device import DEVICES, resolve_device
 from .._torch.net import Net
+from .._torch.state import check_arrays
 from ..base import BaseDetector, stack_if_equal
 from ..features._resolve import resolve_features
 from ..networks import DenseNetwork, StridedNetwork, Training
 from ._image_scores import IMAGE_SCORE, image_scores
 
-_EXAMPLES = {  # of objects that must be passed before their own parameters can be set
-    "features": "Pixels()",
-    "network": "DenseNetwork()",
-    "training": "Training()",
-    "loss": "SSIMLoss()",
-}
+_MOST_VALUES = 2**28  # of a sample
 
 
 def _has_way_back(detector):
@@ -54,8 +52,8 @@ class ReconstructionDetector(BaseDetector):
     - ``_compare(x, restored, view)``: return the reconstruction loss L_r (n,) of each sample;
     - ``_evidence(module, x)``: return anomaly scores (N,) of vectors, residual maps (N, H, W) of images.
 
-    It may override ``_fit_loss(samples)``, ``_after_training(module, data, generator)`` and
-    ``_learn_residuals(train, held_out)``.
+    It may override ``_fit_loss(samples)``, ``_optimize(module, data, held_out, generator)``, ``_after_training(module,
+    data, generator)`` and ``_learn_residuals(train, held_out)``.
     """
 
     _parameter_constraints = {
@@ -72,6 +70,12 @@ class ReconstructionDetector(BaseDetector):
     }
     _derived = ("_net",)
     _n_codes_per_unit = 1
+    _examples = {  # of objects that must be passed before their own parameters can be set
+        "features": "Pixels()",
+        "network": "DenseNetwork()",
+        "training": "Training()",
+        "loss": "SSIMLoss()",
+    }
 
     # ----------------------------------------------------------------------------------------- public
 
@@ -105,6 +109,16 @@ class ReconstructionDetector(BaseDetector):
         """
         return StridedNetwork() if _are_images(features) else DenseNetwork()
 
+    def default_training(self):
+        """Return the training settings that ``training=None`` stands for.
+
+        Returns
+        -------
+        Training
+            Settings.
+        """
+        return Training()
+
     def set_params(self, **params):
         """Set the parameters of this estimator and of the objects passed to it.
 
@@ -124,7 +138,7 @@ class ReconstructionDetector(BaseDetector):
             if nested and (owner is None or isinstance(owner, str)):
                 raise ValueError(
                     f"{name}={value!r} sets a parameter of {head}, which is {owner!r}; pass the object first: "
-                    f"{type(self).__name__}({head}={_EXAMPLES.get(head, '...')})."
+                    f"{type(self).__name__}({head}={self._examples.get(head, '...')})."
                 )
         return super().set_params(**params)
 
@@ -178,7 +192,7 @@ class ReconstructionDetector(BaseDetector):
             samples = super()._open(X)
             self.network_ = self.default_network(self.features_) if self.network is None else clone(self.network)
             self.input_statistics_ = {}
-        self.training_ = Training() if self.training is None else clone(self.training)
+        self.training_ = self.default_training() if self.training is None else clone(self.training)
         self.training_.check()
         return samples
 
@@ -228,22 +242,26 @@ class ReconstructionDetector(BaseDetector):
     def _train(self, Z, held_out, warm, generator):
         if not warm:
             self.input_statistics_ = self._view().fit(Z)
-        view, net = self._view(), self._first_net(Z, warm, generator)
-        module, data, validation = net.module, *(_to_learn_from(view, net, part) for part in (Z, held_out))
-        history = self.training_.run(
+        net = self._first_net(Z, warm, generator)
+        module, data, validation = net.module, *(self._to_learn_from(net, part) for part in (Z, held_out))
+        history = self._optimize(module, data, validation, generator)
+        self._after_training(module, data, generator)
+        old = self.history_ if warm else {}
+        self.history_ = {name: np.concatenate([old.get(name, ()), values]) for name, values in history.items()}
+        self.network_state_ = net.state()
+
+    def _optimize(self, module, data, held_out, generator):
+        """Train the module; return the losses of each epoch by name."""
+        return self.training_.run(
             module,
             lambda x, noise: self._training_loss(module, x, noise),
             data,
-            validation,
+            held_out,
             self.network_,
             max_epochs=self.max_epochs,
             generator=generator,
             verbose=self.verbose,
         )
-        self._after_training(module, data, generator)
-        old = self.history_ if warm else {}
-        self.history_ = {name: np.concatenate([old.get(name, ()), values]) for name, values in history.items()}
-        self.network_state_ = net.state()
 
     def _first_net(self, Z, warm, generator):
         """Return the net that training starts from."""
@@ -253,6 +271,25 @@ class ReconstructionDetector(BaseDetector):
         net = Net.untrained(self._build, generator, device)
         net.module.standardize_by(self._view().arrange(Z))
         return net
+
+    def _to_learn_from(self, net, Z):
+        """Return embedded samples in the form from which `fit_loop` draws batches, in float32."""
+        view = self._view()
+        return view.to_learn_from(net.to_tensor(view.arrange(view.standardize(Z))).float())
+
+    def _check_state(self):
+        super()._check_state()
+        if not hasattr(self, "network_state_"):
+            return
+        shape = tuple(self.sample_shape_)
+        self._prepare()
+        require(tuple(self.sample_shape_) == shape, "sample_shape_ is not that of the features")
+        require(math.prod(shape) <= _MOST_VALUES, "sample_shape_ is too large")
+        statistics = self.input_statistics_
+        require(statistics.keys() in ({*()}, {"location", "scale"}), "input_statistics_ has other names")
+        for values in statistics.values():
+            require(values.shape == shape[-1:] and np.isfinite(values).all(), "input_statistics_ has another shape")
+        check_arrays(self._build, self.network_state_)
 
     def _build(self):
         return self.network_.build(self._view().shape, self._n_codes_per_unit)
@@ -485,8 +522,3 @@ def join_samples(batches):
 def _are_images(features):
     """Return whether features make images: grids that can be transformed back to the samples of the user."""
     return features.makes_maps and hasattr(features, "inverse_transform")
-
-
-def _to_learn_from(view, net, Z):
-    """Return embedded samples in the form from which `fit_loop` draws batches, in float32."""
-    return view.to_learn_from(net.to_tensor(view.arrange(view.standardize(Z))).float())

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from tqdm import tqdm
 
+from .._kernels.checks import require
 from .._kernels.galleries import build_galleries, search_gallery, search_window
 from .._kernels.neighbors import k_nearest
 from .._kernels.smoothing import average_grids, resize_to_finest
@@ -84,7 +85,7 @@ class SPADE(FeatureDetector):
         Number K of training images in the gallery: `n_neighbors`, or fewer if there are fewer training images.
     image_bank_ : ndarray of shape (n, d), float64
         Vectors f of the training images.
-    patch_banks_ : list of ndarray of shape (n, h, w, d), float32
+    patch_banks_ : list of ndarray of shape (n, h_l, w_l, d_l), float32
         Patches F of the training images, one array per gallery.
     offset_ : float
         Threshold on `score_samples`.
@@ -201,6 +202,20 @@ class SPADE(FeatureDetector):
     def _fit(self, Z):
         self.n_neighbors_ = min(self.n_neighbors, len(Z))
         self.image_bank_, self.patch_banks_ = Z.arrays[0], self._patches(Z)
+        self._check_gallery(self.n_neighbors_)
+
+    def _check_state(self):
+        super()._check_state()
+        if not hasattr(self, "patch_banks_"):
+            return
+        n, d = self.image_bank_.shape
+        *layers, last = self.features_.layer_shapes_
+        if self.combine == "concatenated":
+            layers = [(*max(shape[:2] for shape in layers), sum(shape[2] for shape in layers))]
+        banks = [(n, *shape) for shape in layers]
+        require([bank.shape for bank in self.patch_banks_] == banks, "patch_banks_ has other shapes than the layers")
+        require(d == last[2] and 1 <= self.n_neighbors_ <= n, "image_bank_ has another shape")
+        require(all(np.isfinite(bank).all() for bank in (self.image_bank_, *self.patch_banks_)), "banks are not finite")
         self._check_gallery(self.n_neighbors_)
 
     def _patches(self, Z):

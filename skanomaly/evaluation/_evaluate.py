@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
-from ..metrics import aupro, f1_max, image_auroc, pixel_auroc, tnr_tpr
+from .._inputs.images import check_images
+from .._inputs.labels import anomalous
+from ..metrics import aupro, f1_max, image_auroc, pixel_auroc
 
 
 def evaluate(detector, data, *, map_size=None):
@@ -35,13 +37,21 @@ def evaluate(detector, data, *, map_size=None):
         - ``anomaly_score`` (n,), ``anomaly_maps`` and ``masks`` (lists of (H, W)): results and true masks of the test
           images.
 
-        For a detector without maps, the pixel metrics are NaN and ``anomaly_maps`` is None. For a detector without a
-        threshold, the shares are NaN.
+        For a detector without maps, ``anomaly_maps`` is None. What cannot be computed is NaN: the pixel metrics of a
+        detector without maps or of images without known masks, the shares of a detector without a threshold, and
+        everything that needs both normal images and anomalies if one of them is missing.
+
+    Raises
+    ------
+    ValueError
+        If the size of a mask is not that of its image, or most masks mark more than half of their image and are
+        therefore probably inverted. Both are found before the detector is fitted.
 
     See Also
     --------
     save_overlay_sheet : Save a picture of test images with their anomaly maps.
     """
+    masks = _checked_masks(data)
     start = time.perf_counter()
     detector.fit(data.X_train)
     fitted = time.perf_counter()
@@ -52,17 +62,21 @@ def evaluate(detector, data, *, map_size=None):
         normality, maps = detector.score_samples(data.X_test), None
     end = time.perf_counter()
     scores = -np.array(normality)
-    masks = [np.asarray(mask) for mask in data.masks_test]
     if map_size is not None:
         masks = [_nearest(mask, map_size) for mask in masks]
-    tnr, tpr, expected = _decided(detector, data.y_test, scores)
+    known = [getattr(mask, "known", True) for mask in data.masks_test]
+    anomalies = anomalous(data.y_test)
+    both = anomalies.any() and not anomalies.all()
+    of_pixels = [[v for v, kept in zip(values, known, strict=True) if kept] for values in (masks, maps or masks)]
+    outlined = has_maps and any(mask.any() for mask in of_pixels[0])
+    flagged_normal, flagged_anomalous, expected = _decided(detector, anomalies, scores)
     return Bunch(
-        image_auroc=image_auroc(data.y_test, scores),
-        f1_max=f1_max(data.y_test, scores),
-        pixel_auroc=pixel_auroc(masks, maps) if has_maps else np.nan,
-        aupro=aupro(masks, maps) if has_maps else np.nan,
-        flagged_normal=1 - tnr,
-        flagged_anomalous=tpr,
+        image_auroc=image_auroc(data.y_test, scores) if both else np.nan,
+        f1_max=f1_max(data.y_test, scores) if both else np.nan,
+        pixel_auroc=pixel_auroc(*of_pixels) if outlined else np.nan,
+        aupro=aupro(*of_pixels) if outlined else np.nan,
+        flagged_normal=flagged_normal,
+        flagged_anomalous=flagged_anomalous,
         expected_flagged_normal=expected,
         fit_seconds=fitted - start,
         score_seconds=end - fitted,
@@ -72,11 +86,29 @@ def evaluate(detector, data, *, map_size=None):
     )
 
 
-def _decided(detector, y, scores):
-    """Return TNR, TPR and the expected share of flagged normal images at the threshold; NaN if there is none."""
+def _decided(detector, anomalies, scores):
+    """Return the shares of flagged normal images, of flagged anomalies, and of normal images expected to be flagged."""
     if not hasattr(detector, "offset_"):
         return np.nan, np.nan, np.nan
-    return *tnr_tpr(y, scores > -detector.offset_), detector.calibration_.expected_rate(detector.false_alarm_rate)
+    flagged = scores > -detector.offset_
+    shares = [float(flagged[part].mean()) if part.any() else np.nan for part in (~anomalies, anomalies)]
+    return *shares, detector.calibration_.expected_rate(detector.false_alarm_rate)
+
+
+def _checked_masks(data):
+    """Return the masks as arrays, or raise if they do not belong to the images or are inverted."""
+    masks = [np.asarray(mask) for mask in data.masks_test]
+    sizes = check_images(data.X_test).sizes
+    wrong = [f"{m.shape} for image {i}, {s}" for i, (m, s) in enumerate(zip(masks, sizes, strict=True)) if m.shape != s]
+    if wrong:
+        raise ValueError(f"{len(wrong)} masks do not have the size of their image: {'; '.join(wrong[:5])}.")
+    shares = [mask.mean() for mask in masks if mask.any()]
+    if shares and np.median(shares) > 0.5:
+        raise ValueError(
+            f"Half of the masks mark more than {np.median(shares):.0%} of their image, so they are probably inverted; "
+            "they must not be 0 on the defects, and 0 elsewhere."
+        )
+    return masks
 
 
 def save_overlay_sheet(path, detector, data, *, n_images=16):
@@ -111,7 +143,7 @@ def save_overlay_sheet(path, detector, data, *, n_images=16):
             f"{data.kinds_test[i]}\n{'flagged' if verdict.label < 0 else 'passed'}"
             for i, verdict in zip(chosen, verdicts, strict=True)
         ],
-        level=detector.pixel_threshold_,
+        level=getattr(detector, "pixel_threshold_", None),
     )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -9,6 +9,7 @@ _HOME = {
     "Pixels": "_pixels",
     "Columns": "_columns",
     "Augmented": "_augmented",
+    "Aligned": "_aligned",
 }
 
 __all__ = list(_HOME)

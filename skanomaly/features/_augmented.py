@@ -4,18 +4,17 @@ from itertools import product
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.images import ImageSource
 from .._inputs.views import View, ViewSource
-from ._base import OuterFeatures
+from ._base import OuterImageFeatures
 
 _FLIPS = {None: (View(),), "horizontal": (View(), View(True)), "vertical": (View(), View(True, 180.0))}
 _FLIPS["both"] = (*_FLIPS["horizontal"], View(True, 180.0), View(False, 180.0))
 
 
-class Augmented(OuterFeatures):
+class Augmented(OuterImageFeatures):
     """Let detectors learn from several views of each training image.
 
     A detector with these features is fitted on rotated, mirrored, brighter and darker views of every image, besides the
@@ -70,30 +69,19 @@ class Augmented(OuterFeatures):
     """
 
     _parameter_constraints = {
-        "features": [HasMethods(["fit_samples", "transform", "map_to_image"])],
+        **OuterImageFeatures._parameter_constraints,
         "rotations": [Interval(Integral, 1, None, closed="left"), tuple, list, np.ndarray],
         "flips": [StrOptions({"horizontal", "vertical", "both"}), None],
         "brightness": [tuple, list, np.ndarray],
     }
+
+    _why_images = "only images have views"
 
     def __init__(self, features, *, rotations=1, flips=None, brightness=()):
         self.features = features
         self.rotations = rotations
         self.flips = flips
         self.brightness = brightness
-
-    def __getattr__(self, name):
-        if name.startswith("_") or name in ("features", "features_", "feature_names_in_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(vars(self).get("features_", self.features), name)
-
-    def __sklearn_is_fitted__(self):
-        return "features_" in vars(self) and hasattr(self.features_, "n_features_out_")
-
-    @property
-    def makes_maps(self):
-        """Whether there are anomaly maps."""
-        return self._inner().makes_maps
 
     @property
     def n_views(self):
@@ -123,8 +111,6 @@ class Augmented(OuterFeatures):
         samples = super().check_samples(X, reset=reset)
         if reset:
             self._views()  # raises if parameters are wrong
-        if not isinstance(samples, ImageSource):
-            raise TypeError(f"features={type(self.features).__name__}() is not accepted: only images have views.")
         return samples
 
     def fit_samples(self, samples):

@@ -1,18 +1,23 @@
 """Base classes of all features."""
 
-from numbers import Integral
+import copy
+import warnings
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import get_tags
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.images import as_pair, check_images
+from .._inputs.images import MAX_PIXELS, ImageSource, as_pair, check_images
 from .._inputs.samples import begin
+from .._kernels.checks import require
 from ..base import all_or_nothing
+from ..exceptions import DataWarning
 
 IMAGE_SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]  # constraints of sizes in pixels
+DATA_RANGE = [Interval(Real, 0, None, closed="neither"), tuple, list, None]
 
 
 class BaseFeatures(TransformerMixin, BaseEstimator):
@@ -72,7 +77,7 @@ class BaseFeatures(TransformerMixin, BaseEstimator):
 
 
 class ImageFeatures(BaseFeatures):
-    """Base class of features of images, with parameters `data_range` and `max_pixels`.
+    """Base class of features of images, with parameters `data_range`, `channels` and `max_pixels`.
 
     A subclass implements `fit_samples`, `map_to_image` and ``_embed(source)``, whose result `transform` returns.
     """
@@ -125,10 +130,26 @@ class ImageFeatures(BaseFeatures):
         """
         if reset:
             self._validate_params()
-        samples = check_images(X, data_range=self.data_range, max_pixels=self.max_pixels)
+            check_data_range(self.data_range)
+        samples = check_images(X, data_range=self.data_range, max_pixels=self.max_pixels, channels=self.channels)
+        self._check_not_single(X, reset)
         if reset:
             self.n_channels_ = samples.n_channels
         return samples
+
+    def _check_not_single(self, X, reset):
+        """Raise or warn if `X`, which is accepted as three grey images, is probably an image with channels first."""
+        shape = tuple(getattr(X, "shape", ()))
+        if len(shape) != 3 or shape[0] != 3:
+            return
+        text = f"X has shape {shape}, which may be that of a single image with channels first"
+        if not reset and self.n_channels_ == 3:
+            raise ValueError(
+                f"{text}; the features were fitted on colour images. Pass [image.transpose(1, 2, 0)] for the image, or "
+                "X[..., None] for three grey images."
+            )
+        if reset:
+            warnings.warn(f"{text}; it is taken as three grey images.", DataWarning, stacklevel=2)
 
     def transform(self, X):
         """Compute the patch grids of images.
@@ -193,6 +214,54 @@ class OuterFeatures(BaseFeatures):
         return self.features_.check_samples(X, reset=reset)
 
 
+class OuterImageFeatures(OuterFeatures):
+    """Base class of features that look at images through other features of images.
+
+    Fitted attributes of the other features are attributes of these features too.
+    """
+
+    _parameter_constraints = {"features": [HasMethods(["fit_samples", "transform", "map_to_image"])]}
+    _why_images = "only images are accepted"
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name in ("features", "features_", "feature_names_in_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(vars(self).get("features_", self.features), name)
+
+    def __sklearn_is_fitted__(self):
+        return "features_" in vars(self) and hasattr(self.features_, "n_features_out_")
+
+    @property
+    def makes_maps(self):
+        """Whether there are anomaly maps."""
+        return self._inner().makes_maps
+
+    def check_samples(self, X, *, reset=False):
+        """Check `X` and return it as images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, in any form that the features accept.
+        reset : bool, default=False
+            If True, fresh features are created first.
+
+        Returns
+        -------
+        ImageSource
+            Checked images.
+
+        Raises
+        ------
+        TypeError
+            If the features are not features of images.
+        """
+        samples = super().check_samples(X, reset=reset)
+        if not isinstance(samples, ImageSource):
+            raise TypeError(f"features={type(self.features).__name__}() is not accepted: {self._why_images}.")
+        return samples
+
+
 class Layers:
     """Features of several layers, each at its own resolution, that can be indexed by sample.
 
@@ -211,6 +280,22 @@ class Layers:
     def __getitem__(self, index):
         """Return the samples at a slice or an integer array."""
         return Layers([array[index] for array in self.arrays])
+
+
+def check_geometry(features):
+    """Raise a ValueError unless the shapes of fitted features are those that their parameters lead to.
+
+    Parameters
+    ----------
+    features : estimator
+        Features that learn nothing from samples, from a model file for example.
+    """
+    if hasattr(features, "n_features_out_"):
+        require(features.n_channels_ in (1, 3), "n_channels_ is neither 1 nor 3")
+        again = copy.copy(features).fit_samples(None)
+        require(tuple(again.grid_shape_) == tuple(features.grid_shape_), "grid_shape_ is not that of the parameters")
+        require(again.n_features_out_ == features.n_features_out_, "n_features_out_ is not that of the parameters")
+        require(max(again.grid_shape_) ** 2 <= MAX_PIXELS, "grid_shape_ is too large")
 
 
 def layer_widths(features):
@@ -252,6 +337,20 @@ def check_image_size(size):
     if len(pair) != 2 or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in pair):
         raise ValueError(f"image_size={size!r} must be one side or (height, width), in pixels.")
     return pair
+
+
+def check_data_range(data_range):
+    """Raise a ValueError if the parameter `data_range` is a pair that is not ascending.
+
+    Parameters
+    ----------
+    data_range : float, (float, float) or None
+        Parameter to check.
+    """
+    if not isinstance(data_range, (tuple, list)):
+        return
+    if len(data_range) != 2 or not all(isinstance(v, Real) for v in data_range) or not data_range[0] < data_range[1]:
+        raise ValueError(f"data_range={data_range!r} must be one value or (low, high), with low < high.")
 
 
 def check_masks(masks, shapes):

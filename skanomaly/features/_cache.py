@@ -8,6 +8,8 @@ import tempfile
 import time
 import warnings
 import zlib
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +54,17 @@ class FeatureCache:
         self.folder, self.max_bytes = Path(folder), max_bytes
         _claim(self.folder)
 
-    def get(self, key):
+    def get(self, key, shape, dtype):
         """Return the array stored under a key.
 
         Parameters
         ----------
         key : str
             Key, as returned by `cache_key`.
+        shape : tuple of int
+            Shape that the array must have.
+        dtype : dtype
+            Type that the array must have.
 
         Returns
         -------
@@ -68,25 +74,26 @@ class FeatureCache:
         Warns
         -----
         CacheWarning
-            If the entry is damaged.
+            If the entry is damaged, or is not of this shape and type.
         """
         path = self._path(key)
         try:
             data = path.read_bytes()
-        except FileNotFoundError:
+        except OSError:  # there is none, or what is there is no file
             return None
         try:
-            array = _decode(data)
-        except ValueError as error:
+            array = _decode(data, shape, np.dtype(dtype))
+        except (KeyError, TypeError, ValueError) as error:
             warnings.warn(
                 f"{path} in the feature cache is damaged ({error}); computing it again.", CacheWarning, stacklevel=2
             )
             return None
-        os.utime(path)
+        with suppress(FileNotFoundError):  # another process made room
+            os.utime(path)
         return array
 
     def put(self, key, array):
-        """Store an array under a key.
+        """Store an array under a key, unless something that is no entry has its name.
 
         Parameters
         ----------
@@ -96,7 +103,10 @@ class FeatureCache:
             Array to store.
         """
         path = self._path(key)
-        path.parent.mkdir(exist_ok=True)
+        with suppress(FileExistsError):
+            path.parent.mkdir()
+        if not _is_shard(path.parent) or path.is_dir():
+            return
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY_PREFIX)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -202,47 +212,77 @@ def cache_key(source, i, settings):
         digest.update(f"{item.dtype.str} {item.shape}".encode())
         digest.update(np.ascontiguousarray(item))
     else:
-        digest.update(Path(item).read_bytes())
+        digest.update(_Content(item).getbuffer())
     return digest.hexdigest()
 
 
-def recall(cache, keys, source, values, compute):
+class _Content(BytesIO):
+    """Content of a file, read once, so that what is decoded is what the key stands for.
+
+    Parameters
+    ----------
+    file : path-like or _Content
+        Path of the file, or its content.
+    """
+
+    def __init__(self, file):
+        self.name = str(file)
+        super().__init__(file.getvalue() if isinstance(file, BytesIO) else Path(file).read_bytes())
+
+    def __str__(self):
+        return self.name
+
+
+def recall(cache, source, settings, values, compute):
     """Get the features of images from a cache; compute and store what is missing.
 
     Parameters
     ----------
     cache : FeatureCache
         Cache, which also holds the digests of the images, so that they need not be decoded.
-    keys : list of str
-        Key of each image, as returned by `cache_key`.
     source : ImageSource
         Images.
+    settings : dict
+        Settings that the features depend on besides the image; see `cache_key`.
     values : ndarray of shape (n, ...)
         Array that is filled with the features of the images.
     compute : callable
         Function of an ImageSource and of an array that it fills with the features of these images.
     """
     missing = {}
-    for i, key in enumerate(keys):
-        value = None if key in missing else cache.get(key)
+    for i in range(len(source)):
+        key = cache_key(source, i, settings)
+        value = None if key in missing else cache.get(key, values.shape[1:], values.dtype)
         if value is None:
             missing.setdefault(key, []).append(i)
         else:
             values[i] = value
             _recall_digest(cache, key, source, i)
-    firsts = [places[0] for places in missing.values()]
-    for start in range(0, len(firsts), _RUN):
-        run = source[np.array(firsts[start : start + _RUN])]
-        computed = np.empty((len(run), *values.shape[1:]), values.dtype)
-        compute(run, computed)
-        for i, value, digest in zip(firsts[start : start + _RUN], computed, run.digests(), strict=True):
-            cache.put(keys[i], value)
-            cache.put(_digest_key(keys[i]), digest)
-            for place in missing[keys[i]]:
+    places = list(missing.values())
+    for start in range(0, len(places), _RUN):
+        _compute_run(cache, source, settings, values, compute, places[start : start + _RUN])
+    if places:
+        cache.trim()
+
+
+def _compute_run(cache, source, settings, values, compute, places):
+    """Compute and store the features of images; those at the places of one list had the same content a moment ago."""
+    run = source[np.array([own[0] for own in places])]
+    run.items = [item if isinstance(item, np.ndarray) else _Content(item) for item in run.items]
+    keys = [cache_key(run, k, settings) for k in range(len(run))]  # of the content that is decoded now
+    computed = np.empty((len(run), *values.shape[1:]), values.dtype)
+    compute(run, computed)
+    for own, key, value, digest in zip(places, keys, computed, run.digests(), strict=True):
+        cache.put(key, value)
+        cache.put(_digest_key(key), digest)
+        values[own[0]] = value
+        source.note_digest(own[0], digest)
+        for place in own[1:]:
+            if cache_key(source, place, settings) == key:
                 values[place] = value
                 source.note_digest(place, digest)
-    if firsts:
-        cache.trim()
+            else:
+                _compute_run(cache, source, settings, values, compute, [[place]])
 
 
 def _digest_key(key):
@@ -252,7 +292,7 @@ def _digest_key(key):
 
 def _recall_digest(cache, key, source, i):
     """Pass the cached digest of an image to its source, so that the image need not be decoded."""
-    digest = cache.get(_digest_key(key))
+    digest = cache.get(_digest_key(key), (), np.uint64)
     if digest is not None:
         source.note_digest(i, digest)
 
@@ -263,9 +303,11 @@ def _encode(array):
     return zlib.crc32(body).to_bytes(4, "little") + body
 
 
-def _decode(data):
+def _decode(data, shape, dtype):
     if len(data) < 8 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "little"):
         raise ValueError("its checksum is wrong")
     end = 8 + int.from_bytes(data[4:8], "little")
     header = json.loads(data[8:end])
-    return np.frombuffer(data, header["dtype"], offset=end).reshape(header["shape"])
+    if (header["dtype"], tuple(header["shape"])) != (dtype.str, tuple(shape)):
+        raise ValueError(f"it is {header['dtype']} of shape {header['shape']}, not {dtype.str} of shape {shape}")
+    return np.frombuffer(data, dtype, offset=end).reshape(shape)

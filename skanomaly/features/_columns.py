@@ -6,7 +6,8 @@ from sklearn.preprocessing import QuantileTransformer
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._inputs.arrays import check_magnitude
+from .._inputs.arrays import check_magnitude, warn_of_columns
+from .._kernels.checks import require
 from ._base import BaseFeatures, check_masks
 
 _MAX_QUANTILES = 1000
@@ -129,7 +130,26 @@ class Columns(OneToOneFeatureMixin, BaseFeatures, auto_wrap_output_keys=None):  
             self._validate_params()
         rows = validate_data(self, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=1 + reset)
         check_magnitude(rows, self)
+        if reset:
+            warn_of_columns(rows, self)
         return rows.view(_CheckedRows)
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        if not hasattr(self, "n_features_out_"):
+            return
+        d = self.n_features_in_
+        require(self.n_features_out_ == d, "n_features_out_ is not n_features_in_")
+        present = [name for name in ("mean_", "scale_", "steady_") if hasattr(self, name)]
+        require(len(present) == (0 if self.scale is None else 3), "the scales of the columns are missing, or too many")
+        require(all(len(getattr(self, name)) == d for name in present), "there is not one scale per column")
+        if self.scale is not None:
+            require(np.isfinite(self.mean_).all() and np.isfinite(self.scale_).all(), "scales are not finite")
+            require((self.scale_ > 0).all(), "scales are not positive")
+        require(hasattr(self, "quantiles_") == (self.scale == "quantile"), "quantiles_ are missing, or too many")
+        if hasattr(self, "quantiles_"):
+            found = self.quantiles_.quantiles_.shape
+            require(found == (len(self.quantiles_.references_), d), "quantiles_ has another number of columns")
 
     def fit_samples(self, samples):
         """Learn the scales of the columns from checked rows.

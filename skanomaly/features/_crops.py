@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from .._inputs.images import as_pair
 from .._inputs.samples import begin
+from .._kernels.checks import require
 from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, render, resize_antialiased
 from .._torch.inference import padded_batches, run_padded
 from ._base import IMAGE_SIZE, ImageFeatures, check_image_size, layer_widths
@@ -116,6 +117,14 @@ class CropFeatures(ImageFeatures):
             default = PretrainedPatchFeatures(layers=("/32",), image_size=64)
             self.features_ = begin(default if self.features is None else self.features)
         return self.features_.check_samples(X, reset=reset)
+
+    def _check_state(self):
+        if hasattr(self, "n_features_out_"):
+            grid = tuple((n - self.crop_size) // self.stride + 1 for n in check_image_size(self.image_size))
+            require(tuple(self.grid_shape_) == grid and min(grid) >= 1, "grid_shape_ is not that of the parameters")
+            require(
+                self.n_features_out_ == sum(layer_widths(self.features_)), "n_features_out_ is not that of the layers"
+            )
 
     def fit_samples(self, samples):
         """Load the network and check the geometry; nothing is learnt from the images.

@@ -1,13 +1,13 @@
 """Patches of pixels, without a network."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._inputs.images import MAX_PIXELS, as_pair
 from .._kernels.smoothing import SIGMA_SIDE, patch_map_operator, render, resize_antialiased
-from ._base import IMAGE_SIZE, ImageFeatures, check_image_size
+from ._base import DATA_RANGE, IMAGE_SIZE, ImageFeatures, check_geometry, check_image_size
 
 _NOISE = 10 / 255  # standard deviation below which a patch counts as flat
 
@@ -39,14 +39,19 @@ class PatchFeatures(ImageFeatures):
         Height and width that images are resized to, in pixels; an int stands for both.
     gray : bool, default=True
         If True, colours are averaged; if False, patches have three channels, and grey images are repeated.
-    data_range : float or None, default=None
-        Pixel value that corresponds to 1.0 in integer images, such as 4095 for a 12-bit camera; None is the largest
-        value of the dtype.
+    data_range : float, (float, float) or None, default=None
+        Value in integer images that corresponds to 1.0, such as 4095 for a 12-bit camera, or the two values, in images
+        of any type, that correspond to 0.0 and 1.0. None is the largest value of uint8 and uint16, and [0, 1] for
+        floats.
+    channels : {"rgb", "bgr"}, default="rgb"
+        Order of the channels of arrays; "bgr" is the order of OpenCV. Files are not affected.
     max_pixels : int, default=169_000_000
         Largest number of pixels that an image may have.
 
     Attributes
     ----------
+    n_channels_ : int
+        Number of channels of the first image in `fit`, 1 or 3.
     n_features_out_ : int
         Number of features d of a patch: its pixels row by row, with the channels of a pixel next to each other.
     grid_shape_ : tuple of int
@@ -79,7 +84,8 @@ class PatchFeatures(ImageFeatures):
         "normalization": [StrOptions({"contrast"}), None],
         "image_size": IMAGE_SIZE,
         "gray": ["boolean"],
-        "data_range": [Interval(Real, 0, None, closed="neither"), None],
+        "data_range": DATA_RANGE,
+        "channels": [StrOptions({"rgb", "bgr"})],
         "max_pixels": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -93,6 +99,7 @@ class PatchFeatures(ImageFeatures):
         image_size=128,
         gray=True,
         data_range=None,
+        channels="rgb",
         max_pixels=MAX_PIXELS,
     ):
         self.patch_size = patch_size
@@ -102,7 +109,11 @@ class PatchFeatures(ImageFeatures):
         self.image_size = image_size
         self.gray = gray
         self.data_range = data_range
+        self.channels = channels
         self.max_pixels = max_pixels
+
+    def _check_state(self):
+        check_geometry(self)
 
     def fit_samples(self, samples):
         """Check the geometry; nothing is learnt from the images.

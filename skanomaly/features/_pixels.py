@@ -1,14 +1,14 @@
 """Pixels of whole images."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.images import MAX_PIXELS
 from .._kernels.smoothing import resize_antialiased, smooth_and_resize
-from ._base import IMAGE_SIZE, ImageFeatures, check_image_size, check_masks
+from ._base import DATA_RANGE, IMAGE_SIZE, ImageFeatures, check_geometry, check_image_size, check_masks
 
 
 class Pixels(ImageFeatures):
@@ -23,9 +23,12 @@ class Pixels(ImageFeatures):
         Height and width that images are resized to, in pixels; an int stands for both.
     gray : bool, default=False
         If True, colours are averaged; if False, the channels are kept.
-    data_range : float or None, default=None
-        Pixel value that corresponds to 1.0 in integer images, such as 4095 for a 12-bit camera; None is the largest
-        value of the dtype.
+    data_range : float, (float, float) or None, default=None
+        Value in integer images that corresponds to 1.0, such as 4095 for a 12-bit camera, or the two values, in images
+        of any type, that correspond to 0.0 and 1.0. None is the largest value of uint8 and uint16, and [0, 1] for
+        floats.
+    channels : {"rgb", "bgr"}, default="rgb"
+        Order of the channels of arrays; "bgr" is the order of OpenCV. Files are not affected.
     max_pixels : int, default=169_000_000
         Largest number of pixels that an image may have.
 
@@ -60,14 +63,16 @@ class Pixels(ImageFeatures):
     _parameter_constraints = {
         "image_size": IMAGE_SIZE,
         "gray": ["boolean"],
-        "data_range": [Interval(Real, 0, None, closed="neither"), None],
+        "data_range": DATA_RANGE,
+        "channels": [StrOptions({"rgb", "bgr"})],
         "max_pixels": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(self, image_size=128, *, gray=False, data_range=None, max_pixels=MAX_PIXELS):
+    def __init__(self, image_size=128, *, gray=False, data_range=None, channels="rgb", max_pixels=MAX_PIXELS):
         self.image_size = image_size
         self.gray = gray
         self.data_range = data_range
+        self.channels = channels
         self.max_pixels = max_pixels
 
     def check_samples(self, X, *, reset=False):
@@ -90,6 +95,9 @@ class Pixels(ImageFeatures):
         if reset and self.gray:
             self.n_channels_ = 1
         return samples
+
+    def _check_state(self):
+        check_geometry(self)
 
     def fit_samples(self, samples):
         """Check the geometry; nothing is learnt from the images.

@@ -5,6 +5,7 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from .._kernels.checks import require
 from ._base import OuterFeatures, layer_widths
 
 
@@ -46,6 +47,12 @@ class PooledFeatures(OuterFeatures):
     def __init__(self, features, *, verbose=0):
         self.features = features
         self.verbose = verbose
+
+    def _check_state(self):
+        if hasattr(self, "n_features_out_"):
+            require(
+                self.n_features_out_ == sum(layer_widths(self.features_)), "n_features_out_ is not that of the layers"
+            )
 
     def fit_samples(self, samples):
         """Fit the features.

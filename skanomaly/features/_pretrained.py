@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Integral, Real
+from numbers import Integral
 from os import PathLike
 
 import numpy as np
@@ -15,14 +15,17 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .._inputs.images import MAX_PIXELS, as_pair
+from .._kernels.checks import require
 from .._networks.backbones import withheld
 from .._networks.pretrained import PretrainedNetwork
 from .._torch.device import resolve_device
 from .._torch.inference import padded_batches, run_padded
-from ._base import IMAGE_SIZE, ImageFeatures, Layers, check_image_size
-from ._cache import FeatureCache, cache_key, recall
+from ._base import DATA_RANGE, IMAGE_SIZE, ImageFeatures, Layers, check_image_size
+from ._cache import FeatureCache, recall
 from ._geometry import Geometry, frame_shape
 from ._same import NO_EFFECT
+
+_MISFIT = "The network returns other shapes than when these features were fitted; fit them again."
 
 
 class PretrainedPatchFeatures(ImageFeatures):
@@ -52,6 +55,9 @@ class PretrainedPatchFeatures(ImageFeatures):
         None uses an installed weights package, or else timm's cache or download. Model files do not store the path:
         after `skanomaly.load`, it reads "withheld: <name of the file>" and must be set again before the network is
         used.
+    download : bool, default=True
+        If False, weights are not downloaded: they must be in a model file, in an installed weights package or in timm's
+        cache. Model files do not store this parameter; `skanomaly.load` sets it.
     image_size : int or (int, int), default=224
         Height and width that images are resized to, in pixels; an int stands for both. For values of `resize` other
         than "stretch", an int stands for the side that `resize` names. The patches of a transformer must divide the
@@ -88,9 +94,12 @@ class PretrainedPatchFeatures(ImageFeatures):
         depend on the number of images. Use 1 for the lowest latency of single images, and more on a GPU.
     device : {"auto", "cpu", "cuda", "mps"}, default="auto"
         Device on which the network runs; "auto" takes CUDA, then MPS, then the CPU.
-    data_range : float or None, default=None
-        Pixel value that corresponds to 1.0 in integer images, such as 4095 for a 12-bit camera; None is the largest
-        value of the dtype.
+    data_range : float, (float, float) or None, default=None
+        Value in integer images that corresponds to 1.0, such as 4095 for a 12-bit camera, or the two values, in images
+        of any type, that correspond to 0.0 and 1.0. None is the largest value of uint8 and uint16, and [0, 1] for
+        floats.
+    channels : {"rgb", "bgr"}, default="rgb"
+        Order of the channels of arrays; "bgr" is the order of OpenCV. Files are not affected.
     max_pixels : int, default=169_000_000
         Largest number of pixels that an image may have.
     memory : path-like or None, default=None
@@ -170,6 +179,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         "backbone": [str],
         "layers": [Iterable],
         "weights": [str, PathLike, None],
+        "download": ["boolean"],
         "image_size": IMAGE_SIZE,
         "resize": [StrOptions({"stretch", "shorter", "longer"})],
         "crop": [*IMAGE_SIZE, None],
@@ -179,7 +189,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         "normalize": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [StrOptions({"auto", "cpu", "cuda", "mps"})],
-        "data_range": [Interval(Real, 0, None, closed="neither"), None],
+        "data_range": DATA_RANGE,
+        "channels": [StrOptions({"rgb", "bgr"})],
         "max_pixels": [Interval(Integral, 1, None, closed="left")],
         "memory": [str, PathLike, None],
         "memory_limit": [Interval(Integral, 0, None, closed="left")],
@@ -193,6 +204,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         *,
         layers=(2, 3),
         weights=None,
+        download=True,
         image_size=224,
         resize="stretch",
         crop=None,
@@ -203,6 +215,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         batch_size=4,
         device="auto",
         data_range=None,
+        channels="rgb",
         max_pixels=MAX_PIXELS,
         memory=None,
         memory_limit=20 * 2**30,
@@ -212,6 +225,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         self.backbone = backbone
         self.layers = layers
         self.weights = weights
+        self.download = download
         self.image_size = image_size
         self.resize = resize
         self.crop = crop
@@ -222,6 +236,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         self.batch_size = batch_size
         self.device = device
         self.data_range = data_range
+        self.channels = channels
         self.max_pixels = max_pixels
         self.memory = memory
         self.memory_limit = memory_limit
@@ -250,7 +265,9 @@ class PretrainedPatchFeatures(ImageFeatures):
         """
         self._check_parameters()
         seed = int(check_random_state(self.random_state).randint(2**31))
-        self.network_ = PretrainedNetwork(self.backbone, self.layers, self.weights, self.device, seed).load()
+        self.network_ = PretrainedNetwork(
+            self.backbone, self.layers, self.weights, self.device, seed, self.download
+        ).load()
         self.weights_source_, self.weights_sha256_ = self.network_.source, self.network_.sha256
         self._fit_geometry(samples[0].size)
         self.n_features_out_ = self._n_features()
@@ -285,8 +302,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         if len(source) and self.memory is None:
             self._compute(source, output, values)
         elif len(source):
-            cache, keys = FeatureCache(self.memory, self.memory_limit), self._cache_keys(source, output)
-            recall(cache, keys, source, values, lambda part, computed: self._compute(part, output, computed))
+            cache, settings = FeatureCache(self.memory, self.memory_limit), self._cache_settings(output)
+            recall(cache, source, settings, values, lambda part, computed: self._compute(part, output, computed))
         return values
 
     def _compute(self, source, output, values):
@@ -303,20 +320,21 @@ class PretrainedPatchFeatures(ImageFeatures):
                 if i + 1 < len(batches):
                     upcoming = reader.submit(self.read_batch, source[slice(*batches[i + 1])])
                 computed = run_padded(run, pixels, self.batch_size)
+                require(tuple(computed.shape[1:]) == values.shape[1:], _MISFIT)
                 values[start:stop] = computed.cpu().numpy()
                 bar.update(stop - start)
 
-    def _cache_keys(self, source, output):
-        """Return the cache keys of all images."""
+    def _cache_settings(self, output):
+        """Return all settings that the features depend on."""
         settings = {
             name: value if isinstance(value, (int, float, str, type(None))) else str(value)
             for name, value in self.get_params().items()
             if name not in NO_EFFECT
         }
-        settings["weights"], settings["format"] = self.weights_sha256_, 3
+        settings["weights"], settings["format"] = self.weights_sha256_, 4
         settings["image_size"], settings["crop"] = str(self.frame_shape_), str(self.input_shape)
         settings["device"], settings["output"] = resolve_device(self.device).type, output
-        return [cache_key(source, i, settings) for i in range(len(source))]
+        return settings
 
     def map_to_image(self, grid, sample, sigma=4.0, *, size=None):
         """Turn a grid of patch scores into a smooth map of the image.
@@ -346,7 +364,7 @@ class PretrainedPatchFeatures(ImageFeatures):
     def set_params(self, **params):
         """Set the parameters of this estimator.
 
-        New `weights` and a new `device` take effect immediately on fitted features.
+        New `weights`, a new `device` and a new `download` take effect immediately on fitted features.
 
         Parameters
         ----------
@@ -360,7 +378,8 @@ class PretrainedPatchFeatures(ImageFeatures):
         """
         super().set_params(**params)
         if "network_" in vars(self):
-            self.network_.weights, self.network_.device = self.weights, self.device
+            network = self.network_
+            network.weights, network.device, network.download = self.weights, self.device, self.download
         return self
 
     @property
@@ -426,6 +445,23 @@ class PretrainedPatchFeatures(ImageFeatures):
     def withhold_weights(self):
         """Replace a path in `weights` by the name of the file, which is never opened."""
         self.set_params(weights=withheld(self.weights))
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        if "network_" not in vars(self):
+            return
+        self._check_parameters()
+        network, shapes = self.network_, self.layer_shapes_
+        require(len(shapes) == len(tuple(self.layers)), "there is not one of layer_shapes_ per layer")
+        require(all(len(shape) == 3 and min(shape) >= 1 for shape in shapes), "layer_shapes_ has impossible shapes")
+        require(tuple(self.grid_shape_) == max(tuple(shape[:2]) for shape in shapes), "grid_shape_ is not the finest")
+        require(self.n_features_out_ == self._n_features(), "n_features_out_ is not that of the layers")
+        require(len(self.frame_shape_) == 2 and min(self.frame_shape_) >= 1, "frame_shape_ is not a shape")
+        require(max(self.frame_shape_) ** 2 <= MAX_PIXELS, "frame_shape_ is too large")
+        require(max(self.grid_shape_) <= max(self.frame_shape_), "grid_shape_ is not coarser than the frame")
+        mine = (self.backbone, tuple(self.layers), self.weights_sha256_)
+        same = (network.backbone, tuple(network.layers), network.sha256) == mine
+        require(same, "network_ is not the network of the parameters")
 
     def _check_parameters(self):
         check_image_size(self.image_size)

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 
 # These have no effect on the features. (Weights are compared by their hash, and fitted attributes directly.)
-NO_EFFECT = ("memory", "memory_limit", "verbose", "max_pixels", "random_state")
+NO_EFFECT = ("memory", "memory_limit", "download", "verbose", "max_pixels", "random_state")
 _NOT_COMPARED = (*NO_EFFECT, "weights", "device", "batch_size", "features")
 _NOT_SEEN = ("network_", "weights_source_", "n_channels_")
 

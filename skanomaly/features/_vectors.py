@@ -45,10 +45,10 @@ class VectorFeatures(OuterFeatures):
     >>> import numpy as np
     >>> from skanomaly import PretrainedPatchFeatures
     >>> from skanomaly.features._vectors import VectorFeatures
-    >>> images = np.random.default_rng(0).random((3, 32, 32))
+    >>> images = np.random.default_rng(0).random((4, 32, 32))
     >>> features = PretrainedPatchFeatures("test_efficientnet", layers=(3, 4), weights="random", image_size=32)
     >>> VectorFeatures(features).fit_transform(images).shape
-    (3, 112)
+    (4, 112)
     """
 
     makes_maps, learns = False, True

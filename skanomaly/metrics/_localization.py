@@ -10,7 +10,8 @@ def pixel_auroc(masks, anomaly_maps):
     Parameters
     ----------
     masks : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
-        Defect masks: True (or non-zero) on defects, empty for normal images.
+        Defect masks: True (or non-zero) on defects, empty for normal images. Images whose masks are not known
+        (``mask.known`` is False) are left out.
     anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
         Anomaly maps, higher for anomalies. NaN pixels are ignored.
 
@@ -38,7 +39,7 @@ def pixel_auroc(masks, anomaly_maps):
     >>> pixel_auroc(mask, np.array([[[0.1, 0.9], [0.2, 0.3]]]))
     1.0
     """
-    scores, defect, _ = flatten_pixels(masks, anomaly_maps)
+    scores, defect, _ = flatten_pixels(*with_known_masks(masks, anomaly_maps))
     negative_share, positive_share = weighted_curve(scores, defect / defect.sum(), ~defect / (~defect).sum())
     return area_under(negative_share, positive_share)
 
@@ -61,7 +62,8 @@ def aupro(masks, anomaly_maps, *, max_fpr=0.3):
     Parameters
     ----------
     masks : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
-        Defect masks: True (or non-zero) on defects, empty for normal images.
+        Defect masks: True (or non-zero) on defects, empty for normal images. Images whose masks are not known
+        (``mask.known`` is False) are left out.
     anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W)
         Anomaly maps, higher for anomalies. NaN pixels are ignored: a region that is cut by a centre crop counts with
         its remaining pixels, and a region outside the crop does not count.
@@ -100,4 +102,27 @@ def aupro(masks, anomaly_maps, *, max_fpr=0.3):
     >>> round(aupro(mask, np.zeros((1, 8, 8))), 3)
     0.15
     """
-    return area_under(*pro_curve(masks, anomaly_maps, max_fpr), max_fpr)
+    return area_under(*pro_curve(*with_known_masks(masks, anomaly_maps), max_fpr), max_fpr)
+
+
+def with_known_masks(masks, anomaly_maps):
+    """Leave out the images whose masks say that they are not known; see `skanomaly.datasets.load_image_folder`.
+
+    Parameters
+    ----------
+    masks : sequence of n masks
+        Defect masks.
+    anomaly_maps : sequence of n arrays
+        Anomaly maps.
+
+    Returns
+    -------
+    masks : sequence
+        Masks of the images whose masks are known.
+    anomaly_maps : sequence
+        Their anomaly maps.
+    """
+    known = [getattr(mask, "known", True) for mask in masks]
+    if all(known) or len(known) != len(anomaly_maps):
+        return masks, anomaly_maps
+    return tuple([value for value, kept in zip(values, known, strict=True) if kept] for values in (masks, anomaly_maps))

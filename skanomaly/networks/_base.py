@@ -15,12 +15,14 @@ class Network(BaseEstimator):
       returns `n_codes_per_unit` values, linear if more than one, for each value that is decoded;
     - ``check(shape)``: raise a ValueError if parameters contradict each other or do not suit samples of a shape;
 
-    and sets its schedule: the number of optimiser steps, and the limits of the numbers of epochs and of batch sizes.
+    says whether its outputs are in [0, 1] (``bounded``), and sets its schedule: the number of optimiser steps, and the
+    limits of the numbers of epochs and of batch sizes.
     """
 
     n_steps: int
     epochs: tuple
     batch_sizes: tuple
+    bounded = False
 
     def auto_batch_size(self, n):
         """Return the default batch size.

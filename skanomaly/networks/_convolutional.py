@@ -144,6 +144,27 @@ class StridedNetwork(ConvolutionalNetwork):
         encoder = strided_encoder(n_channels, tuple(size), n_codes_per_unit * self.code_size)
         return EncoderDecoder(encoder, strided_decoder(n_channels, tuple(size), self.code_size), n_channels)
 
+    def build_decoder(self, shape, n_features):
+        """Return an untrained network that decodes features, which it standardises, to whole images.
+
+        Parameters
+        ----------
+        shape : tuple of int (c, h, w)
+            Shape of an image.
+        n_features : int
+            Number of features, which replaces `code_size`.
+
+        Returns
+        -------
+        EncoderDecoder
+            Untrained network, whose encoder standardises features.
+        """
+        from .._networks.autoencoders import EncoderDecoder, Standardize, strided_decoder
+
+        n_channels, *size = shape
+        decoder = strided_decoder(n_channels, tuple(size), n_features)
+        return EncoderDecoder(Standardize(n_features), decoder, n_channels)
+
 
 class PooledNetwork(ConvolutionalNetwork):
     """Three 3 x 3 convolutions with pooling, and a mirrored decoder, as in the classic Keras example.
@@ -176,6 +197,8 @@ class PooledNetwork(ConvolutionalNetwork):
     >>> PooledNetwork(stride=8)
     PooledNetwork(stride=8)
     """
+
+    bounded = True
 
     def __init__(self, *, patch_size="auto", stride=None):
         self.patch_size = patch_size

@@ -24,7 +24,8 @@ class DenseNetwork(Network):
         Activation of all hidden layers, including the code, or one for each: "relu", "tanh", "elu", "sigmoid" or
         "linear". The code of a `VAE` is always linear.
     output_activation : str, default="linear"
-        Activation of the last layer. Only "linear" can output any standardised value.
+        Activation of the last layer. Only "linear" can output any standardised value. With "sigmoid", the channels of
+        images are not standardised: pixels are reconstructed as they are, in [0, 1].
     activity_penalty : float, default=0.0
         Weight of the L1 norm of the first hidden layer's activations in the training loss.
 
@@ -66,6 +67,11 @@ class DenseNetwork(Network):
         self.activation = activation
         self.output_activation = output_activation
         self.activity_penalty = activity_penalty
+
+    @property
+    def bounded(self):
+        """Whether outputs are in [0, 1]."""
+        return self.output_activation == "sigmoid"
 
     def check(self, shape):
         """Raise a ValueError if parameters contradict each other.
@@ -144,7 +150,7 @@ class DenseNetwork(Network):
             return EncoderDecoder(encoder, decoder)
         encoder.insert(0, nn.Flatten())
         decoder.append(nn.Unflatten(1, shape))
-        return EncoderDecoder(encoder, decoder, shape[0])
+        return EncoderDecoder(encoder, decoder, None if self.bounded else shape[0])
 
     def default_noise(self, shape):
         """Return the default standard deviation of the noise that is added to inputs in training.

@@ -7,7 +7,12 @@ from sklearn.utils._param_validation import HasMethods, Interval
 
 
 class SquaredLoss(BaseEstimator):
-    """Mean squared residual, for which ``loss="l2"`` stands."""
+    """Mean squared residual, for which ``loss="l2"`` stands.
+
+    The attribute ``bounded`` says whether reconstructions must be in [0, 1].
+    """
+
+    bounded = False
 
     def check(self, shape):
         """Raise a ValueError if parameters contradict each other or do not suit the inputs.
@@ -69,6 +74,45 @@ class SquaredLoss(BaseEstimator):
             Losses, in the shape that `mean` returns.
         """
         return mean(self.residuals(x, restored))
+
+
+class CrossEntropyLoss(SquaredLoss):
+    """Mean binary cross-entropy of pixels in [0, 1], for which ``loss="bce"`` stands; maps show squared residuals."""
+
+    bounded = True
+
+    def check(self, shape):
+        """Raise a ValueError if parameters contradict each other or do not suit the inputs.
+
+        Parameters
+        ----------
+        shape : tuple of int (d,) or (c, h, w)
+            Shape of an input of the network.
+        """
+        if len(shape) != 3:
+            raise ValueError("loss='bce' compares pixels in [0, 1], but the network sees vectors; use loss='l2'.")
+
+    def losses(self, x, restored, mean):
+        """Compute the losses that training minimises.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, c, h, w)
+            Inputs of the network, in [0, 1].
+        restored : Tensor of shape (n, c, h, w)
+            Their reconstructions, in [0, 1].
+        mean : callable
+            Function of values (n, ...) that returns their means over each input, (n,), or over each sample, if samples
+            are split into several inputs.
+
+        Returns
+        -------
+        Tensor
+            Losses, in the shape that `mean` returns.
+        """
+        from torch.nn import functional as F
+
+        return mean(F.binary_cross_entropy(restored, x, reduction="none"))
 
 
 class SSIMLoss(SquaredLoss):
@@ -259,15 +303,17 @@ def resolve_loss(loss):
 
     Parameters
     ----------
-    loss : "l2", SSIMLoss or FeatureLoss
-        Loss; "l2" is the mean squared residual.
+    loss : "l2", "bce", SSIMLoss or FeatureLoss
+        Loss; "l2" is the mean squared residual, and "bce" the mean binary cross-entropy.
 
     Returns
     -------
-    SquaredLoss, SSIMLoss or FeatureLoss
+    SquaredLoss, CrossEntropyLoss, SSIMLoss or FeatureLoss
         Unfitted loss.
     """
-    return SquaredLoss() if isinstance(loss, str) else clone(loss)
+    if isinstance(loss, str):
+        return SquaredLoss() if loss == "l2" else CrossEntropyLoss()
+    return clone(loss)
 
 
 def _check_images(loss, shape):

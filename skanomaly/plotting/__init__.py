@@ -4,13 +4,17 @@ from ._losses import LossCurveDisplay
 from ._maps import AnomalyMapDisplay, plot_overlay_sheet
 from ._pro import PROCurveDisplay
 from ._reconstructions import ReconstructionDisplay
+from ._samples import GeneratedSamplesDisplay
 from ._scores import ScoreDisplay
+from ._similarities import SSIMDisplay
 
 __all__ = [
     "AnomalyMapDisplay",
     "ScoreDisplay",
     "PROCurveDisplay",
     "ReconstructionDisplay",
+    "GeneratedSamplesDisplay",
+    "SSIMDisplay",
     "LossCurveDisplay",
     "plot_overlay_sheet",
 ]

@@ -1,4 +1,4 @@
-"""The axes that displays draw on."""
+"""The axes that displays draw on, and images on them."""
 
 
 def given_or_new(ax):
@@ -19,3 +19,17 @@ def given_or_new(ax):
     import matplotlib.pyplot as plt  # imported here because pyplot selects a backend on import
 
     return plt.figure().add_subplot()
+
+
+def show_image(ax, image):
+    """Draw an image in [0, 1].
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Axes to draw on.
+    image : ndarray of shape (H, W) or (H, W, C)
+        Image, gray or colour.
+    """
+    gray = image.ndim == 2 or image.shape[2] == 1
+    ax.imshow(image.reshape(image.shape[:2]) if gray else image, cmap="gray" if gray else None, vmin=0, vmax=1)

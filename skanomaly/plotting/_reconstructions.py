@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .._inputs.images import check_images
+from ._axes import show_image
 
 _TITLES = ("original", "reconstruction", "residual", "anomaly map")
 
@@ -21,6 +22,10 @@ class ReconstructionDisplay:
         Reconstructions of the images, float in [0, 1].
     anomaly_maps : list of ndarray of shape (H, W)
         Anomaly maps, higher for anomalies. NaN pixels are left blank.
+    scores : array-like of shape (n_images,), default=None
+        Anomaly scores, higher for anomalies, which are written above the maps; None writes none.
+    captions : list of str, default=None
+        Captions of the anomaly maps, such as losses; None has no captions.
 
     Attributes
     ----------
@@ -35,6 +40,7 @@ class ReconstructionDisplay:
     --------
     AnomalyMapDisplay : Plot of an image overlaid with its anomaly map.
     LossCurveDisplay : Plot of the losses over the epochs of training.
+    SSIMDisplay : Plot of the parts of the structural similarity.
 
     Examples
     --------
@@ -48,8 +54,9 @@ class ReconstructionDisplay:
     np.float64(0.5)
     """
 
-    def __init__(self, images, reconstructions, anomaly_maps):
+    def __init__(self, images, reconstructions, anomaly_maps, scores=None, captions=None):
         self.images, self.reconstructions, self.anomaly_maps = images, reconstructions, anomaly_maps
+        self.scores, self.captions = scores, captions
         self.residuals = [_residual(*pair) for pair in zip(images, reconstructions, strict=True)]
 
     @classmethod
@@ -59,8 +66,9 @@ class ReconstructionDisplay:
         Parameters
         ----------
         estimator : estimator
-            Fitted detector with `anomaly_map`, and with `project` or `reconstruct`. If it has both, projections are
-            shown.
+            Fitted detector with `iter_explanations`, whose losses are written above the maps, or with `anomaly_map`
+            and `project` or `reconstruct`. If it has several of these, the first is used. If it has
+            `iter_scores_and_maps`, its anomaly scores are written above the maps.
         X : array of shape (n, H, W[, C]), or sequence of images or paths, length n
             Images.
         **plot_options
@@ -74,12 +82,14 @@ class ReconstructionDisplay:
         Raises
         ------
         TypeError
-            If the estimator has neither `project` nor `reconstruct`.
+            If the estimator has none of these methods.
 
         See Also
         --------
         from_predictions : Plot given reconstructions and anomaly maps.
         """
+        if hasattr(estimator, "iter_explanations"):
+            return cls._explain(estimator, X, **plot_options)
         projects = hasattr(estimator, "project")
         if not (projects or hasattr(estimator, "reconstruct")):
             raise TypeError(
@@ -87,10 +97,20 @@ class ReconstructionDisplay:
             )
         restored = (estimator.project if projects else estimator.reconstruct)(X)
         options = {"restored": "projection" if projects else "reconstruction", **plot_options}
-        return cls.from_predictions(X, restored, estimator.anomaly_map(X), **options)
+        if not hasattr(estimator, "iter_scores_and_maps"):
+            return cls.from_predictions(X, restored, estimator.anomaly_map(X), **options)
+        scores, score_maps = zip(*estimator.iter_scores_and_maps(X), strict=True)
+        return cls.from_predictions(X, restored, score_maps, scores=-np.array(scores), **options)
 
     @classmethod
-    def from_predictions(cls, images, reconstructions, anomaly_maps, **plot_options):
+    def _explain(cls, estimator, X, **plot_options):
+        found = list(estimator.iter_explanations(X))
+        captions = [f"L_R {e.residual_loss:.3g}, L_C {e.feature_loss:.3g}" for e in found]
+        options = {"restored": "rebuilt", "captions": captions, **plot_options}
+        return cls.from_predictions(X, [e.image for e in found], [e.anomaly_map for e in found], **options)
+
+    @classmethod
+    def from_predictions(cls, images, reconstructions, anomaly_maps, *, scores=None, captions=None, **plot_options):
         """Plot given reconstructions and anomaly maps.
 
         Parameters
@@ -102,6 +122,10 @@ class ReconstructionDisplay:
             way round.
         anomaly_maps : array-like of shape (n, H, W), or sequence of array-like of shape (H, W), length n
             Anomaly maps, higher for anomalies. NaN pixels are left blank.
+        scores : array-like of shape (n,), default=None
+            Anomaly scores, higher for anomalies, which are written above the maps; None writes none.
+        captions : sequence of str of length n, default=None
+            Captions of the anomaly maps, such as losses; None has no captions.
         **plot_options
             Keyword arguments passed to `plot`.
 
@@ -113,7 +137,7 @@ class ReconstructionDisplay:
         Raises
         ------
         ValueError
-            If the sizes of images, reconstructions and maps differ.
+            If the sizes of images, reconstructions and maps, or the numbers of images and scores, differ.
 
         See Also
         --------
@@ -127,7 +151,9 @@ class ReconstructionDisplay:
             shapes, wanted = [array.shape[:2] for array in arrays], [image.shape[:2] for image in pixels]
             if shapes != wanted:
                 raise ValueError(f"{name} have shapes {shapes}, but the images have shapes {wanted}.")
-        return cls(pixels, restored, score_maps).plot(**plot_options)
+        if scores is not None and np.shape(scores) != (len(pixels),):
+            raise ValueError(f"scores has shape {np.shape(scores)}, but there are {len(pixels)} images.")
+        return cls(pixels, restored, score_maps, scores, captions).plot(**plot_options)
 
     def plot(self, *, axes=None, restored="reconstruction", cmap="inferno", vmin=None, vmax=None):
         """Draw one row per image: the original, the reconstruction, the residual and the anomaly map.
@@ -162,21 +188,24 @@ class ReconstructionDisplay:
         }
         highest = max(residual.max() for residual in self.residuals)
         for i, row in enumerate(axes):
-            _show(row[0], self.images[i])
-            _show(row[1], self.reconstructions[i])
+            show_image(row[0], self.images[i])
+            show_image(row[1], self.reconstructions[i])
             row[2].imshow(self.residuals[i], cmap=cmap, vmin=0, vmax=highest)
             row[3].imshow(self.anomaly_maps[i], cmap=cmap, **levels)
         for ax, title in zip(axes[0], (_TITLES[0], restored, *_TITLES[2:]), strict=True):
             ax.set_title(title, fontsize=9)
+        for ax, note in zip(axes[:, 3], self._notes(), strict=True):
+            ax.set_title("\n".join(filter(None, (ax.get_title(), note))), fontsize=9)
         for ax in axes.flat:
             ax.set_axis_off()
         self.axes_, self.figure_ = axes, axes[0, 0].figure
         return self
 
-
-def _show(ax, image):
-    gray = image.ndim == 2 or image.shape[2] == 1
-    ax.imshow(image.reshape(image.shape[:2]) if gray else image, cmap="gray" if gray else None, vmin=0, vmax=1)
+    def _notes(self):
+        """Return what is written above each map: its score, or its caption, or nothing."""
+        if self.captions is not None:
+            return self.captions
+        return [""] * len(self.images) if self.scores is None else [f"score {score:.3g}" for score in self.scores]
 
 
 def _residual(image, restored):

@@ -52,10 +52,8 @@ class ScoreDisplay:
         self.anomaly_score, self.anomalous, self.threshold = anomaly_score, anomalous, threshold
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, ax=None, **plot_options):
+    def from_estimator(cls, estimator, X, y=None, *, threshold="auto", ax=None, **plot_options):
         """Plot the anomaly scores that a fitted estimator assigns to samples.
-
-        The threshold is ``-estimator.offset_``, if the estimator has one; a `Pipeline` has none.
 
         Parameters
         ----------
@@ -66,6 +64,9 @@ class ScoreDisplay:
         y : array-like of shape (n_samples,), default=None
             True labels: +1 for normal samples and -1 for anomalies, or booleans (True for anomalies). If None, one
             histogram of all samples is drawn.
+        threshold : float, "auto" or None, default="auto"
+            Score above which a sample is called an anomaly, drawn as a vertical line; None draws none. "auto" is
+            ``-estimator.offset_``, if the estimator has one; a `Pipeline` has none.
         ax : matplotlib Axes, default=None
             Axes to draw on; None creates a new pyplot figure.
         **plot_options
@@ -85,8 +86,9 @@ class ScoreDisplay:
         --------
         from_predictions : Plot given anomaly scores.
         """
-        offset = getattr(estimator, "offset_", None)
-        threshold = None if offset is None else -np.asarray(offset).item()  # OneClassSVM has an array of length 1
+        if isinstance(threshold, str):
+            offset = getattr(estimator, "offset_", None)
+            threshold = None if offset is None else -np.asarray(offset).item()  # OneClassSVM has an array of length 1
         anomaly_score = -np.asarray(estimator.score_samples(X))
         return cls.from_predictions(anomaly_score, y, threshold=threshold, ax=ax, **plot_options)
 
@@ -130,7 +132,7 @@ class ScoreDisplay:
         check_consistent_length(scores, truth)
         return cls(scores, anomalous=truth, threshold=threshold).plot(ax=ax, **plot_options)
 
-    def plot(self, *, ax=None, bins=30, density=False):
+    def plot(self, *, ax=None, bins=30, density=False, log_score=False, log_count=False):
         """Draw the histograms over common bins, and the threshold.
 
         Parameters
@@ -141,25 +143,51 @@ class ScoreDisplay:
             Number of bins over the range of all scores, edges of the bins, or a rule of `numpy.histogram_bin_edges`.
         density : bool, default=False
             If True, every histogram has area 1, which helps to compare classes of very different size.
+        log_score : bool, default=False
+            If True, the axis of the scores is logarithmic, and so are the bins, unless their edges are given.
+        log_count : bool, default=False
+            If True, the axis of the counts is logarithmic, which shows rare classes.
 
         Returns
         -------
         self
             The display.
+
+        Raises
+        ------
+        ValueError
+            If `log_score` is True, but some scores are not positive.
         """
+        edges = self._edges(bins, log_score)
         ax = given_or_new(ax)
-        edges = np.histogram_bin_edges(self.anomaly_score, bins)
         self.bars_ = {}
         for kind, (scores, color) in self._kinds().items():
             *_, self.bars_[kind] = ax.hist(scores, edges, density=density, label=kind, color=color, alpha=0.6)
         self.threshold_line_ = None
         if self.threshold is not None:
             self.threshold_line_ = ax.axvline(self.threshold, color="black", linestyle="--", label="threshold")
+        if log_score:
+            ax.set_xscale("log")
+        if log_count:
+            ax.set_yscale("log")
         ax.set(xlabel="anomaly score", ylabel="density" if density else "number of samples")
         ax.margins(y=0.18)  # room for the legend
         ax.legend(loc="upper center", ncols=3, columnspacing=1, fontsize="small")
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    def _edges(self, bins, log_score):
+        """Return the edges of the bins."""
+        if not log_score:
+            return np.histogram_bin_edges(self.anomaly_score, bins)
+        lowest = self.anomaly_score.min()
+        if lowest <= 0:
+            raise ValueError(f"log_score=True needs positive scores, but the lowest is {lowest:g}.")
+        if np.ndim(bins):
+            return np.asarray(bins)
+        edges = 10 ** np.histogram_bin_edges(np.log10(self.anomaly_score), bins)
+        edges[[0, -1]] = lowest, self.anomaly_score.max()  # not missed by a rounding error
+        return edges
 
     def _kinds(self):
         """Return the scores and the colour of each class present."""

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from .._inputs.arrays import check_magnitude, check_patches
+from .._kernels.checks import require
 from .._kernels.coreset import greedy_k_center
 from ..base import all_or_nothing
 
@@ -149,6 +150,13 @@ class GreedyCoreset(TransformerMixin, BaseEstimator):
             self._select(grid)
         kept = grid.reshape(-1, grid.shape[-1])[self.indices_]
         return kept[:, None, None, :] if getattr(X, "ndim", 2) == 4 else kept
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        if hasattr(self, "labels_"):
+            n, m = len(self.labels_), len(self.indices_)
+            require(((self.indices_ >= 0) & (self.indices_ < n)).all(), "indices_ are out of bounds")
+            require(((self.labels_ >= 0) & (self.labels_ < m)).all(), "labels_ are out of bounds")
 
     def transform(self, X):
         """Return the input unchanged, after checking it.

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.arrays import check_patches
+from .._kernels.checks import require
 from ..base import all_or_nothing
 
 _BLOCK_LEN = 1024  # rows per product: fixed, so that the bits of a row do not depend on the number of rows
@@ -115,6 +116,14 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             self.components_ = self._draw(grid.reshape(-1, grid.shape[-1]))
             self.n_components_ = len(self.components_)
         return self
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        if hasattr(self, "components_"):
+            require(
+                self.components_.shape == (self.n_components_, self.n_features_in_), "components_ has another shape"
+            )
+            require(np.isfinite(self.components_).all(), "components_ is not finite")
 
     def transform(self, X):
         """Project rows or patch grids.

@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.arrays import check_magnitude, check_patches
+from .._kernels.checks import require
 from .._kernels.sparse_coding import decode, learn_dictionaries, omp_codes
 from ..base import all_or_nothing
 
@@ -141,6 +142,12 @@ class SparseCoding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             )
             self.n_iter_ = int(n_iter)
         return self
+
+    def _check_state(self):
+        """Raise a ValueError if attributes from a model file do not fit together."""
+        if hasattr(self, "components_"):
+            require(self.components_.shape[1] == self.n_features_in_, "components_ has another shape")
+            require(np.isfinite(self.components_).all(), "components_ is not finite")
 
     def transform(self, X):
         """Code rows or patches.

@@ -6,9 +6,11 @@ import numpy as np
 from scipy.linalg import cho_solve
 from sklearn.utils._param_validation import Interval
 
+from .._kernels.checks import require
 from .._kernels.gaussian import (
     Moments,
     add_samples,
+    check_moments,
     empty_moments,
     factorize,
     leave_one_out,
@@ -198,6 +200,14 @@ class GaussianScorer(IncrementalMixin, GridScorer):
                 f"X has {Z.shape[1]}x{Z.shape[2]} positions, but this GaussianScorer was fitted on "
                 f"{self.grid_shape_[0]}x{self.grid_shape_[1]}; set pooled=True to accept grids of any size."
             )
+
+    def _check_state(self):
+        super()._check_state()
+        if hasattr(self, "scatter_"):
+            require(len(self.grid_shape_) == 2 and min(self.grid_shape_) >= 1, "grid_shape_ is not a shape")
+            shape = (self.grid_shape_[0] * self.grid_shape_[1], self.features_.n_features_in_)
+            require(self.location_.shape == shape, "location_ has another shape than the grid")
+            check_moments(_moments(self))
 
     def _moments_of(self, Z):
         X = self._by_position(Z)

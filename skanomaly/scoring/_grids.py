@@ -13,6 +13,8 @@ class GridScorer(BaseDetector):
     grids they were set from.
     """
 
+    _private_state = {"_calibrated_cells": "int"}
+
     _computed_in = None  # dtype of the computations; None stands for the dtype of the samples
 
     def default_features(self, X=None):

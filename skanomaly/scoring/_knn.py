@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from .._kernels.approximate_neighbors import build_graph, search_graph
+from .._kernels.checks import require
 from .._kernels.neighbors import k_nearest
 from .._kernels.pruned_neighbors import build_index, search_index
 from ._grids import GridScorer, check_rows
@@ -130,6 +131,7 @@ class KNNScorer(GridScorer):
     }
 
     _derived = ("_search", "_gpu_search")
+    _private_state = {"_graph_seed": "int"}
 
     def __init__(
         self,
@@ -235,6 +237,19 @@ class KNNScorer(GridScorer):
         from .._torch.device import resolve_gpu
 
         return resolve_gpu(self.device, dtype)
+
+    def _check_state(self):
+        super()._check_state()
+        if not hasattr(self, "bank_"):
+            return
+        rows, d = self.bank_.shape
+        require(
+            (d, self.bank_.dtype) == (self.features_.n_features_in_, self.features_.dtype_), "bank_ has another width"
+        )
+        require(self.n_neighbors <= rows and 0 <= self.reweight_ <= min(rows, self.reweight), "bank_ has too few rows")
+        require(np.isfinite(self.bank_).all() and (self.bank_images_ >= 0).all(), "bank_ is not finite")
+        seeded = self.algorithm != "pynndescent" or 0 <= getattr(self, "_graph_seed", -1) < 2**31
+        require(seeded, "the seed of the graph is missing")
 
     def _build_search(self):
         """Return the search of the bank on the CPU, a function of patches, k, bank groups and groups."""

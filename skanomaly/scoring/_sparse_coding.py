@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._kernels.checks import require
 from .._kernels.sparse_coding import learn_dictionaries, omp_errors
 from ._grids import GridScorer
 
@@ -147,6 +148,15 @@ class SparseCodingScorer(GridScorer):
         self.min_defect_area = min_defect_area
         self.random_state = random_state
         self.verbose = verbose
+
+    def _check_state(self):
+        super()._check_state()
+        if hasattr(self, "components_"):
+            k, d = self.components_.shape
+            require(
+                d == self.features_.n_features_in_ and np.isfinite(self.components_).all(), "components_ do not fit"
+            )
+            require(1 <= self.n_nonzero_coefs_ <= min(k, d), "n_nonzero_coefs_ is larger than the dictionary")
 
     def _prepare(self):
         if self.n_features_in_ == 1:

@@ -5,7 +5,8 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
-from .._kernels.gaussian import Moments, add_samples, empty_moments, merge_moments, unpack
+from .._kernels.checks import require
+from .._kernels.gaussian import Moments, add_samples, check_moments, empty_moments, merge_moments, unpack
 from .._kernels.levels import level
 from .._kernels.projection import squared_lengths
 from ..base import IncrementalMixin
@@ -203,6 +204,12 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
             )
         theirs = Moments(other.n_samples_seen_, other.mean_[None], other.scatter_[None])
         self._take_over(merge_moments(self._moments().copy(), theirs))
+
+    def _check_state(self):
+        super()._check_state()
+        if hasattr(self, "scatter_"):
+            require(len(self.mean_) == self.features_.n_features_in_, "mean_ has another width than the samples")
+            check_moments(self._moments())
 
     def _moments(self):
         return Moments(self.n_samples_seen_, self.mean_[None], self.scatter_[None])

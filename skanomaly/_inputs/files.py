@@ -1,0 +1,128 @@
+"""Which files of a folder are images."""
+
+import glob
+from collections import Counter
+from pathlib import Path
+
+#: Suffixes of the files that are taken from folders and by glob patterns; a list of paths is taken as it is.
+IMAGE_SUFFIXES = frozenset(
+    [
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".tga",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
+)
+_N_NAMED = 5  # largest number of files named in a message
+
+
+def is_image_file(path):
+    """Return whether a path is a file, not hidden, whose suffix names an image format."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def image_files(folder):
+    """Return the image files in a folder and its subfolders, sorted; hidden files and folders are left aside."""
+    found = []
+    for path in sorted(Path(folder).iterdir()):
+        if path.is_dir() and not path.name.startswith("."):
+            found += image_files(path)
+        elif is_image_file(path):
+            found.append(path)
+    return found
+
+
+def find_images(pattern):
+    """Return the images that a string stands for, sorted, and the other files that it stands for.
+
+    Parameters
+    ----------
+    pattern : str
+        Path of a file, which is taken as it is; path of a folder, which stands for the images in it; or a glob pattern,
+        in which the longest prefix that is the path of an existing folder is taken literally, whatever characters it
+        contains. ``**`` stands for any number of nested folders.
+
+    Returns
+    -------
+    images : list of Path
+        Files whose suffix names an image format.
+    left_aside : list of Path
+        Other entries: notes, thumbnails, hidden files, dead links, and folders called like images.
+    """
+    path = Path(pattern)
+    if path.is_file():
+        return [path], []
+    folder = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path(path.anchor))
+    if folder == path:
+        entries = list(path.iterdir())
+    else:
+        literal = Path(glob.escape(str(folder)))
+        entries = [Path(found) for found in glob.glob(str(literal / path.relative_to(folder)), recursive=True)]
+    entries = sorted(set(entries))
+    images = [entry for entry in entries if is_image_file(entry)]
+    others = [entry for entry in entries if not is_image_file(entry) and (_named_like_image(entry) or _is_note(entry))]
+    return images, others
+
+
+def explain_no_match(pattern):
+    """Return a part of a message that says that a string stands for no image, and what to do about it."""
+    path, (_, others) = Path(pattern), find_images(pattern)
+    if path.is_dir():
+        return f"the folder {pattern!r} contains no images{_found_instead(path, others)}"
+    text = f"{pattern!r} matches no image{_of_names(others)}" if others else f"{pattern!r} matches no file"
+    if "[" not in pattern:
+        return text
+    return (
+        f"{text}; in a glob pattern, brackets match one of the characters between them: if they belong to a name, pass "
+        f"{pattern.replace('[', '[[]')!r}"
+    )
+
+
+def name_files(paths):
+    """Return a part of a message that names a few of the files, and counts the rest.
+
+    Parameters
+    ----------
+    paths : list of Path
+        Files.
+
+    Returns
+    -------
+    str
+        Names, separated by commas.
+    """
+    more = f" and {len(paths) - _N_NAMED} more" if len(paths) > _N_NAMED else ""
+    return ", ".join(repr(path.name) for path in paths[:_N_NAMED]) + more
+
+
+def _named_like_image(path):
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_note(path):
+    return path.is_file() and not path.name.startswith(".")
+
+
+def _found_instead(folder, others):
+    below = Counter(path.parent for path in image_files(folder))
+    if below:
+        return f", but its subfolders contain {sum(below.values())}: pass {str(folder / '**')!r} to take all of them"
+    return _of_names(others)
+
+
+def _of_names(others):
+    return f", only {name_files(others)}" if others else ""

@@ -1,0 +1,1 @@
+"""What model files may hold, checked before anything in them is used."""

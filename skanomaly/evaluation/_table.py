@@ -1,0 +1,81 @@
+"""Files that survive kills, full disks, odd names and second runs."""
+
+import json
+import os
+from pathlib import Path
+
+
+def shown(path):
+    """Return a path as text that neither breaks a table nor is taken for a formula.
+
+    Parameters
+    ----------
+    path : Path
+        Path.
+
+    Returns
+    -------
+    str
+        The path itself, if all of its characters are printable; otherwise a JSON string. A path that begins like a
+        formula of a spreadsheet is preceded by "./".
+    """
+    text = str(path)
+    if not text.isprintable() or text.startswith('"'):
+        return json.dumps(text)
+    return f"./{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def write_atomically(path, text):
+    """Write a file such that it holds either all of the text or what it held before.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the file.
+    text : str
+        Contents, encoded in UTF-8.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    with open(temporary, "w", newline="", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class RunLock:
+    """Context in which no other process may write into a folder; a killed process releases it.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the lock file.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __enter__(self):
+        self._file = open(self.path, "a")
+        try:
+            _lock(self._file)
+        except OSError:
+            self._file.close()
+            raise ValueError(
+                f"out={str(self.path.parent)!r} is being written by another run; wait for it, or choose another folder."
+            ) from None
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+
+def _lock(file):
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

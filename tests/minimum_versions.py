@@ -1,0 +1,9 @@
+"""Print the oldest supported version of every dependency, as constraints for pip; see `make test-minimum`."""
+
+import re
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+for requirement in project["dependencies"]:
+    print(re.sub(">=", "==", requirement))
