@@ -36,7 +36,7 @@ class DeepOneClass(FineTunedDetector):
         subfolder of images per class, the path of an .npz file with the arrays X and y, a pair of images and labels, or
         a `Reference`, which is not copied by `clone`. It must not contain images like those in `fit`, on which the
         thresholds are calibrated. It is never pickled or saved. None is accepted only if ``max_epochs=0``.
-    lam : float, default=1.0
+    lam : float, default=0.1
         Weight :math:`\lambda` of the compactness. The authors' 0.1 belongs to another gradient, see Notes.
     normals_as_class : bool, default=True
         If True, normal images are one more class, which h must recognise as well; the paper leaves them out.
@@ -156,7 +156,7 @@ class DeepOneClass(FineTunedDetector):
         features=None,
         *,
         reference=None,
-        lam=1.0,
+        lam=0.1,
         normals_as_class=True,
         scoring="nearest",
         n_neighbors=5,
