@@ -50,7 +50,7 @@ def read_header(path, max_pixels):
         If it is not a regular file, or holds too many pixels or several pages.
     """
     with _opened(path) as image:
-        width, height = image.size[::-1] if _orientation(image) in _TURNED else image.size
+        width, height = _upright_size(image)
         if width * height > max_pixels:
             raise ValueError(f"{height} x {width} pixels, which is more than max_pixels={max_pixels}")
         _check_single(image)
@@ -114,6 +114,14 @@ def _integers(image):
     if tags is None:  # PNG and PGM with 16 bits
         return pixels.astype(np.uint16) if image.format in ("PNG", "PPM") else pixels
     return pixels.view(np.uint32) if tags.get(_SAMPLE_FORMAT, (1,))[0] == 1 and tags.get(_BITS) == (32,) else pixels
+
+
+def _upright_size(image):
+    """Return the width and height of an image that is not decoded yet, as a viewer shows it."""
+    size, orientation = image.size, _orientation(image)
+    if image.format == "TIFF":  # of which some versions of Pillow report the size before, some that after turning
+        size, orientation = (image.tag_v2[256], image.tag_v2[257]), image.tag_v2.get(_ORIENTATION, 1)
+    return size[::-1] if orientation in _TURNED else size
 
 
 def _orientation(image):
