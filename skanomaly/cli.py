@@ -174,11 +174,11 @@ def _score(options):
     import warnings
 
     from .evaluation import score_files
-    from .exceptions import DataWarning
+    from .exceptions import ImageReadWarning
 
     paths = _files(options.images, options.quiet)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DataWarning)
+        warnings.simplefilter("always", ImageReadWarning)
         table = score_files(
             options.model, paths, options.out, overlays=options.overlays, trusted=options.trust,
             false_alarm_rate=options.false_alarm_rate, on_error=options.on_error, verbose=not options.quiet,
@@ -186,7 +186,7 @@ def _score(options):
     for warning in caught:
         print(f"skanomaly: {warning.message}", file=sys.stderr)
     print(f"{table}: {len(paths)} images")
-    return 1 if any("could not be read" in str(warning.message) for warning in caught) else 0
+    return int(any(issubclass(warning.category, ImageReadWarning) for warning in caught))
 
 
 def _inpaint(options):

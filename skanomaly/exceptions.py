@@ -6,6 +6,7 @@ __all__ = [
     "DataWarning",
     "CollapseWarning",
     "ImageReadError",
+    "ImageReadWarning",
     "MissingWeightsError",
     "ModelFileError",
 ]
@@ -33,6 +34,10 @@ class ImageReadError(ValueError):
 
 class ModelFileError(ValueError):
     """Error raised when a model file cannot be written, or cannot be read safely; the message says why."""
+
+
+class ImageReadWarning(DataWarning):
+    """Warning issued when files that cannot be read as images are left out; their rows say why."""
 
 
 class MissingWeightsError(OSError):

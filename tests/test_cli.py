@@ -77,6 +77,18 @@ def test_errors_are_one_line_and_status_2(folder, capsys, arguments, message):
     assert captured.err.count("\n") == 1
 
 
+def test_images_that_cannot_be_read_are_status_1(folder, capsys):
+    model, images = str(folder / "model.skops"), folder / "test" / "good"
+    assert main(["fit", str(folder / "train" / "good"), "-o", model, "--quiet"]) == 0
+    (images / "cut.png").write_bytes(next(images.glob("*.png")).read_bytes()[:300])
+    command = ["score", model, str(images), "--out", str(folder / "scores"), "--quiet"]
+    assert main(command) == 1
+    assert "1 of " in capsys.readouterr().err
+    assert main([*command[:-2], str(folder / "others"), "--quiet", "--on-error", "raise"]) == 2
+    (images / "cut.png").unlink()
+    assert main(command) == 0
+
+
 def read_table(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))

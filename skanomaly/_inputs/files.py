@@ -1,7 +1,6 @@
 """Which files of a folder are images."""
 
 import glob
-from collections import Counter
 from pathlib import Path
 
 #: Suffixes of the files that are taken from folders and by glob patterns; a list of paths is taken as it is.
@@ -118,9 +117,9 @@ def _is_note(path):
 
 
 def _found_instead(folder, others):
-    below = Counter(path.parent for path in image_files(folder))
-    if below:
-        return f", but its subfolders contain {sum(below.values())}: pass {str(folder / '**')!r} to take all of them"
+    n_below = len(image_files(folder))
+    if n_below:
+        return f", but its subfolders contain {n_below}: pass {str(folder / '**')!r} to take all of them"
     return _of_names(others)
 
 

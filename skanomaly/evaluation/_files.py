@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .._kernels.regions import label_regions
-from ..exceptions import DataWarning
+from ..exceptions import ImageReadWarning
 from ..persistence import load
 from ._table import RunLock, shown, write_atomically
 
@@ -67,7 +67,7 @@ def score_files(
 
     Warns
     -----
-    DataWarning
+    ImageReadWarning
         If any images cannot be read and `on_error` is "record"; the message says how many.
 
     See Also
@@ -90,7 +90,7 @@ def score_files(
     if n_errors:
         warnings.warn(
             f"{n_errors} of {len(paths)} images could not be read; {out / 'scores.csv'} says why.",
-            DataWarning,
+            ImageReadWarning,
             stacklevel=2,
         )
     return out / "scores.csv"
