@@ -13,22 +13,23 @@ from skanomaly.datasets import load_mvtec, make_surfaces
 from skanomaly.evaluation import evaluate
 
 SETTINGS = {  # name: (parameters of the features, views, parameters of the detector)
-    "default": ({"image_size": 320}, {}, {}),
-    "paper": ({}, {}, PAPER),
+    "default": ({}, {}, {}),
+    "paper": ({"image_size": 224}, {}, PAPER),
     "paper, 320 px": ({"image_size": 320}, {}, PAPER),
-    "224 px": ({}, {}, {}),
-    "layers (1, 2, 3)": ({"image_size": 320, "layers": (1, 2, 3)}, {}, {}),
-    "1,000 patches": ({"image_size": 320}, {}, {"coreset_size": 1000}),
-    "5,000 patches": ({"image_size": 320}, {}, {"coreset_size": 5000}),
-    "sigma 2": ({"image_size": 320}, {}, {"sigma": 2.0}),
-    "5,000, sigma 2": ({"image_size": 320}, {}, {"coreset_size": 5000, "sigma": 2.0}),
-    "10 %": ({"image_size": 320}, {}, {"coreset_ratio": 0.1}),
-    "patch": ({"image_size": 320}, {}, {"image_score": "patch", "reweight": False}),
-    "patch, weighted": ({"image_size": 320}, {}, {"image_score": "patch"}),
-    "top 0.3 %": ({"image_size": 320}, {}, {"image_score": 0.003}),
-    "top 1 %": ({"image_size": 320}, {}, {"image_score": 0.01}),
-    "4 rotations": ({"image_size": 320}, {"rotations": 4}, {}),
-    "4 rot., 10,000": ({"image_size": 320}, {"rotations": 4}, {"coreset_size": 10_000}),
+    "224 px": ({"image_size": 224}, {}, {}),
+    "320 px": ({"image_size": 320}, {}, {}),
+    "layers (1, 2, 3)": ({"layers": (1, 2, 3)}, {}, {}),
+    "1,000 patches": ({}, {}, {"coreset_size": 1000}),
+    "5,000 patches": ({}, {}, {"coreset_size": 5000}),
+    "sigma 4": ({}, {}, {"sigma": 4.0}),
+    "320 px, sigma 4": ({"image_size": 320}, {}, {"sigma": 4.0}),
+    "10 %": ({}, {}, {"coreset_ratio": 0.1}),
+    "patch": ({}, {}, {"image_score": "patch", "reweight": False}),
+    "patch, weighted": ({}, {}, {"image_score": "patch"}),
+    "top 0.3 %": ({}, {}, {"image_score": 0.003}),
+    "top 1 %": ({}, {}, {"image_score": 0.01}),
+    "4 rotations": ({}, {"rotations": 4}, {}),
+    "4 rot., 10,000": ({}, {"rotations": 4}, {"coreset_size": 10_000}),
 }
 SETS = {  # name: folder, or None for a synthetic surface
     "screw": "mvtec_screw",
@@ -64,7 +65,8 @@ def main():
         data = load(set_name, options.data)
         for name in options.settings:
             of_features, views, parameters = SETTINGS[name]
-            features = RecalledFeatures(**of_features)
+            size = PatchCore().default_features(data.X_train).image_size
+            features = RecalledFeatures(**{"image_size": size, **of_features})
             features = Augmented(features, **views) if views else features
             features.fit(data.X_train)
             reports = []

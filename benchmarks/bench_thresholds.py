@@ -45,7 +45,7 @@ def interval(n, alpha, n_seeds, draws=20_000):
 def main():
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, default=40)
-    options.add_argument("--sizes", type=float, nargs="+", default=[2000], help="patches in a bank, or their share")
+    options.add_argument("--sizes", type=float, nargs="+", default=[2500], help="patches in a bank, or their share")
     options.add_argument("--rotations", type=int, default=1, help="orientations of each training image")
     options.add_argument("--calibrations", nargs="+", default=["loo"])
     options.add_argument("--image-size", type=int, default=320)

@@ -30,7 +30,7 @@ from skanomaly.scoring._knn import LeftOut
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 
 
-PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "image_score": "patch"}
+PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "image_score": "patch", "sigma": 4.0}
 WHOLE = {"coreset_ratio": 1.0}
 
 
@@ -57,6 +57,13 @@ def averaged(layers, scales):
     return torch.stack([F.interpolate(d, size, mode="bilinear") for d in scaled]).mean(dim=0)[:, 0].numpy()
 
 
+@pytest.mark.parametrize(("sides", "expected"), [((64, 64, 900), 256), ((256, 300, 100), 256), ((257, 300, 64), 320)])
+def test_small_images_are_enlarged_less(sides, expected):
+    images = [np.zeros((side, 40), np.uint8) for side in sides]
+    assert PatchCore().default_features(images).image_size == expected
+    assert PatchCore().default_features().image_size == 320
+
+
 def test_the_paper_is_a_composition(paper, small_features, cloth):
     """With one bank, the detector is features, coreset and nearest neighbours, nothing else."""
     grids = small_features.fit_transform(cloth.X_train)
@@ -81,7 +88,7 @@ def test_banks_of_layers_equal_the_formula(fitted, small_features, cloth):
         scales.append(np.mean(left_out))
     np.testing.assert_allclose(fitted.scales_, scales, rtol=1e-6)
     grids = averaged([distances_to(s.bank_, layer) for s, layer in zip(fitted.scorers_, test, strict=True)], scales)
-    maps = np.stack([small_features.map_to_image(grid, None, size=(64, 64)) for grid in grids])
+    maps = np.stack([small_features.map_to_image(grid, None, 2.0, size=(64, 64)) for grid in grids])
     np.testing.assert_allclose(fitted.anomaly_map(cloth.X_test), maps, rtol=1e-5)
     np.testing.assert_allclose(-fitted.score_samples(cloth.X_test), maps.max(axis=(1, 2)), rtol=1e-5)
 

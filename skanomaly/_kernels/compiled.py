@@ -5,6 +5,7 @@ import os
 import types
 from functools import wraps
 
+import numpy as np
 from numba import njit
 from numba.core import event
 
@@ -57,7 +58,8 @@ def compiled(**options):
 def parallel(**options):
     """Return a decorator that compiles a function with parallel loops.
 
-    In a forked process, the loops run in a single thread: OpenMP kills a process that uses threads after a fork.
+    In a forked process, the loops run in a single thread: OpenMP kills a process that uses threads after a fork. The
+    function must not write into arguments that may be read-only.
 
     Parameters
     ----------
@@ -76,11 +78,26 @@ def parallel(**options):
 
         @wraps(function)
         def run(*args):
-            return (alone if _Process.forked else in_threads)(*args)
+            return (alone if _Process.forked else in_threads)(*map(_writable, args))
 
         return run
 
     return decorate
+
+
+class _Alias:
+    """The memory of an array, for numpy, which keeps this object and with it the array alive."""
+
+    def __init__(self, array):
+        self.array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def _writable(argument):
+    """Return a read-only array as one that is not, since numba compiles a kernel again for read-only arguments."""
+    if isinstance(argument, np.ndarray) and not argument.flags.writeable:
+        return np.asarray(_Alias(argument))
+    return argument
 
 
 def _renamed(function, name):

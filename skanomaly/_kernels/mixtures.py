@@ -15,6 +15,7 @@ from .compiled import compiled, parallel
 
 _BAND = 12  # columns of a triangular factor that are multiplied at a time
 _BLOCK = 512  # vectors per matrix product
+_NEGLIGIBLE = -40.0  # exponents below add nothing to a sum above 1
 _DARK = 1 / 255  # added to the mean of a patch before dividing by it
 
 
@@ -187,5 +188,7 @@ def _log_sum(squares, offsets, density):
             highest = max(highest, offsets[k] - squares[k, i] / 2)
         total = 0.0
         for k in range(n_components):
-            total += np.exp(offsets[k] - squares[k, i] / 2 - highest)
+            exponent = offsets[k] - squares[k, i] / 2 - highest
+            if exponent > _NEGLIGIBLE:
+                total += np.exp(exponent)
         density[i] = highest + np.log(total)

@@ -1,8 +1,10 @@
 """Image pyramids: levels of half the height and width each, and back to the size of the image."""
 
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from .smoothing import resize_matrix
 
@@ -45,8 +47,14 @@ def enlarge_level(scores, level, side, size):
     scores = np.pad(scores, (before, side - 1 - before), mode="edge")
     if level == 0:
         return scores[: size[0], : size[1]]
-    rows, columns = (resize_matrix(n, n * 2**level)[:m] for n, m in zip(scores.shape, size, strict=True))
-    return rows @ scores @ columns.T
+    rows, columns = (_enlarging_matrix(n, level, m) for n, m in zip(scores.shape, size, strict=True))
+    return (columns @ (rows @ scores).T).T
+
+
+@lru_cache(maxsize=64)
+def _enlarging_matrix(n_in, level, n_out):
+    """Return the first rows of the matrix of bilinear resizing by 2^level, sparse, shared between callers."""
+    return csr_array(resize_matrix(n_in, n_in * 2**level)[:n_out])
 
 
 def adjacent_levels(levels, limits):

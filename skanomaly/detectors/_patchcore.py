@@ -7,6 +7,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from tqdm import tqdm
 
 from .._calibration import grouped
+from .._inputs.images import check_images
 from .._kernels.checks import require
 from .._kernels.coreset import cover_again, covering_radius
 from .._kernels.smoothing import average_grids
@@ -18,6 +19,7 @@ from ..scoring._knn import LeftOut, highest_cells
 from ._features import FeatureDetector
 from ._image_scores import image_score_or, image_scores
 
+_SMALL, _LARGE = 256, 320  # sides to which small and other images are resized; enlarged patches have less context
 _MOST_SCALING = 64  # images that set the scales of the layers
 
 
@@ -49,8 +51,9 @@ class PatchCore(FeatureDetector):
     ----------
     features : transformer or None, default=None
         Features that turn images into patch grids, at the resolution of each layer; None is
-        ``PretrainedPatchFeatures(image_size=320)``. Pass an object to choose or search its parameters
-        (``features__layers``), or a `FrozenEstimator` of fitted features.
+        ``PretrainedPatchFeatures(image_size=320)``, or 256 if most training images have no side of more than 256
+        pixels. Pass an object to choose or search its parameters (``features__layers``), or a `FrozenEstimator` of
+        fitted features.
     combine : {"averaged", "concatenated"}, default="averaged"
         How the layers are combined.
 
@@ -58,7 +61,7 @@ class PatchCore(FeatureDetector):
         - "concatenated" resizes all layers bilinearly to the finest one and concatenates them, as in the paper.
     coreset_ratio : float or None, default=None
         Share of the patches that is kept in a bank, in (0, 1]; None keeps `coreset_size` patches.
-    coreset_size : int, default=2000
+    coreset_size : int, default=2500
         Number of patches that are kept in a bank; all, if there are fewer. Used only if `coreset_ratio` is None.
     projection : int, transformer or None, default=None
         Projection in which the coreset is selected; see `GreedyCoreset`.
@@ -73,7 +76,7 @@ class PatchCore(FeatureDetector):
     reweight : int or False, default=9
         Number b of bank patches in the re-weighting; False for none. Used only if `image_score` is "patch". With
         several banks, the factors at the highest patch are averaged.
-    sigma : float, default=4.0
+    sigma : float, default=2.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
@@ -136,10 +139,11 @@ class PatchCore(FeatureDetector):
     Variants:
 
     - the paper: ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224, dim=1024),
-      combine="concatenated", coreset_ratio=0.1, projection=128, image_score="patch")``; the authors' code does not
-      re-weight, which is ``reweight=False``, and squares distances, which ranks images alike;
+      combine="concatenated", coreset_ratio=0.1, projection=128, image_score="patch", sigma=4.0)``; the authors' code
+      does not re-weight, which is ``reweight=False``, and squares distances, which ranks images alike;
     - anomalib: ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224),
-      combine="concatenated", coreset_ratio=0.1, projection=SparseRandomProjection(eps=0.9), image_score="patch")``.
+      combine="concatenated", coreset_ratio=0.1, projection=SparseRandomProjection(eps=0.9), image_score="patch",
+      sigma=4.0)``.
 
     Pickles hold the parameters and the attributes above, not the network.
 
@@ -178,12 +182,12 @@ class PatchCore(FeatureDetector):
         *,
         combine="averaged",
         coreset_ratio=None,
-        coreset_size=2000,
+        coreset_size=2500,
         projection=None,
         n_neighbors=1,
         image_score="max",
         reweight=9,
-        sigma=4.0,
+        sigma=2.0,
         false_alarm_rate=0.05,
         calibration="loo",
         min_defect_area=1,
@@ -217,15 +221,16 @@ class PatchCore(FeatureDetector):
 
         Parameters
         ----------
-        X : Ignored
-            Not used, present for API consistency by convention.
+        X : images or None, default=None
+            Training images. Small ones are enlarged less.
 
         Returns
         -------
         PretrainedPatchFeatures
             Features, unfitted.
         """
-        return PretrainedPatchFeatures(image_size=320, verbose=self.verbose)
+        small = X is not None and np.median([max(size) for size in check_images(X).sizes]) <= _SMALL
+        return PretrainedPatchFeatures(image_size=_SMALL if small else _LARGE, verbose=self.verbose)
 
     def _check_state(self):
         super()._check_state()
@@ -338,7 +343,7 @@ class PatchCore(FeatureDetector):
         for group in tqdm(range(groups.max() + 1), desc="calibration", unit="image", disable=not self.verbose):
             chosen = lost_with[orphans] == group
             hole = rows[orphans[chosen]]
-            added.append(hole[cover_again(hole, distances[chosen, 0], radius)])
+            added.append(hole[cover_again(hole, distances[chosen, 0], float(radius))])
         return LeftOut(groups, bank_groups, [added[group] for group in groups])
 
 

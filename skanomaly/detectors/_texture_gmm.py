@@ -306,7 +306,7 @@ class TextureGMM(FeatureDetector):
         scores = [(surprise - mean) / deviation for surprise, mean, deviation in surprises]
         levels = [enlarge_level(level, i, self.patch_size, size) for i, level in enumerate(scores)]
         if self.combine == "mean":
-            return np.mean(levels, axis=0)
+            return sum(levels) / len(levels)
         return adjacent_levels(levels, self.level_thresholds_)
 
     def _surprises(self, image):

@@ -8,7 +8,6 @@ import functools
 import os
 import pickle
 import random
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -24,6 +23,7 @@ from sklearn.exceptions import NotFittedError
 
 from ..exceptions import CalibrationWarning, DataWarning
 from ..persistence import save
+from ._other_process import score_elsewhere
 
 _CHECKS = []
 _MAP_CHECKS = []
@@ -38,23 +38,6 @@ _OPTIONAL_METHODS = (
     "iter_anomaly_maps",
     "iter_scores_and_maps",
 )
-_SCORE_FILES = """
-import pickle, sys
-import joblib, numpy as np
-from skanomaly.persistence import load
-folder, n_threads, *trusted = sys.argv[1:]
-if int(n_threads):
-    import torch
-    torch.set_num_threads(int(n_threads))
-with open(folder + "/model.pkl", "rb") as file:
-    models = {"pickle": pickle.load(file)}
-models["joblib"] = joblib.load(folder + "/model.joblib")
-models["skanomaly.save"] = load(folder + "/model.skops", trusted=trusted)
-X = np.load(folder + "/X.npy")
-np.savez(folder + "/scores.npz", **{name: model.score_samples(X) for name, model in models.items()})
-if int(n_threads):
-    print(torch.get_num_threads())
-"""
 
 
 # --------------------------------------------------------------------------------------------- public functions
@@ -639,7 +622,7 @@ def check_sign(detector, images):
 
 @_register(_CHECKS)
 def check_new_process(detector, images):
-    """Check that pickle, joblib and skanomaly.save preserve the scores in a new process with as many threads."""
+    """Check that pickle, joblib and skanomaly.save preserve the scores in another process with as many threads."""
     train, test = _split(images)
     fitted = _fresh(detector).fit(train)
     n_threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 0
@@ -648,28 +631,25 @@ def check_new_process(detector, images):
         joblib.dump(fitted, f"{folder}/model.joblib")
         save(fitted, f"{folder}/model.skops")
         np.save(f"{folder}/X.npy", test)
-        paths = [str(Path(__file__).parents[2]), *(path or os.getcwd() for path in sys.path)]
-        child = subprocess.run(
-            [sys.executable, "-c", _SCORE_FILES, folder, str(n_threads), *_foreign_types(fitted, folder)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            capture_output=True,
-            text=True,
+        answer = score_elsewhere(
+            folder=folder,
+            n_threads=n_threads,
+            trusted=_foreign_types(fitted, folder),
+            paths=[str(Path(__file__).parents[2]), *(path or os.getcwd() for path in sys.path)],
         )
         _require(
-            child.returncode == 0,
-            "a new process cannot load or use the detector; define its class in an importable module, and keep only "
-            f"what can be stored, such as numpy arrays, in fitted attributes. Its error is:\n{child.stderr[-2000:]}",
+            "error" not in answer,
+            "another process cannot load or use the detector; define its class in an importable module, and keep only "
+            f"what can be stored, such as numpy arrays, in fitted attributes. Its error is:\n{answer.get('error')}",
         )
-        if n_threads:
-            n_after = int(child.stdout.split()[-1])
-            _require(
-                n_after == n_threads,
-                f"torch had {n_threads} threads in a new process, but {n_after} after score_samples was called; this "
-                "number determines the last bits of the scores, so do not change it, or restore it.",
-            )
+        _require(
+            answer["n_threads"] == n_threads,
+            f"torch had {n_threads} threads in another process, but {answer['n_threads']} after score_samples was "
+            "called; this number determines the last bits of the scores, so do not change it, or restore it.",
+        )
         with np.load(f"{folder}/scores.npz") as restored:
             for way, scores in restored.items():
-                _require_equal(scores, fitted.score_samples(test), f"scores differ after {way} in a new process.")
+                _require_equal(scores, fitted.score_samples(test), f"scores differ after {way} in another process.")
 
 
 def _foreign_types(detector, folder):
