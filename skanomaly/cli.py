@@ -145,18 +145,23 @@ def _evaluate_folder(options):
 
 
 def _evaluate(name, data, options):
+    import warnings
     from pathlib import Path
 
     from .evaluation import evaluate, save_overlay_sheet
 
     detector = _detector(options, data.X_train)
-    report = evaluate(detector, data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*normal test images are flagged")  # printed below
+        report = evaluate(detector, data)
     sheet = Path(options.out) / f"{name}.png"
     if report.anomaly_maps is not None:
         save_overlay_sheet(sheet, detector, data)
     print(f"{name}: {len(data.X_train)} training images, {len(data.X_test)} test images")
     for title, key in _METRICS:
         print(f"  {title:<16}{report[key]:8.3f}")
+    if report.message:
+        print(f"  note: {report.message}")
     print(f"  overlay sheet   {sheet if report.anomaly_maps is not None else 'none: no maps'}", flush=True)
 
 

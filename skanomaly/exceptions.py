@@ -17,7 +17,7 @@ class CacheWarning(UserWarning):
 
 
 class CalibrationWarning(UserWarning):
-    """Warning issued when the calibration set is too small for the requested false-alarm rate."""
+    """Warning issued when a threshold does not keep its false-alarm rate: too few or unsuitable calibration samples."""
 
 
 class DataWarning(UserWarning):
