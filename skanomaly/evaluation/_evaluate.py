@@ -128,7 +128,20 @@ def decided(detector, anomalies, scores):
 
 
 def shares(flagged, anomalies):
-    """Return the shares of flagged normal images and of flagged anomalies; NaN where there are none."""
+    """Compute the shares of flagged normal images and of flagged anomalies.
+
+    Parameters
+    ----------
+    flagged : ndarray of shape (n,), bool
+        True for flagged images.
+    anomalies : ndarray of shape (n,), bool
+        True for anomalies.
+
+    Returns
+    -------
+    tuple of float
+        Share of the normal images, and of the anomalies, that are flagged; NaN where there are none.
+    """
     return tuple(float(flagged[part].mean()) if part.any() else np.nan for part in (~anomalies, anomalies))
 
 
@@ -158,9 +171,9 @@ def too_many_flagged(detector, flagged_normal, n_normal):
         return None
     return (
         f"{n_flagged} of {n_normal} normal test images are flagged, although a share of "
-        f"{calibration.expected_rate(rate):.2g} is expected, which chance explains with a probability of {p_value:.1g}: "
-        "they are not drawn like the training images. Call `calibrate` with fresh normal images of the kind to be "
-        "inspected; if training images show the same part or burst, pass `groups` to `fit`."
+        f"{calibration.expected_rate(rate):.2g} is expected, which chance explains with a probability of "
+        f"{p_value:.1g}: they are not drawn like the training images. Call `calibrate` with fresh normal images of the "
+        "kind to be inspected; if training images show the same part or burst, pass `groups` to `fit`."
     )
 
 
