@@ -74,7 +74,7 @@ def test_out_of_fold_scores(rng):
 @pytest.fixture
 def contaminated(rng):
     """Return normal rows and two tight clusters of anomalies, with their labels."""
-    anomalies = np.concatenate([rng.normal(center, 0.1, size=(30, 3)) for center in (3, -3)])
+    anomalies = np.concatenate([rng.normal(center, 0.1, size=(30, 3)) for center in (2.5, -2.5)])
     return np.concatenate([rng.normal(size=(96, 3)), anomalies]), np.repeat([1, -1], [96, 60])
 
 
@@ -91,14 +91,14 @@ def test_a_contaminated_refit_is_worse_and_repaired(contaminated, rng, name):
     """Plain estimators learn the anomalies of the training part, in the splits and in the refit."""
     X, y = contaminated
     detector, grid = DETECTORS[name]
-    fresh = np.concatenate([rng.normal(size=(100, 3)), rng.normal(3, 0.1, size=(25, 3))])
+    fresh = np.concatenate([rng.normal(size=(100, 3)), rng.normal(2.5, 0.1, size=(25, 3))])
     labels = np.repeat([1, -1], [100, 25])
     plain = GridSearchCV(detector, grid, cv=StratifiedKFold(3), scoring=image_auroc_scorer).fit(X, y)
     nested = {f"estimator__{name}": values for name, values in grid.items()}
     wrapped = GridSearchCV(FitOnNormal(detector), nested, cv=StratifiedKFold(3), scoring=image_auroc_scorer).fit(X, y)
     assert wrapped.best_score_ > plain.best_score_ + 0.05
     before, after = (image_auroc_scorer(search, fresh, labels) for search in (plain, wrapped))
-    assert after > max(before + 0.05, 0.98)
+    assert after > max(before + 0.05, 0.95)
     assert wrapped.best_estimator_.n_normal_ == 96
 
 
