@@ -228,6 +228,86 @@ def load_visa(root, *, split="1cls"):
     )
 
 
+def load_category(root):
+    """Load a category in any of the known layouts: those of MVTec AD, MVTec LOCO AD, BTAD and VisA.
+
+    Parameters
+    ----------
+    root : str or path-like
+        Folder of the category.
+
+    Returns
+    -------
+    Bunch
+        Dictionary-like object with the attributes of `load_mvtec`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is in none of the layouts.
+
+    See Also
+    --------
+    find_categories : Find the categories in folders.
+    load_mvtec : Load a category in the layout of MVTec AD.
+    """
+    root = Path(root)
+    for mark, load in _MARKS.items():
+        if (root / mark).exists():
+            return load(root)
+    return load_mvtec(root)
+
+
+_MARKS = {"Data/Images": load_visa, "defects_config.json": load_mvtec_loco, "train/ok": load_btad}
+
+
+def find_categories(folders):
+    """Find the categories of data sets in folders, each of which is a category or a folder of categories.
+
+    Parameters
+    ----------
+    folders : sequence of path-like
+        Folders.
+
+    Returns
+    -------
+    dict of path-like
+        Folder of each category, by its name; with the name of the folder around it where names would be equal.
+
+    See Also
+    --------
+    load_category : Load a category in any of the known layouts.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skanomaly.datasets import find_categories
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for category in ("bottle", "cable"):
+    ...         (Path(root) / category / "train").mkdir(parents=True)
+    ...     sorted(find_categories([root]))
+    ['bottle', 'cable']
+    """
+    found = [category for folder in folders for category in _categories(folder)]
+    names = [Path(folder).resolve().name for folder in found]
+    return {
+        name if names.count(name) == 1 else f"{Path(folder).resolve().parent.name}/{name}": folder
+        for name, folder in zip(names, found, strict=True)
+    }
+
+
+def _categories(folder):
+    """Return the categories in a folder, or the folder itself."""
+    if _is_category(Path(folder)) or not Path(folder).is_dir():
+        return [folder]
+    return [path for path in sorted(Path(folder).iterdir()) if _is_category(path)] or [folder]
+
+
+def _is_category(folder):
+    return (folder / "train").is_dir() or (folder / "Data" / "Images").is_dir()
+
+
 def _visa_rows(table):
     if not table.is_file():
         raise FileNotFoundError(f"{table} is missing; it must list the split of the images (see load_visa).")

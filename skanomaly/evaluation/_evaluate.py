@@ -76,7 +76,7 @@ def evaluate(detector, data, *, map_size=None):
     end = time.perf_counter()
     scores = -np.array(normality)
     if map_size is not None:
-        masks = [_nearest(mask, map_size) for mask in masks]
+        masks = [nearest(mask, map_size) for mask in masks]
     known = [getattr(mask, "known", True) for mask in data.masks_test]
     anomalies = anomalous(data.y_test)
     both = anomalies.any() and not anomalies.all()
@@ -258,6 +258,20 @@ def _of_every_kind(kinds, n):
     return np.concatenate(spread)
 
 
-def _nearest(mask, size):
+def nearest(mask, size):
+    """Resize a mask by nearest neighbours.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (H, W)
+        Mask.
+    size : tuple of int (h, w)
+        Size of the result.
+
+    Returns
+    -------
+    ndarray of shape (h, w)
+        Resized mask.
+    """
     rows, columns = (((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(size, mask.shape, strict=True))
     return mask[np.ix_(rows, columns)]
