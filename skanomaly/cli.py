@@ -35,6 +35,9 @@ _METRICS = (
     ("fit s", "fit_seconds"),
     ("score s", "score_seconds"),
 )
+_TABLES = (
+    "image_auroc", "image_ap", "f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "rates", "region_rates",
+)  # fmt: skip
 
 
 def main(arguments=None):
@@ -82,7 +85,7 @@ def _parser():
         help="method with which the others are compared (default: the first one), or METHOD=BASE for each",
     )  # fmt: skip
     evaluate.add_argument("--format", choices=["text", "markdown", "csv", "json"], default="text", help="of the tables")
-    evaluate.add_argument("--metrics", metavar="METRIC", nargs="+", help="metrics of the tables (default: all)")
+    evaluate.add_argument("--metrics", nargs="+", choices=_TABLES, help="tables to print (default: all)")
     evaluate.add_argument("--intervals", action="store_true", help="show 95 %% bootstrap intervals in the tables")
     evaluate.add_argument("--size", metavar="PIXELS", type=int, help="side of the maps that are compared with masks")
     evaluate.set_defaults(run=_evaluate_folders)

@@ -44,12 +44,12 @@ class Failing(BaseEstimator):
 
 @pytest.fixture(scope="module")
 def comparison(cloth, tmp_path_factory):
-    detectors = {"a": variation(sigma=2.0), "b": variation(min_defect_area=3), "c": variation(false_alarm_rate=None)}
+    detectors = {"a": variation(sigma=20.0), "b": variation(min_defect_area=3), "c": variation(false_alarm_rate=None)}
     return compare(detectors, {"cloth": cloth, "again": cloth}, n_draws=50)
 
 
 def test_rows_are_those_of_evaluate(comparison, cloth):
-    for row, detector in zip(comparison.rows, (variation(sigma=2.0), variation(min_defect_area=3)), strict=False):
+    for row, detector in zip(comparison.rows, (variation(sigma=20.0), variation(min_defect_area=3)), strict=False):
         report = evaluate(detector, cloth)
         assert (row["dataset"], row["n_train"], row["n_good"], row["n_anomalous"]) == ("cloth", 12, 6, 10)
         for name in ("image_auroc", "f1_max", "pixel_auroc", "aupro"):
@@ -124,7 +124,7 @@ def test_draws_are_uniform_and_seeded():
 
 def test_differences_are_paired(comparison, cloth):
     """Equal detectors differ by nothing in every bootstrap sample; the mean is over the data sets."""
-    twins = compare({"a": variation(), "b": variation(), "c": variation(sigma=2.0)}, {"cloth": cloth}, n_draws=40)
+    twins = compare({"a": variation(), "b": variation(), "c": variation(sigma=20.0)}, {"cloth": cloth}, n_draws=40)
     by_detector = {d["detector"]: d for d in twins.differences("aupro") if d["dataset"] == "mean"}
     assert (by_detector["b"]["difference"], by_detector["b"]["low"], by_detector["b"]["high"]) == (0, 0, 0)
     (_, a), (_, c) = (twins.value("aupro", name, "cloth") for name in "ac")

@@ -9,7 +9,9 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from skanomaly.datasets import (
+    find_categories,
     load_btad,
+    load_category,
     load_image_folder,
     load_mvtec,
     load_mvtec_loco,
@@ -473,3 +475,21 @@ def test_load_mvtec_loco_without_masks_and_saturation_areas(loco):
     with pytest.warns(DataWarning) as caught:
         assert [area for _, area in load_mvtec_loco(loco).masks_test[1].regions] == [3, 2]
     assert any("defect regions saturate at their own area" in str(warning.message) for warning in caught)
+
+
+def test_categories_are_found_and_loaded_in_every_layout(category, loco, visa, tmp_path):
+    """The fixtures share a folder, which is a category itself; beside it, folders of categories of equal names."""
+    for number in ("01", "02"):
+        for name in ("train/ok/0.png", "test/ok/0.png"):
+            save(tmp_path / "btad" / number / name)
+    shutil.copytree(tmp_path / "btad", tmp_path / "copy")
+    (tmp_path / "btad" / "notes").mkdir()
+    found = find_categories([tmp_path / "btad", visa, tmp_path / "copy", tmp_path / "btad" / "notes"])
+    assert list(found) == ["btad/01", "btad/02", "candle", "copy/01", "copy/02", "notes"]
+    assert load_category(found["btad/01"]).y_test.tolist() == [1]
+    assert load_category(found["candle"]).kinds_test.tolist() == ["normal", "anomaly"]
+    with pytest.raises(FileNotFoundError, match="not in the layout of MVTec AD"):
+        load_category(found["notes"])
+    assert list(find_categories([str(tmp_path)]).values()) == [str(tmp_path)]
+    with pytest.warns(DataWarning, match="no mask"):  # those of MVTec AD are files, not folders
+        assert len(load_category(tmp_path).X_validation) == 1
