@@ -2,8 +2,8 @@
 
 The images are random ones: 60 training images, 30 good test images and 30 with defects. Every split fits on the normal
 images of two thirds and scores the maps of the last third. Printed are the table of the search, the passes of images
-through the network, and the passes expected: images times distinct settings of the features. `--no-cache` shows what the
-search costs without the cache.
+through the network, and the passes expected: images times distinct settings of the features. `--no-cache` shows what
+the search costs without the cache.
 """
 
 import tempfile
@@ -14,8 +14,7 @@ from _common import parser, print_machine
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from skanomaly import FitOnNormal, PaDiM, PatchCore, PretrainedPatchFeatures
-from skanomaly.datasets import load_mvtec
-from skanomaly.datasets import Mask
+from skanomaly.datasets import Mask, load_mvtec
 from skanomaly.metrics import aupro_scorer
 
 

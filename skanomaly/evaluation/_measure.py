@@ -55,29 +55,46 @@ def measure(detector, data, *, map_size, n_draws, rng):
     counts = drawn_counts(anomalies, n_draws, rng)
     start = time.perf_counter()
     detector.fit(data.X_train)
-    fitted = time.perf_counter()
+    fit_seconds = time.perf_counter() - start
     pixels = _Pixels(detector, map_size)
-    scores = pixels.see(data, masks) if hasattr(detector, "anomaly_map") else -detector.score_samples(data.X_test)
-    end = time.perf_counter()
+    scores, score_seconds = pixels.see(data, masks) if hasattr(detector, "anomaly_map") else _scored(detector, data)
     row = {"n_train": len(data.X_train), "n_good": int((~anomalies).sum()), "n_anomalous": int(anomalies.sum())}
-    draws = image_metrics(anomalies, scores, counts) if anomalies.any() and not anomalies.all() else {}
-    if draws:
-        ones = np.ones((1, len(anomalies)))
-        row |= {name: float(values[0]) for name, values in image_metrics(anomalies, scores, ones).items()}
-    if pixels.n_defects:
-        row |= {name: float(value) for name, value in values_of(pixels.curves()).items()}
-        draws |= pixels.draws(counts)
-    for prefix, flagged in _flagged(detector, scores, pixels.levels).items():
-        for kind, all_images, drawn in zip(
-            ("tnr", "tpr"), rates(anomalies, flagged, np.ones((1, len(scores)))), rates(anomalies, flagged, counts),
-            strict=True,
-        ):  # fmt: skip
-            row[prefix + kind], draws[prefix + kind] = float(all_images[0]), drawn
+    draws = {}
+    for values, drawn in (
+        _of_images(anomalies, scores, counts),
+        pixels.metrics(counts),
+        _of_decisions(anomalies, _flagged(detector, scores, pixels.levels), counts),
+    ):
+        row |= {name: float(value) for name, value in values.items()}
+        draws |= drawn
     flagged_normal, _, expected = decided(detector, anomalies, scores)
-    if not np.isnan(expected):
-        row["expected_tnr"] = 1 - expected
+    row |= {} if np.isnan(expected) else {"expected_tnr": 1 - expected}
     row |= {"message": too_many_flagged(detector, flagged_normal, row["n_good"])}
-    return Measured(row | {"fit_seconds": fitted - start, "score_seconds": end - fitted}, draws)
+    return Measured(row | {"fit_seconds": fit_seconds, "score_seconds": score_seconds}, draws)
+
+
+def _scored(detector, data):
+    """Return the anomaly scores (n,) of the test images, and the seconds that they took."""
+    start = time.perf_counter()
+    return -np.asarray(detector.score_samples(data.X_test)), time.perf_counter() - start
+
+
+def _of_images(anomalies, scores, counts):
+    """Return the metrics of one score per image, and of its bootstrap samples, if there are images of both kinds."""
+    if anomalies.all() or not anomalies.any():
+        return {}, {}
+    once = image_metrics(anomalies, scores, np.ones((1, len(scores))))
+    return {name: values[0] for name, values in once.items()}, image_metrics(anomalies, scores, counts)
+
+
+def _of_decisions(anomalies, flagged, counts):
+    """Return the rates of each kind of decision, and of its bootstrap samples."""
+    row, draws = {}, {}
+    for prefix, decisions in flagged.items():
+        once = rates(anomalies, decisions, np.ones((1, len(anomalies))))
+        for name, values, drawn in zip(("tnr", "tpr"), once, rates(anomalies, decisions, counts), strict=True):
+            row[prefix + name], draws[prefix + name] = values[0], drawn
+    return row, draws
 
 
 def _flagged(detector, scores, levels):
@@ -102,13 +119,13 @@ class _Pixels:
         self._detector, self._size = detector, map_size
         self._exact, self._by_image = ScoreCounts(_EXACT), ScoreCountsByImage(_ROUNDED)
         self._n_regions, self._known = [], []
-        self.levels, self.n_defects = [], 0
+        self.levels, self._n_defects = [], 0
 
     def see(self, data, masks):
-        """Count the pixels of all test images; return the anomaly scores (n,)."""
+        """Count the pixels of all test images; return the anomaly scores (n,), and the seconds that they took."""
         scores, area = [], _defect_area(self._detector)
         known = [getattr(mask, "known", True) for mask in data.masks_test]
-        results = self._detector.iter_scores_and_maps(data.X_test, size=self._size)
+        results = _Timed(self._detector.iter_scores_and_maps(data.X_test, size=self._size))
         for i, (mask, (normality, score_map)) in enumerate(zip(masks, results, strict=True)):
             scores.append(-normality)
             if self._size is None and area is not None:
@@ -116,22 +133,39 @@ class _Pixels:
             if known[i]:
                 self._count(mask if self._size is None else nearest(mask, self._size), score_map)
                 self._known.append(i)
-        return np.array(scores)
+        return np.array(scores), results.seconds
 
     def _count(self, mask, score_map):
         values, weights, n_regions = image_pixels(mask, score_map)
         self._exact.add(values, weights)
         self._by_image.add(values, weights)
         self._n_regions.append(n_regions)
-        self.n_defects += n_regions
+        self._n_defects += n_regions
 
-    def curves(self):
-        """Return the curves of all pixels."""
-        return PixelCurves(*self._exact.curves(), self.n_defects)
+    def metrics(self, counts):
+        """Return the metrics of the maps, and of their bootstrap samples, if there are defects."""
+        if not self._n_defects:
+            return {}, {}
+        curves = PixelCurves(*self._exact.curves(), self._n_defects)
+        histograms, n_regions = self._by_image.histograms(), np.array(self._n_regions)
+        return values_of(curves), pixel_metrics(histograms, n_regions, counts[:, self._known])
 
-    def draws(self, counts):
-        """Return the metrics of bootstrap samples."""
-        return pixel_metrics(self._by_image.histograms(), np.array(self._n_regions), counts[:, self._known])
+
+class _Timed:
+    """Iterator that counts the seconds for which it is waited for."""
+
+    def __init__(self, iterator):
+        self._iterator, self.seconds = iterator, 0.0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        start = time.perf_counter()
+        try:
+            return next(self._iterator)
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
 def _defect_area(detector):
