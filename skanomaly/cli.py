@@ -35,6 +35,10 @@ _METRICS = (
     ("fit s", "fit_seconds"),
     ("score s", "score_seconds"),
 )
+_PRESETS = (  # of skanomaly.evaluation.preset
+    "patchcore-wrn50", "padim-resnet18", "padim-wrn50", "padim-efficientnet-b5", "spade-wrn50",
+    "mahalanobis-efficientnet-b4", "mlfsc-vgg16",
+)  # fmt: skip
 _TABLES = (
     "image_auroc", "image_ap", "f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "rates", "region_rates",
 )  # fmt: skip
@@ -78,7 +82,8 @@ def _parser():
     )  # fmt: skip
     evaluate.add_argument(
         "--methods", metavar="METHOD", nargs="+",
-        help="compare several detectors (see --method), with tables; NAME=METHOD gives a detector a name of its own",
+        help="compare several detectors, with tables: those of --method, or with the networks of the papers, "
+        f"{', '.join(_PRESETS)}; NAME=METHOD gives a detector a name of its own",
     )  # fmt: skip
     evaluate.add_argument(
         "--against", metavar="METHOD", nargs="+",
@@ -202,9 +207,9 @@ def _named(text):
 
 
 def _check_methods(methods, settings):
-    unknown = [method for method in methods.values() if method not in _METHODS]
+    unknown = [method for method in methods.values() if method not in (*_METHODS, *_PRESETS)]
     if unknown:
-        raise ValueError(f"--methods: {', '.join(unknown)} is not one of {', '.join(sorted(_METHODS))}.")
+        raise ValueError(f"--methods: {', '.join(unknown)} is not one of {', '.join((*sorted(_METHODS), *_PRESETS))}.")
     owners = {text.partition("=")[0].partition(":")[0] for text in settings if ":" in text.partition("=")[0]}
     if owners - set(methods):
         raise ValueError(f"--set: {', '.join(sorted(owners - set(methods)))} is not one of {', '.join(methods)}.")
@@ -216,7 +221,12 @@ def _variant(name, method, options):
 
     import numpy as np
 
+    from .evaluation import preset
+
     own = [text.removeprefix(f"{name}:") for text in options.settings if _belongs(text, name)]
+    if method in _PRESETS:
+        common = {"random_state": options.seed, "false_alarm_rate": options.false_alarm_rate}
+        return preset(method).set_params(**common, **dict(map(_setting, own)))
     chosen = argparse.Namespace(**{**vars(options), "method": method, "settings": own, "quiet": True})
     return _detector(chosen, np.zeros((1, 64, 64), np.uint8))  # defaults are those for images, whatever the folder
 

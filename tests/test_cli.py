@@ -88,6 +88,15 @@ def test_unknown_tables_are_refused_before_anything_is_computed(folder, capsys):
     assert "argument --metrics: invalid choice: 'auroc'" in capsys.readouterr().err
 
 
+def test_presets_are_methods_to_compare(folder, capsys):
+    small = ["features__weights=random", "features__image_size=64", "features__crop=None", "projection=None"]
+    settings = [argument for setting in small for argument in ("--set", f"resnet:{setting}")]
+    arguments = ["--methods", "resnet=patchcore-wrn50", "--out", str(folder / "out"), "--quiet", *settings]
+    backbone = ["--set", "resnet:features__backbone=test_resnet", "--set", "resnet:features__dim=8"]
+    assert main(["evaluate", str(folder), *arguments, *backbone, "--metrics", "aupro"]) == 0
+    assert "resnet" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("method", ["deep-one-class", "metric"])
 def test_a_reference_is_a_folder_of_classes(method, folder, capsys):
     settings = {

@@ -19,7 +19,7 @@ from skanomaly import FitOnNormal, GreedyCoreset, KNNScorer, PatchCore, Pixels, 
 from skanomaly._kernels.localization import image_pixels
 from skanomaly._kernels.score_counts import ScoreCountsByImage
 from skanomaly.datasets import load_mvtec
-from skanomaly.evaluation import compare, evaluate
+from skanomaly.evaluation import compare, evaluate, preset
 from skanomaly.evaluation._bootstrap import drawn_counts, image_metrics, pixel_metrics, rates
 from skanomaly.evaluation._fingerprint import fingerprint
 from skanomaly.exceptions import EvaluationWarning
@@ -284,6 +284,20 @@ def test_default_features_are_cached(cloth, tmp_path):
 def test_bad_arguments_are_refused(cloth, changes, message):
     with pytest.raises(ValueError, match=message):
         compare(**{"detectors": {"a": variation()}, "datasets": {"cloth": cloth}} | changes)
+
+
+def test_presets_are_valid_and_have_the_networks_of_the_papers():
+    from skanomaly.cli import _PRESETS
+
+    networks = {"wrn50": "wide_resnet50_2", "resnet18": "resnet18", "vgg16": "vgg16"}
+    for name in _PRESETS:
+        detector = preset(name)
+        detector._validate_params()
+        network = name.split("-", 1)[1]
+        assert detector.features.backbone == networks.get(network, f"tf_{network.replace('-', '_')}")
+        assert type(detector).__name__.lower().startswith(name.split("-")[0])
+    with pytest.raises(ValueError, match="name='wrn50' is not accepted; it must be one of patchcore-wrn50"):
+        preset("wrn50")
 
 
 # Tables and plots

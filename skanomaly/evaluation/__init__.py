@@ -5,5 +5,6 @@ from ._comparison import Comparison
 from ._evaluate import evaluate, save_overlay_sheet
 from ._files import score_files
 from ._inpaint import inpaint_files
+from ._presets import preset
 
-__all__ = ["Comparison", "compare", "evaluate", "inpaint_files", "save_overlay_sheet", "score_files"]
+__all__ = ["Comparison", "compare", "evaluate", "inpaint_files", "preset", "save_overlay_sheet", "score_files"]
