@@ -17,6 +17,7 @@ from _common import parser, print_machine
 from bench_detectors import MAP_SIZE, SETS, load
 
 import skanomaly
+from skanomaly import Reference
 from skanomaly.evaluation import compare
 from skanomaly.evaluation._table import write_atomically
 
@@ -43,11 +44,18 @@ NEEDS = {  # name: what the detector needs
 COLUMNS = "image AUROC", "AU-PRO", "fit s", "ms / image", "peak MiB", "needs"
 
 
+def reference(folder):
+    """Return 2,000 labelled photographs of other things, for the detectors that learn against a reference."""
+    with np.load(folder / "small" / "cifar10_horse_deer.npz") as data:
+        step = len(data["X_train"]) // 2000
+        return Reference(data["X_train"][::step], data["y_train"][::step])
+
+
 def detector_of(name, settings, options):
     """Return a detector with its defaults, apart from settings."""
     detector = getattr(skanomaly, name)(random_state=0)
     if "reference" in detector.get_params():
-        detector.set_params(reference=str(options.reference or options.data / "paper"))
+        detector.set_params(reference=reference(options.data))
     if any(setting.startswith("features__") for setting in settings) and detector.features is None:
         detector.set_params(features=detector.default_features(np.zeros((1, 64, 64), np.uint8)))
     return detector.set_params(**settings)
@@ -102,7 +110,6 @@ def main():
     options.add_argument("--settings", nargs="+", default=[], help="parameters, as NAME:PARAMETER=VALUE")
     options.add_argument("--train", type=int, help="number of training images (default: all)")
     options.add_argument("--test", type=int, help="number of test images (default: all)")
-    options.add_argument("--reference", help="folder of classes of images, for the detectors that need one")
     options.add_argument("--out", type=Path, help="folder for the results of finished pairs")
     options.add_argument("--one", nargs=2, metavar=("DETECTOR", "SET"), help="run one pair in this process")
     options = options.parse_args()
