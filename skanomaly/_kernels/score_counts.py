@@ -45,8 +45,9 @@ class ScoreCounts:
         codes, weights = zip(*self._parts, strict=True)
         codes, weights = summed(np.concatenate(codes), np.concatenate(weights, axis=1))
         while len(codes) > self.max_distinct:
-            codes, weights = summed(codes >> np.uint32(1), weights)
-            self.n_dropped_bits += 1
+            bits = _surplus_bits(len(codes), self.max_distinct)
+            codes, weights = summed(codes >> bits, weights)
+            self.n_dropped_bits += int(bits)
         self._parts = [(codes, weights)]
 
     def curves(self):
@@ -82,11 +83,11 @@ class ScoreCountsByImage:
         """
         self._images.append(summed(ordered_codes(scores) >> np.uint32(self.n_dropped_bits), weights))
         self._distinct = np.union1d(self._distinct, self._images[-1][0])
-        one = np.uint32(1)
         while len(self._distinct) > self.max_distinct:
-            self._distinct = np.unique(self._distinct >> one)
-            self._images = [summed(codes >> one, weights) for codes, weights in self._images]
-            self.n_dropped_bits += 1
+            bits = _surplus_bits(len(self._distinct), self.max_distinct)
+            self._distinct = np.unique(self._distinct >> bits)
+            self._images = [summed(codes >> bits, weights) for codes, weights in self._images]
+            self.n_dropped_bits += int(bits)
 
     def histograms(self):
         """Return the sums of each of the weights (w, n_images, n_distinct), from the highest score to the lowest."""
@@ -95,6 +96,11 @@ class ScoreCountsByImage:
         for i, (codes, weights) in enumerate(self._images):
             found[:, i, np.searchsorted(self._distinct, codes)] = weights
         return found[..., ::-1]
+
+
+def _surplus_bits(n, most):
+    """Return a number of bits to drop from n distinct codes that leaves no fewer of them than necessary."""
+    return np.uint32(max(1, int(np.log2(n / most))))  # a bit at most halves the number
 
 
 def ordered_codes(scores):
