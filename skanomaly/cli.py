@@ -75,25 +75,7 @@ def _parser():
     demo = commands.add_parser("demo", help="fit and evaluate a detector on synthetic surfaces, or on a folder")
     demo.add_argument("--data", metavar="FOLDER", help="folder in MVTec layout to use instead of synthetic surfaces")
     demo.set_defaults(run=_demo)
-    evaluate = commands.add_parser("evaluate", help="fit and evaluate detectors on folders in MVTec layout")
-    evaluate.add_argument(
-        "data", metavar="FOLDER", nargs="+",
-        help="folder with train/good, test/good, test/<defect> and ground_truth, or folder of such folders",
-    )  # fmt: skip
-    evaluate.add_argument(
-        "--methods", metavar="METHOD", nargs="+",
-        help="compare several detectors, with tables: those of --method, or with the networks of the papers, "
-        f"{', '.join(_PRESETS)}; NAME=METHOD gives a detector a name of its own",
-    )  # fmt: skip
-    evaluate.add_argument(
-        "--against", metavar="METHOD", nargs="+",
-        help="method with which the others are compared (default: the first one), or METHOD=BASE for each",
-    )  # fmt: skip
-    evaluate.add_argument("--format", choices=["text", "markdown", "csv", "json"], default="text", help="of the tables")
-    evaluate.add_argument("--metrics", nargs="+", choices=_TABLES, help="tables to print (default: all)")
-    evaluate.add_argument("--intervals", action="store_true", help="show 95 %% bootstrap intervals in the tables")
-    evaluate.add_argument("--size", metavar="PIXELS", type=int, help="side of the maps that are compared with masks")
-    evaluate.set_defaults(run=_evaluate_folders)
+    evaluate = _evaluate_parser(commands)
     fit = commands.add_parser("fit", help="fit a detector on normal images and save it to a file")
     fit.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or glob patterns of normal images")
     fit.add_argument("-o", "--output", metavar="FILE", required=True, help="model file to write, e.g. model.skops")
@@ -148,6 +130,29 @@ def _parser():
             "METHOD:NAME=VALUE is a parameter of one of them",
         )  # fmt: skip
     return parser
+
+
+def _evaluate_parser(commands):
+    evaluate = commands.add_parser("evaluate", help="fit and evaluate detectors on folders in MVTec layout")
+    evaluate.add_argument(
+        "data", metavar="FOLDER", nargs="+",
+        help="folder with train/good, test/good, test/<defect> and ground_truth, or folder of such folders",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--methods", metavar="METHOD", nargs="+",
+        help="compare several detectors, with tables: those of --method, or with the networks of the papers, "
+        f"{', '.join(_PRESETS)}; NAME=METHOD gives a detector a name of its own",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--against", metavar="METHOD", nargs="+",
+        help="method with which the others are compared (default: the first one), or METHOD=BASE for each",
+    )  # fmt: skip
+    evaluate.add_argument("--format", choices=["text", "markdown", "csv", "json"], default="text", help="of the tables")
+    evaluate.add_argument("--metrics", nargs="+", choices=_TABLES, help="tables to print (default: all)")
+    evaluate.add_argument("--intervals", action="store_true", help="show 95 %% bootstrap intervals in the tables")
+    evaluate.add_argument("--size", metavar="PIXELS", type=int, help="side of the maps that are compared with masks")
+    evaluate.set_defaults(run=_evaluate_folders)
+    return evaluate
 
 
 def _demo(options):
