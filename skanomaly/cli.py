@@ -35,6 +35,13 @@ _METRICS = (
     ("fit s", "fit_seconds"),
     ("score s", "score_seconds"),
 )
+_PRESETS = (  # of skanomaly.evaluation.preset
+    "patchcore-wrn50", "padim-resnet18", "padim-wrn50", "padim-efficientnet-b5", "spade-wrn50",
+    "mahalanobis-efficientnet-b4", "mlfsc-vgg16",
+)  # fmt: skip
+_TABLES = (
+    "image_auroc", "image_ap", "f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "rates", "region_rates",
+)  # fmt: skip
 
 
 def main(arguments=None):
@@ -68,11 +75,7 @@ def _parser():
     demo = commands.add_parser("demo", help="fit and evaluate a detector on synthetic surfaces, or on a folder")
     demo.add_argument("--data", metavar="FOLDER", help="folder in MVTec layout to use instead of synthetic surfaces")
     demo.set_defaults(run=_demo)
-    evaluate = commands.add_parser("evaluate", help="fit and evaluate a detector on a folder in MVTec layout")
-    evaluate.add_argument(
-        "data", metavar="FOLDER", help="folder with train/good, test/good, test/<defect> and ground_truth"
-    )
-    evaluate.set_defaults(run=_evaluate_folder)
+    evaluate = _evaluate_parser(commands)
     fit = commands.add_parser("fit", help="fit a detector on normal images and save it to a file")
     fit.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or glob patterns of normal images")
     fit.add_argument("-o", "--output", metavar="FILE", required=True, help="model file to write, e.g. model.skops")
@@ -109,7 +112,10 @@ def _parser():
         )
         command.add_argument("--quiet", action="store_true", help="show no progress bar")
     for command in (demo, evaluate):
-        command.add_argument("--out", metavar="DIR", default="demo_output", help="folder for the overlay sheet")
+        command.add_argument(
+            "--out", metavar="DIR", default="demo_output",
+            help="folder for the overlay sheet, or the results of --methods; an interrupted comparison is resumed",
+        )  # fmt: skip
     for command in (demo, evaluate, fit):
         command.add_argument("--method", choices=sorted(_METHODS), default="patchcore", help="detector")
         command.add_argument(
@@ -120,14 +126,38 @@ def _parser():
         command.add_argument("--quiet", action="store_true", help="show no progress bars")
         command.add_argument(
             "--set", metavar="NAME=VALUE", action="append", default=[], dest="settings",
-            help="parameter of the detector, e.g. coreset_ratio=0.05 or features__image_size=320",
+            help="parameter of the detector, e.g. coreset_ratio=0.05 or features__image_size=320; with --methods, "
+            "METHOD:NAME=VALUE is a parameter of one of them",
         )  # fmt: skip
     return parser
 
 
+def _evaluate_parser(commands):
+    evaluate = commands.add_parser("evaluate", help="fit and evaluate detectors on folders in MVTec layout")
+    evaluate.add_argument(
+        "data", metavar="FOLDER", nargs="+",
+        help="folder with train/good, test/good, test/<defect> and ground_truth, or folder of such folders",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--methods", metavar="METHOD", nargs="+",
+        help="compare several detectors, with tables: those of --method, or with the networks of the papers, "
+        f"{', '.join(_PRESETS)}; NAME=METHOD gives a detector a name of its own",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--against", metavar="METHOD", nargs="+",
+        help="method with which the others are compared (default: the first one), or METHOD=BASE for each",
+    )  # fmt: skip
+    evaluate.add_argument("--format", choices=["text", "markdown", "csv", "json"], default="text", help="of the tables")
+    evaluate.add_argument("--metrics", nargs="+", choices=_TABLES, help="tables to print (default: all)")
+    evaluate.add_argument("--intervals", action="store_true", help="show 95 %% bootstrap intervals in the tables")
+    evaluate.add_argument("--size", metavar="PIXELS", type=int, help="side of the maps that are compared with masks")
+    evaluate.set_defaults(run=_evaluate_folders)
+    return evaluate
+
+
 def _demo(options):
     if options.data:
-        _evaluate_folder(options)
+        _evaluate_folder(options.data, options)
         return
     from .datasets import make_surfaces
     from .datasets._surfaces import SURFACES
@@ -136,27 +166,105 @@ def _demo(options):
         _evaluate(surface, make_surfaces(surface, random_state=options.seed), options)
 
 
-def _evaluate_folder(options):
+def _evaluate_folders(options):
+    from .datasets import find_categories
+
+    folders = find_categories(options.data)
+    if options.methods or list(folders.values()) != options.data[:1]:
+        return _compare(folders, options)
+    return _evaluate_folder(options.data[0], options)
+
+
+def _evaluate_folder(folder, options):
     from pathlib import Path
 
-    from .datasets import load_mvtec
+    from .datasets import load_category
 
-    _evaluate(Path(options.data).resolve().name, load_mvtec(options.data), options)
+    _evaluate(Path(folder).resolve().name, load_category(folder), options)
+
+
+def _compare(folders, options):
+    """Print the tables of several detectors or folders; the status is 1 if any failed."""
+    import warnings
+
+    from .evaluation import compare
+    from .exceptions import EvaluationWarning
+
+    methods = dict(_named(text) for text in options.methods or [options.method])
+    _check_methods(methods, options.settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EvaluationWarning)  # failures are printed below the tables
+        comparison = compare(
+            {name: _variant(name, method, options) for name, method in methods.items()},
+            folders,
+            map_size=options.size and (options.size, options.size),
+            baseline=_baseline(options.against),
+            out=options.out,
+            verbose=int(not options.quiet),
+        )
+    print(comparison.report(format=options.format, metrics=options.metrics, intervals=options.intervals))
+    return int(bool(comparison.failures))
+
+
+def _named(text):
+    name, _, method = text.partition("=")
+    return name, method or name
+
+
+def _check_methods(methods, settings):
+    unknown = [method for method in methods.values() if method not in (*_METHODS, *_PRESETS)]
+    if unknown:
+        raise ValueError(f"--methods: {', '.join(unknown)} is not one of {', '.join((*sorted(_METHODS), *_PRESETS))}.")
+    owners = {text.partition("=")[0].partition(":")[0] for text in settings if ":" in text.partition("=")[0]}
+    if owners - set(methods):
+        raise ValueError(f"--set: {', '.join(sorted(owners - set(methods)))} is not one of {', '.join(methods)}.")
+
+
+def _variant(name, method, options):
+    """Return the detector of one of several methods, with its own settings."""
+    import argparse
+
+    import numpy as np
+
+    from .evaluation import preset
+
+    own = [text.removeprefix(f"{name}:") for text in options.settings if _belongs(text, name)]
+    if method in _PRESETS:
+        common = {"random_state": options.seed, "false_alarm_rate": options.false_alarm_rate}
+        return preset(method).set_params(**common, **dict(map(_setting, own)))
+    chosen = argparse.Namespace(**{**vars(options), "method": method, "settings": own, "quiet": True})
+    return _detector(chosen, np.zeros((1, 64, 64), np.uint8))  # defaults are those for images, whatever the folder
+
+
+def _belongs(text, name):
+    owner, colon, _ = text.partition("=")[0].partition(":")
+    return not colon or owner == name
+
+
+def _baseline(against):
+    if not against or "=" not in against[0]:
+        return against and against[0]
+    return dict(text.partition("=")[::2] for text in against)
 
 
 def _evaluate(name, data, options):
+    import warnings
     from pathlib import Path
 
     from .evaluation import evaluate, save_overlay_sheet
 
     detector = _detector(options, data.X_train)
-    report = evaluate(detector, data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*normal test images are flagged")  # printed below
+        report = evaluate(detector, data)
     sheet = Path(options.out) / f"{name}.png"
     if report.anomaly_maps is not None:
         save_overlay_sheet(sheet, detector, data)
     print(f"{name}: {len(data.X_train)} training images, {len(data.X_test)} test images")
     for title, key in _METRICS:
         print(f"  {title:<16}{report[key]:8.3f}")
+    if report.message:
+        print(f"  note: {report.message}")
     print(f"  overlay sheet   {sheet if report.anomaly_maps is not None else 'none: no maps'}", flush=True)
 
 

@@ -5,6 +5,7 @@ __all__ = [
     "CalibrationWarning",
     "DataWarning",
     "CollapseWarning",
+    "EvaluationWarning",
     "ImageReadError",
     "ImageReadWarning",
     "MissingWeightsError",
@@ -17,7 +18,7 @@ class CacheWarning(UserWarning):
 
 
 class CalibrationWarning(UserWarning):
-    """Warning issued when the calibration set is too small for the requested false-alarm rate."""
+    """Warning issued when a threshold does not keep its false-alarm rate: too few or unsuitable calibration samples."""
 
 
 class DataWarning(UserWarning):
@@ -26,6 +27,10 @@ class DataWarning(UserWarning):
 
 class CollapseWarning(UserWarning):
     """Warning issued when a trained generator generates almost the same image from every code."""
+
+
+class EvaluationWarning(UserWarning):
+    """Warning issued when parts of an evaluation fail and the rest goes on; the message names them."""
 
 
 class ImageReadError(ValueError):

@@ -7,6 +7,7 @@ import math
 import warnings
 
 import numpy as np
+from scipy import stats
 from scipy.special import chdtrc, chdtri
 
 from ._kernels.checks import require
@@ -19,6 +20,7 @@ __all__ = [
     "conformal_p_values",
     "conformal_threshold",
     "expected_false_alarm_rate",
+    "false_alarms_p_value",
     "largest_region_levels",
     "largest_region_threshold",
     "select_anomalies",
@@ -62,6 +64,48 @@ def expected_false_alarm_rate(n, false_alarm_rate):
     0.1
     """
     return round(1 - _rank(n, false_alarm_rate) / (n + 1), 15)
+
+
+def false_alarms_p_value(n_flagged, n_normal, n_calibration, false_alarm_rate):
+    """Compute the probability that a threshold flags at least so many of fresh normal samples.
+
+    The threshold is the k-th smallest of n calibration scores, k = ceil((n + 1)(1 - alpha)), at most n. If all scores
+    are exchangeable and have no ties, the number of flagged samples follows a beta-binomial distribution with
+    parameters n + 1 - k and k: the share that a given threshold flags varies with the calibration samples, and their
+    number around that share. A small probability therefore says that the samples are not drawn like those of the
+    calibration.
+
+    Parameters
+    ----------
+    n_flagged : int
+        Number of fresh normal samples that are flagged.
+    n_normal : int
+        Number of fresh normal samples.
+    n_calibration : int or float
+        Number of calibration scores; infinity for a threshold that is not computed from scores, for which the
+        distribution is binomial.
+    false_alarm_rate : float
+        Requested false-alarm rate alpha, in (0, 1).
+
+    Returns
+    -------
+    float
+        Probability of `n_flagged` or more, in [0, 1].
+
+    See Also
+    --------
+    expected_false_alarm_rate : Compute the share of flagged samples to expect.
+
+    Examples
+    --------
+    >>> from skanomaly.thresholds import false_alarms_p_value
+    >>> round(false_alarms_p_value(5, 100, 99, 0.05), 2), round(false_alarms_p_value(20, 100, 99, 0.05), 4)
+    (0.54, 0.0014)
+    """
+    if math.isinf(n_calibration):
+        return float(stats.binom.sf(n_flagged - 1, n_normal, false_alarm_rate))
+    k = _rank(n_calibration, false_alarm_rate)
+    return float(stats.betabinom.sf(n_flagged - 1, n_normal, n_calibration + 1 - k, k))
 
 
 def conformal_threshold(calibration_scores, false_alarm_rate, groups=None):

@@ -1,4 +1,6 @@
 import csv
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ from PIL import Image
 
 import skanomaly
 import skanomaly.networks
-from skanomaly.cli import _setting, main
+from skanomaly.cli import _TABLES, _setting, main
+from skanomaly.evaluation._comparison_table import TITLES
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 QUICK = ["--quiet", "--set", "features__weights=random", "--set", "features__image_size=64"]
@@ -35,6 +38,63 @@ def test_evaluate_prints_metrics_and_writes_the_sheet(folder, capsys):
     sheet = np.asarray(Image.open(folder / "out" / f"{folder.name}.png"))
     assert sheet.shape[0] > 200
     assert sheet[..., :3].std() > 10
+
+
+FEW_COLUMNS = ["--set", "features__image_size=16", "--set", "calibration=cv"]
+
+
+def test_several_methods_on_several_categories(folder, tmp_path_factory, capsys):
+    """A folder of categories; one method twice, with settings of its own; a broken category is named, status 1."""
+    root = tmp_path_factory.mktemp("categories")
+    for name in ("bottle", "cable"):
+        shutil.copytree(folder, root / name)
+    (root / "notes").mkdir()
+    arguments = ["evaluate", str(root), "--out", str(root / "out"), "--quiet", *FEW_COLUMNS]
+    compared = [*arguments, "--methods", "variation", "smooth=variation", "--set", "smooth:sigma=20"]
+    assert main([*compared, "--metrics", "image_auroc", "rates"]) == 0
+    printed = capsys.readouterr().out
+    lines = [line.split() for line in printed.splitlines()]
+    assert lines[1] == ["variation", "smooth"]
+    assert [line[0] for line in lines[2:5]] == ["bottle", "cable", "mean"]
+    assert "TNR / TPR at the calibrated threshold" in printed
+    assert len(list((root / "out").glob("*.json"))) == 4
+    (root / "cable/test/hole/0.png").write_bytes(b"no image")
+    assert main([*compared, "--against", "smooth", "--format", "json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert [row["detector"] for row in content["rows"]] == ["variation", "smooth"]
+    assert {failure["dataset"] for failure in content["failures"]} == {"cable"}
+    assert {difference["baseline"] for difference in content["differences"]} == {"smooth"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "patchcore", "x=nonsense"], "--methods: nonsense is not one of ano-unet"),
+        (["--methods", "variation", "--set", "padim:sigma=1"], "--set: padim is not one of variation"),
+        (["--methods", "variation", "--set", "nonsense=1"], "Invalid parameter 'nonsense'"),
+        (["--methods", "variation", "--against", "padim"], "baseline='padim' names others than the detectors"),
+    ],
+)
+def test_mistakes_in_comparisons_are_named(folder, capsys, options, message):
+    out = ["--out", str(folder / "out"), "--quiet"]
+    assert main(["evaluate", str(folder), *out, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unknown_tables_are_refused_before_anything_is_computed(folder, capsys):
+    assert set(_TABLES) == set(TITLES)
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(folder), "--methods", "variation", "--metrics", "auroc"])
+    assert "argument --metrics: invalid choice: 'auroc'" in capsys.readouterr().err
+
+
+def test_presets_are_methods_to_compare(folder, capsys):
+    small = ["features__weights=random", "features__image_size=64", "features__crop=None", "projection=None"]
+    settings = [argument for setting in small for argument in ("--set", f"resnet:{setting}")]
+    arguments = ["--methods", "resnet=patchcore-wrn50", "--out", str(folder / "out"), "--quiet", *settings]
+    backbone = ["--set", "resnet:features__backbone=test_resnet", "--set", "resnet:features__dim=8"]
+    assert main(["evaluate", str(folder), *arguments, *backbone, "--metrics", "aupro"]) == 0
+    assert "resnet" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["deep-one-class", "metric"])

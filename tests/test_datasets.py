@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -7,8 +8,18 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from skanomaly.datasets import load_image_folder, load_mvtec, make_surfaces
+from skanomaly.datasets import (
+    find_categories,
+    load_btad,
+    load_category,
+    load_image_folder,
+    load_mvtec,
+    load_mvtec_loco,
+    load_visa,
+    make_surfaces,
+)
 from skanomaly.exceptions import DataWarning
+from skanomaly.metrics import auspro
 
 SURFACES = ("cloth", "metal", "speckle", "grid")
 DEFECTS = ("scratch", "stain", "hole", "missing_thread", "blob")
@@ -327,3 +338,158 @@ def test_load_image_folder_without_images_is_refused(tmp_path):
         load_image_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         load_image_folder(tmp_path / "absent")
+
+
+def test_masks_beside_the_images(tmp_path):
+    for name in ("good/0.png", "cut/0.png", "cut/1.png", "cut/[2].png"):
+        save(tmp_path / name)
+    save(tmp_path / "cut/0_label.png", mask_pixels(0) // 255)
+    save(tmp_path / "cut/[2]_label.bmp", mask_pixels(2))
+    save(tmp_path / "good/0_label.png")
+    with pytest.warns(DataWarning, match=r"1 of 3 anomalous images have no mask in \{kind\}/\{stem\}_label.*cut/1.png"):
+        data = load_image_folder(tmp_path, masks="{kind}/{stem}_label.*")
+    assert [path[len(str(tmp_path)) + 1 :] for path in data.X] == [
+        "cut/0.png",
+        "cut/1.png",
+        "cut/[2].png",
+        "good/0.png",
+    ]
+    assert_array_equal(data.masks[0], mask_pixels(0) > 0)
+    assert_array_equal(data.masks[2], mask_pixels(2) > 0)
+    assert [mask.known for mask in data.masks] == [True, False, True, True]
+    save(tmp_path / "cut/0_label.bmp")
+    with pytest.raises(ValueError, match=r"cut/0.png has several masks: .*0_label.bmp, .*0_label.png"):
+        load_image_folder(tmp_path, masks="{kind}/{stem}_label.*")
+
+
+def test_masks_in_a_folder_that_a_pattern_names(category):
+    data = load_image_folder(category / "test", masks="../ground_truth/{kind}/{stem}*.png")
+    assert_array_equal(data.masks[1], mask_pixels(0) > 0)
+    assert_array_equal(data.masks[2], mask_pixels(1) > 0)
+
+
+# Layouts of published data sets
+
+
+def test_load_btad(tmp_path):
+    for name in ("train/ok/0000.bmp", "test/ok/0000.bmp", "test/ko/0000.bmp"):
+        save(tmp_path / name)
+    save(tmp_path / "ground_truth/ko/0000.png", mask_pixels(2))
+    data = load_btad(tmp_path)
+    assert (data.X_train.tolist(), data.y_test.tolist()) == ([str(tmp_path / "train/ok/0000.bmp")], [-1, 1])
+    assert_array_equal(data.masks_test[0], mask_pixels(2) > 0)
+
+
+@pytest.fixture
+def visa(tmp_path):
+    """An object in the layout of VisA: masks hold class ids, and another object is in the same table."""
+    folder = tmp_path / "candle" / "Data"
+    for name in ("Normal/0001.JPG", "Normal/0002.JPG", "Anomaly/000.JPG", "Anomaly/001.JPG"):
+        save(folder / "Images" / name)
+    save(folder / "Masks/Anomaly/000.png", mask_pixels(4) // 255 * 3)
+    rows = [
+        "object,split,label,image,mask",
+        "candle,train,normal,candle/Data/Images/Normal/0002.JPG,",
+        "candle,test,normal,candle/Data/Images/Normal/0001.JPG,",
+        "candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png",
+        "candle,train,anomaly,candle/Data/Images/Anomaly/001.JPG,candle/Data/Masks/Anomaly/001.png",
+        "pcb1,train,normal,pcb1/Data/Images/Normal/0001.JPG,",
+    ]
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv" / "1cls.csv").write_text("\n".join(rows))
+    return tmp_path / "candle"
+
+
+def test_load_visa(visa):
+    data = load_visa(visa)
+    assert data.X_train.tolist() == [str(visa / "Data/Images/Normal/0002.JPG")]
+    assert [path[-11:] for path in data.X_test] == ["al/0001.JPG", "aly/000.JPG"]
+    assert data.y_test.tolist() == [mask.label for mask in data.masks_test] == [1, -1]
+    assert data.kinds_test.tolist() == ["normal", "anomaly"]
+    assert_array_equal(data.masks_test[1], mask_pixels(4) > 0)
+    assert not np.asarray(data.masks_test[0]).any()
+
+
+def test_load_visa_names_what_is_missing(visa):
+    (visa / "Data/Masks/Anomaly/000.png").unlink()
+    with pytest.warns(DataWarning, match="1 of 1 anomalous images have no mask"):
+        assert not load_visa(visa).masks_test[1].known
+    with pytest.raises(FileNotFoundError, match=r"2cls_fewshot\.csv is missing"):
+        load_visa(visa, split="2cls_fewshot")
+    (visa / "Data/Images/Normal/0002.JPG").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 images of .*1cls\.csv are missing, for example .*0002\.JPG"):
+        load_visa(visa)
+    visa.rename(visa.parent / "candles")
+    with pytest.raises(ValueError, match="lists no normal training images of 'candles'"):
+        load_visa(visa.parent / "candles")
+    (visa.parent / "split_csv/1cls.csv").write_text("image,label\n0.png,normal\n")
+    with pytest.raises(ValueError, match=r"has image, label; it must have the columns object"):
+        load_visa(visa.parent / "candles")
+
+
+@pytest.fixture
+def loco(tmp_path):
+    """A category in the layout of MVTec LOCO AD: two regions of one image, which overlap in a pixel."""
+    for name in ("train/good/000", "validation/good/000", "test/good/000"):
+        save(tmp_path / f"{name}.png")
+    for name in ("logical_anomalies/000", "structural_anomalies/000"):
+        save(tmp_path / "test" / f"{name}.png")
+    second = np.zeros((6, 8), np.uint8)
+    second[0:2, 4] = 254
+    save(tmp_path / "ground_truth/logical_anomalies/000/000.png", mask_pixels(0))
+    save(tmp_path / "ground_truth/logical_anomalies/000/001.png", second)
+    save(tmp_path / "ground_truth/structural_anomalies/000/000.png", mask_pixels(3) // 255 * 253)
+    defects = [("missing", 255, 2, False), ("part", 254, 0.5, True), ("dent", 253, 1.0, True)]
+    keys = "defect_name", "pixel_value", "saturation_threshold", "relative_saturation"
+    config = [dict(zip(keys, defect, strict=True)) for defect in defects]
+    (tmp_path / "defects_config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_load_mvtec_loco_lists_regions_with_saturation_areas(loco):
+    data = load_mvtec_loco(loco)
+    assert data.X_validation.tolist() == [str(loco / "validation/good/000.png")]
+    assert data.kinds_test.tolist() == ["good", "logical_anomalies", "structural_anomalies"]
+    good, logical, structural = data.masks_test
+    assert [area for _, area in logical.regions] == [2, 1.0]
+    assert [area for _, area in structural.regions] == [3.0]
+    assert (good.regions, good.known, np.asarray(good).any()) == ([], True, False)
+    assert np.asarray(logical).sum() == 4
+    found = np.zeros((6, 8))
+    found[0, 3:5] = found[3, 2:5] = 1  # saturates both regions of the first, and covers the only one of the second
+    maps = [np.zeros((6, 8)), found * (np.arange(6) < 1)[:, None], found]
+    assert auspro(data.masks_test, maps) == pytest.approx(1 - (2 / 137) / 2 / 0.05)  # 2 of 137 normal pixels, at once
+
+
+def test_load_mvtec_loco_without_masks_and_saturation_areas(loco):
+    shutil.rmtree(loco / "ground_truth/structural_anomalies")
+    with pytest.warns(DataWarning, match=r"1 of 2 anomalous images have no mask .*structural_anomalies/000"):
+        assert [mask.known for mask in load_mvtec_loco(loco).masks_test] == [True, True, False]
+    (loco / "defects_config.json").write_text("[]")
+    with (
+        pytest.warns(DataWarning, match="no mask"),
+        pytest.raises(ValueError, match=r"000/000\.png has the value 255, which defects_config\.json does not list"),
+    ):
+        load_mvtec_loco(loco).masks_test[1].regions  # noqa: B018
+    (loco / "defects_config.json").unlink()
+    with pytest.warns(DataWarning) as caught:
+        assert [area for _, area in load_mvtec_loco(loco).masks_test[1].regions] == [3, 2]
+    assert any("defect regions saturate at their own area" in str(warning.message) for warning in caught)
+
+
+def test_categories_are_found_and_loaded_in_every_layout(category, loco, visa, tmp_path):
+    """The fixtures share a folder, which is a category itself; beside it, folders of categories of equal names."""
+    for number in ("01", "02"):
+        for name in ("train/ok/0.png", "test/ok/0.png"):
+            save(tmp_path / "btad" / number / name)
+    shutil.copytree(tmp_path / "btad", tmp_path / "copy")
+    (tmp_path / "btad" / "notes").mkdir()
+    found = find_categories([tmp_path / "btad", visa, tmp_path / "copy", tmp_path / "btad" / "notes"])
+    assert list(found) == ["btad/01", "btad/02", "candle", "copy/01", "copy/02", "notes"]
+    assert load_category(found["btad/01"]).y_test.tolist() == [1]
+    assert load_category(found["candle"]).kinds_test.tolist() == ["normal", "anomaly"]
+    with pytest.raises(FileNotFoundError, match="not in the layout of MVTec AD"):
+        load_category(found["notes"])
+    assert list(find_categories([str(tmp_path)]).values()) == [str(tmp_path)]
+    with pytest.warns(DataWarning, match="no mask"):  # those of MVTec AD are files, not folders
+        assert len(load_category(tmp_path).X_validation) == 1

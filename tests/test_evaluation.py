@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import re
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,15 @@ from skanomaly import (
     KNNScorer,
     MahalanobisAD,
     PatchCore,
+    Pixels,
     PretrainedPatchFeatures,
+    VariationModel,
     load,
     save,
 )
 from skanomaly.evaluation import evaluate, score_files
 from skanomaly.evaluation._table import RunLock
-from skanomaly.exceptions import DataWarning, ImageReadError
+from skanomaly.exceptions import CalibrationWarning, DataWarning, ImageReadError
 from skanomaly.metrics import aupro, image_auroc, pixel_auroc
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
@@ -157,6 +161,29 @@ def test_misfit_and_inverted_masks_are_found_before_fitting(cloth):
     data.masks_test = ~cloth.masks_test
     with pytest.raises(ValueError, match=r"mark more than 9\d% of their image, so they are probably inverted"):
         evaluate(Unfit(), data)
+
+
+@pytest.mark.parametrize(("shift", "warns"), [(0, False), (120, True)])
+def test_evaluate_says_when_good_images_are_not_like_the_training_images(shift, warns):
+    """Gray images: darker ones at the test are all flagged, which chance does not explain."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(150, 20, size=(70, 1, 1)) + rng.normal(0, 3, size=(70, 8, 8))
+    images[50:68] -= shift
+    images[68:] -= 140
+    images = images.clip(0, 255).astype(np.uint8)
+    data = Bunch(X_train=images[:50], X_test=images[50:], y_test=np.repeat([1, -1], [18, 2]))
+    data.masks_test = np.zeros((20, 8, 8), bool)
+    detector = VariationModel(Pixels(8), sigma=0, false_alarm_rate=0.1, calibration="cv", random_state=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report = evaluate(detector, data)
+    assert (report.message is not None) == warns == (report.flagged_normal > 0.5)
+    assert [str(w.message) for w in caught if w.category is CalibrationWarning] == ([report.message] if warns else [])
+    if warns:
+        assert re.search(
+            "18 of 18 normal test images are flagged, although a share of 0.0.* is expected", report.message
+        )
+        assert "they are not drawn like the training images. Call `calibrate`" in report.message
 
 
 # Night runs

@@ -408,7 +408,7 @@ def test_label_regions_joins_corners():
 
 
 def curve_of(labels, scores):
-    return weighted_curve(scores, labels / labels.sum(), ~labels / (~labels).sum())
+    return weighted_curve(scores, ~labels / (~labels).sum(), labels / labels.sum())
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 10])  # many, some and no ties
@@ -428,7 +428,7 @@ def test_weighted_curve_and_area_equal_the_roc_curve(decimals):
 
 
 def test_weighted_curve_counts_weights():
-    x, y = weighted_curve(np.array([1, 3, 1, 2]), np.array([0.5, 0, 0.1, 0.4]), np.array([0, 0.7, 0.3, 0]))
+    x, y = weighted_curve(np.array([1, 3, 1, 2]), np.array([0, 0.7, 0.3, 0]), np.array([0.5, 0, 0.1, 0.4]))
     assert_allclose(x, [0, 0.7, 0.7, 1])
     assert_allclose(y, [0, 0, 0.4, 1])
     assert area_under(x, y) == pytest.approx(0.3 * (0.4 + 1) / 2)

@@ -6,18 +6,24 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import ndimage
 from sklearn.ensemble import IsolationForest
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.model_selection import cross_val_score
 
 from skanomaly.metrics import (
     aupro,
     aupro_scorer,
+    auspro,
     f1_max,
     f1_max_scorer,
+    image_ap,
     image_auroc,
     image_auroc_scorer,
+    pixel_ap,
     pixel_auroc,
     pixel_auroc_scorer,
+    pixel_f1_max,
+    region_hit_rate,
+    region_iou,
     tnr_scorer,
     tnr_tpr,
     tpr_scorer,
@@ -37,7 +43,7 @@ def random_case(seed, shapes=((14, 17),) * 4, decimals=1, n_seeds=4, knowledge=0
     return masks, maps
 
 
-def aupro_slowly(masks, maps, limit):
+def aupro_slowly(masks, maps, limit, area_of=lambda area: area):
     """The definition: all thresholds, all regions, and the trapezoids up to the limit."""
     regions, normal = [], []
     for i, (mask, score_map) in enumerate(zip(masks, maps, strict=True)):
@@ -50,7 +56,8 @@ def aupro_slowly(masks, maps, limit):
     for threshold in scores[::-1]:
         above = [score_map >= threshold for score_map in maps]
         fpr = sum((a & n).sum() for a, n in zip(above, normal, strict=True)) / sum(n.sum() for n in normal)
-        curve.append((fpr, np.mean([(above[i] & region).sum() / region.sum() for i, region in regions])))
+        overlaps = [min((above[i] & region).sum() / area_of(region.sum()), 1) for i, region in regions]
+        curve.append((fpr, np.mean(overlaps)))
     area = 0.0
     for (x0, y0), (x1, y1) in pairwise(curve):
         if x1 > limit:
@@ -171,7 +178,110 @@ def test_aupro_refuses_limits_outside_the_unit_interval(max_fpr):
         aupro(*random_case(0), max_fpr=max_fpr)
 
 
+# Saturated overlap, average precision and F1-max of pixels
+
+
+@pytest.mark.parametrize("saturation", [0.3, 1.0, 1, 7])
+@pytest.mark.parametrize("decimals", [0, 1, 8])
+def test_auspro_equals_the_definition(decimals, saturation):
+    masks, maps = random_case(12, decimals=decimals)
+    maps[1][:, 5] = np.nan
+    whole = isinstance(saturation, int)
+    expected = aupro_slowly(masks, maps, 0.2, lambda a: min(saturation, a) if whole else saturation * a)
+    assert auspro(masks, maps, saturation=saturation, max_fpr=0.2) == pytest.approx(expected, abs=1e-12)
+
+
+class RegionsMask:
+    """Mask whose regions are listed, overlap and are not connected."""
+
+    def __init__(self, *regions):
+        self.regions = regions
+
+    def __array__(self, dtype=None, copy=None):
+        return np.any([mask for mask, _ in self.regions], axis=0)
+
+    @property
+    def shape(self):
+        return self.regions[0][0].shape
+
+
+def test_listed_regions_count_as_they_are_and_may_overlap():
+    """By hand: 2 of 3 pixels of the first are enough, 1 of 2 of the second; one pixel is in both."""
+    first, second = np.zeros((2, 1, 8), bool)
+    first[0, [0, 1, 4]] = second[0, [4, 5]] = True
+    mask = RegionsMask((first, 2), (second, 1))
+    assert auspro([mask], [np.array([[5, 4, 0, 0, 6, 0, 0, 0]])], max_fpr=0.5) == 1.0
+    halves = auspro([mask], [np.array([[5, 0, 3, 3, 0, 4, 0, 0]])], max_fpr=0.5)  # 1/2 and 1, then 2 of 4 normals
+    assert halves == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("saturation", [0, -1, 0.0, 1.5])
+def test_saturation_out_of_range_is_refused(saturation):
+    with pytest.raises(ValueError, match=r"saturation=.* must be a number of pixels"):
+        auspro(*random_case(0), saturation=saturation)
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 8])
+def test_pixel_ap_and_f1_max_equal_sklearn_and_the_loop(decimals):
+    masks, maps = (np.array(arrays) for arrays in random_case(13, decimals=decimals))
+    assert pixel_ap(masks, maps) == pytest.approx(average_precision_score(masks.ravel(), maps.ravel()))
+    some = np.unique(maps)[:: max(1, len(np.unique(maps)) // 60)]
+    best = max(f1_score(masks.ravel(), (maps >= t).ravel()) for t in (np.unique(maps) if decimals < 8 else some))
+    assert pixel_f1_max(masks, maps) >= best - 1e-12
+    assert decimals == 8 or pixel_f1_max(masks, maps) == pytest.approx(best)
+
+
+# Predicted masks, region by region
+
+
+def regions_slowly(masks, predicted, min_overlap):
+    hits, ious = [], []
+    for mask, found in zip(masks, predicted, strict=True):
+        labels, count = ndimage.label(mask, np.ones((3, 3)))
+        parts, n_parts = ndimage.label(found, np.ones((3, 3)))
+        for k in range(1, count + 1):
+            region = labels == k
+            share = (found & region).sum() / region.sum()
+            hits.append(share > 0 and share >= min_overlap)
+            union = np.isin(parts, [j for j in range(1, n_parts + 1) if (region & (parts == j)).any()])
+            ious.append((region & union).sum() / ((region | union) & ~((labels > 0) & ~region)).sum())
+    return np.mean(hits), np.mean(ious)
+
+
+@pytest.mark.parametrize("min_overlap", [0, 0.5, 1])
+def test_region_metrics_equal_the_definition(min_overlap):
+    masks, maps = random_case(14, n_seeds=8, knowledge=2)
+    predicted = [score_map > 1.2 for score_map in maps]
+    hit_rate, iou = regions_slowly(masks, predicted, min_overlap)
+    assert region_hit_rate(masks, predicted, min_overlap=min_overlap) == pytest.approx(hit_rate)
+    assert region_iou(masks, predicted) == pytest.approx(iou)
+    assert 0 < iou < 1
+
+
+def test_region_metrics_refuse_what_they_cannot_compare():
+    masks, _ = random_case(15)
+    with pytest.raises(ValueError, match="image 0: the mask has shape"):
+        region_iou(masks, [mask.T for mask in masks])
+    with pytest.raises(ValueError, match="masks mark no pixels"):
+        region_hit_rate([masks[-1]], [masks[0]])
+    with pytest.raises(ValueError, match=r"min_overlap=2 is not accepted"):
+        region_hit_rate(masks, masks, min_overlap=2)
+
+
 # One score per sample
+
+
+@pytest.mark.parametrize("decimals", [0, 8])
+def test_image_ap_equals_the_sum_over_thresholds(decimals):
+    rng = np.random.default_rng(2)
+    y = rng.choice([1, -1], 60, p=[0.7, 0.3])
+    scores = np.round(rng.normal(size=60) - 0.5 * y, decimals)
+    recalls, total = [0.0], 0.0
+    for threshold in np.unique(scores)[::-1]:
+        above = scores >= threshold
+        recalls.append((above & (y == -1)).sum() / (y == -1).sum())
+        total += (recalls[-1] - recalls[-2]) * (y[above] == -1).mean()
+    assert image_ap(y, scores) == pytest.approx(total)
 
 
 @pytest.mark.parametrize("decimals", [0, 8])

@@ -12,6 +12,7 @@ from skanomaly.thresholds import (
     conformal_p_values,
     conformal_threshold,
     expected_false_alarm_rate,
+    false_alarms_p_value,
     largest_region_levels,
     largest_region_threshold,
 )
@@ -145,3 +146,22 @@ def test_unseen_pixels_belong_to_no_region():
 def has_region(mask, area):
     labels, count = label(mask, np.ones((3, 3)))
     return any((labels == i).sum() >= area for i in range(1, count + 1))
+
+
+@pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (30, 0.1), (9, 0.05)])
+def test_false_alarms_follow_the_promised_distribution(n, rate, rng):
+    """Of thresholds from drawn scores, the share that flags as many as observed or more is the p-value."""
+    counts = np.empty(20_000, int)
+    for i in range(len(counts)):
+        scores = rng.random(n)
+        threshold = np.sort(scores)[min(math.ceil((n + 1) * (1 - rate) - 1e-9), n) - 1]
+        counts[i] = (rng.random(25) > threshold).sum()
+    for n_flagged in (0, 1, 3, 6):
+        p_value = false_alarms_p_value(n_flagged, 25, n, rate)
+        assert (counts >= n_flagged).mean() == pytest.approx(p_value, abs=4 * np.sqrt(0.25 / len(counts)))
+
+
+def test_false_alarms_of_a_law_are_binomial():
+    expected = 1 - sum(math.comb(20, k) * 0.1**k * 0.9 ** (20 - k) for k in range(5))
+    assert false_alarms_p_value(5, 20, math.inf, 0.1) == pytest.approx(expected)
+    assert false_alarms_p_value(0, 20, math.inf, 0.1) == 1

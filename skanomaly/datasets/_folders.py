@@ -60,7 +60,7 @@ class Mask:
     def __array__(self, dtype=None, copy=None):
         if self.path is None:
             return np.zeros(self.shape, dtype or bool)
-        defect = _read_mask(self.path)
+        defect = read_mask(self.path)
         if defect.shape != self.shape:
             raise ValueError(
                 f"{self.path} has shape {defect.shape}, but its image {self.image_path} has shape {self.shape}."
@@ -79,7 +79,9 @@ def load_image_folder(root, *, normal="good", masks=None):
         Name of the subfolder of normal images; images of all other kinds are anomalies.
     masks : str or path-like, default=None
         Folder with masks of anomalous images, called like their image, in `<kind>/`: `<stem>.png`, `<stem>_mask.bmp`,
-        `<stem>_GT.tif` and the like. If None, or where a mask is missing, the defective pixels are not known.
+        `<stem>_GT.tif` and the like. Or a pattern of their paths, relative to `root`, with {stem} and optionally {kind}
+        in place of the names of the image and its subfolder: "{kind}/{stem}_mask.*" for masks beside the images, which
+        are then not taken as images. If None, or where a mask is missing, the defective pixels are not known.
 
     Returns
     -------
@@ -127,12 +129,15 @@ def load_image_folder(root, *, normal="good", masks=None):
     array([ 1, -1])
     """
     root = Path(root)
-    kinds = _images_by_kind(root, normal, masks)
+    kinds = _images_by_kind(root, normal, None if _is_pattern(masks) else masks)
     items = [(kind, path) for kind, paths in kinds.items() for path in paths]
+    mask_paths = [_mask_path(root, masks, kind, path) for kind, path in items]
+    images = [i for i, (_, path) in enumerate(items) if path not in mask_paths]
+    items, mask_paths = ([values[i] for i in images] for values in (items, mask_paths))
     labels = [1 if kind == normal else -1 for kind, _ in items]
     found = [
-        Mask(label, path, _mask_path(Path(masks) / kind, path) if masks and label < 0 else None)
-        for label, (kind, path) in zip(labels, items, strict=True)
+        Mask(label, path, mask_path if label < 0 else None)
+        for label, (_, path), mask_path in zip(labels, items, mask_paths, strict=True)
     ]
     if normal not in kinds:
         warnings.warn(
@@ -142,7 +147,7 @@ def load_image_folder(root, *, normal="good", masks=None):
             stacklevel=2,
         )
     if masks:
-        _warn_of_missing(found, masks)
+        warn_of_missing(found, masks)
     return Bunch(
         X=np.array([str(path) for _, path in items]),
         y=np.array(labels),
@@ -240,18 +245,48 @@ def _images_by_kind(root, normal, masks):
     return kinds if by_folder else {normal: direct}
 
 
-def _mask_path(folder, image):
+def _is_pattern(masks):
+    return masks is not None and "{stem}" in str(masks)
+
+
+def _mask_path(root, masks, kind, image):
     """Return the path of the mask of an image, or None."""
+    if masks is None:
+        return None
+    found = _of_pattern(root, str(masks), kind, image) if _is_pattern(masks) else _in_folder(Path(masks) / kind, image)
+    if len(found) > 1:
+        raise ValueError(f"{image} has several masks: {', '.join(map(str, found))}; keep one of them.")
+    return found[0] if found else None
+
+
+def _of_pattern(root, pattern, kind, image):
+    filled = pattern.replace("{kind}", glob.escape(kind)).replace("{stem}", glob.escape(image.stem))
+    found = [root / path for path in sorted(glob.glob(filled, root_dir=root))]
+    return [path for path in found if path != image and is_image_file(path)]
+
+
+def _in_folder(folder, image):
     name = re.compile(re.escape(image.stem) + _MASK_NAME)
     found = [path for path in sorted(folder.glob(glob.escape(image.stem) + "*")) if is_image_file(path)]
     found = [path for path in found if name.fullmatch(path.stem)]
-    exact = [path for path in found if path.stem in (image.stem, f"{image.stem}_mask")] or found
-    if len(exact) > 1:
-        raise ValueError(f"{image} has several masks: {', '.join(str(path) for path in exact)}; keep one of them.")
-    return exact[0] if exact else None
+    return [path for path in found if path.stem in (image.stem, f"{image.stem}_mask")] or found
 
 
-def _warn_of_missing(masks, folder):
+def warn_of_missing(masks, folder):
+    """Warn if masks of anomalous images are missing, on behalf of a loader.
+
+    Parameters
+    ----------
+    masks : list of Mask
+        Masks of all images.
+    folder : path-like
+        Place of the masks, for the message.
+
+    Warns
+    -----
+    DataWarning
+        If any masks are missing; the message says how many.
+    """
     unknown = [mask for mask in masks if not mask.known]
     if unknown:
         warnings.warn(
@@ -262,8 +297,19 @@ def _warn_of_missing(masks, folder):
         )
 
 
-def _read_mask(path):
-    """Return the defective pixels (H, W) of a mask file, bool."""
+def read_mask(path):
+    """Read the defective pixels of a mask file.
+
+    Parameters
+    ----------
+    path : path-like
+        Path of the file.
+
+    Returns
+    -------
+    ndarray of shape (H, W), bool
+        True on the defect: everything that is not 0, or above half of the largest value in lossy formats.
+    """
     with Image.open(path) as image:
         if image.format in _LOSSY:
             pixels = pixels_of(image.convert("L"))[..., 0]

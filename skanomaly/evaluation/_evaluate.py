@@ -1,6 +1,7 @@
 """Evaluation of a detector on a labelled data set."""
 
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,11 @@ from sklearn.utils import Bunch
 
 from .._inputs.images import check_images
 from .._inputs.labels import anomalous
+from ..exceptions import CalibrationWarning
 from ..metrics import aupro, f1_max, image_auroc, pixel_auroc
+from ..thresholds import false_alarms_p_value
+
+_LEVEL = 0.01  # probability of a warning about false alarms if the promise holds
 
 
 def evaluate(detector, data, *, map_size=None):
@@ -33,6 +38,7 @@ def evaluate(detector, data, *, map_size=None):
         - ``flagged_normal``, ``flagged_anomalous``: shares of the normal images and of the anomalies that the detector
           flags.
         - ``expected_flagged_normal``: share of normal images that it is expected to flag.
+        - ``message``: a sentence if significantly more normal images are flagged, and None otherwise; see Warns.
         - ``fit_seconds``, ``score_seconds``: durations.
         - ``anomaly_score`` (n,), ``anomaly_maps`` and ``masks`` (lists of (H, W)): results and true masks of the test
           images.
@@ -47,11 +53,18 @@ def evaluate(detector, data, *, map_size=None):
         If the size of a mask is not that of its image, or most masks mark more than half of their image and are
         therefore probably inverted. Both are found before the detector is fitted.
 
+    Warns
+    -----
+    CalibrationWarning
+        If more normal test images are flagged than chance allows, at a level of 1 % (`false_alarms_p_value`); they are
+        then not drawn like the training images, or the training images are copies of each other.
+
     See Also
     --------
+    skanomaly.thresholds.false_alarms_p_value : Test behind the warning.
     save_overlay_sheet : Save a picture of test images with their anomaly maps.
     """
-    masks = _checked_masks(data)
+    masks = checked_masks(data)
     start = time.perf_counter()
     detector.fit(data.X_train)
     fitted = time.perf_counter()
@@ -63,13 +76,16 @@ def evaluate(detector, data, *, map_size=None):
     end = time.perf_counter()
     scores = -np.array(normality)
     if map_size is not None:
-        masks = [_nearest(mask, map_size) for mask in masks]
+        masks = [nearest(mask, map_size) for mask in masks]
     known = [getattr(mask, "known", True) for mask in data.masks_test]
     anomalies = anomalous(data.y_test)
     both = anomalies.any() and not anomalies.all()
     of_pixels = [[v for v, kept in zip(values, known, strict=True) if kept] for values in (masks, maps or masks)]
     outlined = has_maps and any(mask.any() for mask in of_pixels[0])
-    flagged_normal, flagged_anomalous, expected = _decided(detector, anomalies, scores)
+    flagged_normal, flagged_anomalous, expected = decided(detector, anomalies, scores)
+    message = too_many_flagged(detector, flagged_normal, np.count_nonzero(~anomalies))
+    if message:
+        warnings.warn(message, CalibrationWarning, stacklevel=2)
     return Bunch(
         image_auroc=image_auroc(data.y_test, scores) if both else np.nan,
         f1_max=f1_max(data.y_test, scores) if both else np.nan,
@@ -78,6 +94,7 @@ def evaluate(detector, data, *, map_size=None):
         flagged_normal=flagged_normal,
         flagged_anomalous=flagged_anomalous,
         expected_flagged_normal=expected,
+        message=message,
         fit_seconds=fitted - start,
         score_seconds=end - fitted,
         anomaly_score=scores,
@@ -86,17 +103,98 @@ def evaluate(detector, data, *, map_size=None):
     )
 
 
-def _decided(detector, anomalies, scores):
-    """Return the shares of flagged normal images, of flagged anomalies, and of normal images expected to be flagged."""
+def decided(detector, anomalies, scores):
+    """Compute the shares of flagged images.
+
+    Parameters
+    ----------
+    detector : detector
+        Fitted detector.
+    anomalies : ndarray of shape (n,), bool
+        True for anomalies.
+    scores : ndarray of shape (n,), float64
+        Anomaly scores.
+
+    Returns
+    -------
+    tuple of float
+        Shares of flagged normal images, of flagged anomalies, and of normal images expected to be flagged; NaN where
+        there is no threshold, or no such image.
+    """
     if not hasattr(detector, "offset_"):
         return np.nan, np.nan, np.nan
     flagged = scores > -detector.offset_
-    shares = [float(flagged[part].mean()) if part.any() else np.nan for part in (~anomalies, anomalies)]
-    return *shares, detector.calibration_.expected_rate(detector.false_alarm_rate)
+    return *shares(flagged, anomalies), detector.calibration_.expected_rate(detector.false_alarm_rate)
 
 
-def _checked_masks(data):
-    """Return the masks as arrays, or raise if they do not belong to the images or are inverted."""
+def shares(flagged, anomalies):
+    """Compute the shares of flagged normal images and of flagged anomalies.
+
+    Parameters
+    ----------
+    flagged : ndarray of shape (n,), bool
+        True for flagged images.
+    anomalies : ndarray of shape (n,), bool
+        True for anomalies.
+
+    Returns
+    -------
+    tuple of float
+        Share of the normal images, and of the anomalies, that are flagged; NaN where there are none.
+    """
+    return tuple(float(flagged[part].mean()) if part.any() else np.nan for part in (~anomalies, anomalies))
+
+
+def too_many_flagged(detector, flagged_normal, n_normal):
+    """Test whether more normal images are flagged than chance allows.
+
+    Parameters
+    ----------
+    detector : detector
+        Fitted detector.
+    flagged_normal : float
+        Share of flagged normal images; NaN for a detector without a threshold.
+    n_normal : int
+        Number of normal images.
+
+    Returns
+    -------
+    str or None
+        A sentence that says so, and what it means; None if chance allows it.
+    """
+    if np.isnan(flagged_normal):
+        return None
+    calibration, rate = detector.calibration_, detector.false_alarm_rate
+    n_flagged = round(flagged_normal * n_normal)
+    p_value = false_alarms_p_value(n_flagged, n_normal, calibration.n, rate)
+    if p_value >= _LEVEL:
+        return None
+    return (
+        f"{n_flagged} of {n_normal} normal test images are flagged, although a share of "
+        f"{calibration.expected_rate(rate):.2g} is expected, which chance explains with a probability of "
+        f"{p_value:.1g}: they are not drawn like the training images. Call `calibrate` with fresh normal images of the "
+        "kind to be inspected; if training images show the same part or burst, pass `groups` to `fit`."
+    )
+
+
+def checked_masks(data):
+    """Read the masks of a data set, and check that they belong to the images.
+
+    Parameters
+    ----------
+    data : Bunch
+        Data set.
+
+    Returns
+    -------
+    list of ndarray of shape (H, W)
+        Masks.
+
+    Raises
+    ------
+    ValueError
+        If the size of a mask is not that of its image, or most masks are probably inverted.
+    """
     masks = [np.asarray(mask) for mask in data.masks_test]
     sizes = check_images(data.X_test).sizes
     wrong = [f"{m.shape} for image {i}, {s}" for i, (m, s) in enumerate(zip(masks, sizes, strict=True)) if m.shape != s]
@@ -160,6 +258,20 @@ def _of_every_kind(kinds, n):
     return np.concatenate(spread)
 
 
-def _nearest(mask, size):
+def nearest(mask, size):
+    """Resize a mask by nearest neighbours.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (H, W)
+        Mask.
+    size : tuple of int (h, w)
+        Size of the result.
+
+    Returns
+    -------
+    ndarray of shape (h, w)
+        Resized mask.
+    """
     rows, columns = (((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(size, mask.shape, strict=True))
     return mask[np.ix_(rows, columns)]

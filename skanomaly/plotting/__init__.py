@@ -1,5 +1,6 @@
 """Displays of scores, maps and training, drawn with matplotlib from arrays or from fitted estimators."""
 
+from ._comparison import ComparisonDisplay
 from ._losses import LossCurveDisplay
 from ._maps import AnomalyMapDisplay, plot_overlay_sheet
 from ._pro import PROCurveDisplay
@@ -10,6 +11,7 @@ from ._similarities import SSIMDisplay
 
 __all__ = [
     "AnomalyMapDisplay",
+    "ComparisonDisplay",
     "ScoreDisplay",
     "PROCurveDisplay",
     "ReconstructionDisplay",

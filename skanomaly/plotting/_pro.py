@@ -130,7 +130,7 @@ class PROCurveDisplay:
         from_estimator : Plot the curve of the anomaly maps of a fitted detector or pipeline.
         """
         fpr, pro = pro_curve(masks, anomaly_maps, max_fpr)
-        display = cls(fpr, pro, aupro=area_under(fpr, pro, max_fpr), name=name)
+        display = cls(fpr, pro, aupro=float(area_under(fpr, pro, max_fpr)), name=name)
         return display.plot(ax=ax, **plot_options)
 
     def plot(self, *, ax=None, **line_options):
