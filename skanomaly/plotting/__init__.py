@@ -1,7 +1,14 @@
 """Displays of scores, maps and training, drawn with matplotlib from arrays or from fitted estimators."""
 
+try:
+    import matplotlib  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "skanomaly.plotting needs matplotlib, which is not installed; install it: pip install 'skanomaly[plot]'"
+    ) from error
+
 from ._losses import LossCurveDisplay
-from ._maps import AnomalyMapDisplay, plot_overlay_sheet
+from ._maps import AnomalyMapDisplay, AnomalyMapsDisplay, plot_overlay_sheet
 from ._pro import PROCurveDisplay
 from ._reconstructions import ReconstructionDisplay
 from ._samples import GeneratedSamplesDisplay
@@ -10,6 +17,7 @@ from ._similarities import SSIMDisplay
 
 __all__ = [
     "AnomalyMapDisplay",
+    "AnomalyMapsDisplay",
     "ScoreDisplay",
     "PROCurveDisplay",
     "ReconstructionDisplay",
