@@ -235,18 +235,18 @@ def _watch(options, settings):
     if options.interval <= 0:
         raise ValueError(f"--interval {options.interval:g} is not accepted; it must be positive.")
     looks = watch_files(options.model, options.images, options.out, interval=options.interval, **settings)
-    total = wrong = 0
+    n_wrong = 0
     if not options.quiet:
         print(f"watching {', '.join(options.images)}; press Ctrl-C to stop", file=sys.stderr)
     try:
         for n_images, n_errors in looks:
-            total, wrong = total + n_images, wrong + n_errors
+            n_wrong += n_errors
             if n_images and not options.quiet:
                 print(f"{n_images} images, {n_errors} unreadable", file=sys.stderr)
     except KeyboardInterrupt:
-        print(f"{os.path.join(options.out, 'scores.csv')}: {total} images")
+        print(f"{os.path.join(options.out, 'scores.csv')}: stopped")
         _print_report(options)
-    return int(wrong > 0)
+    return int(n_wrong > 0)
 
 
 def _inpaint(options):

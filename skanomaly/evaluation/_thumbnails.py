@@ -15,6 +15,7 @@ from ._table import name_of, write_atomically
 _MAP_SIDE = 96
 _LEVELS = 4  # of the 256 values of a map, so many are made equal, which halves its size
 _TRIALS = ((512, 82), (512, 65), (384, 65), (320, 60), (256, 60), (256, 40), (192, 45), (160, 40), (128, 35), (96, 30))
+_LEAST = 0.1  # bytes per pixel that even smooth pictures take, so that larger sides need not be tried
 _ALL_BYTES = 34e6  # of the pictures of all images, so that the page stays below 60 MB
 _FEWEST_BYTES, _MOST_BYTES = 1_500, 48_000
 _N_REGIONS = 30  # largest number of regions that are listed
@@ -131,7 +132,8 @@ def thumbnail(pixels, verdict, scale, n_bytes):
 def _image_picture(pixels, n_bytes):
     values = np.rint(255 * pixels).astype(np.uint8)
     original = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
-    for side, quality in _TRIALS:
+    trials = [trial for trial in _TRIALS if _LEAST * trial[0] ** 2 <= n_bytes] or _TRIALS[-1:]
+    for side, quality in trials:
         small = original.copy()
         small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3)
         data = _encoded(small, "JPEG", quality=quality)

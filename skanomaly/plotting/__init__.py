@@ -7,6 +7,7 @@ except ImportError as error:
         "skanomaly.plotting needs matplotlib, which is not installed; install it: pip install 'skanomaly[plot]'"
     ) from error
 
+from ._coverage import CoresetCoverageDisplay
 from ._losses import LossCurveDisplay
 from ._maps import AnomalyMapDisplay, AnomalyMapsDisplay, plot_overlay_sheet
 from ._pro import PROCurveDisplay
@@ -24,5 +25,6 @@ __all__ = [
     "GeneratedSamplesDisplay",
     "SSIMDisplay",
     "LossCurveDisplay",
+    "CoresetCoverageDisplay",
     "plot_overlay_sheet",
 ]
