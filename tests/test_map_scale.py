@@ -1,18 +1,24 @@
 """One colour scale for all maps of a model, in displays and overlays; coverage of coresets; recipes of the docs."""
 
+import re
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay, average_precision_score
 from sklearn.pipeline import make_pipeline
 
-from skanomaly import GreedyCoreset, KNNScorer, PatchCore, anomaly_map
+from skanomaly import GreedyCoreset, KNNScorer, PatchCore, anomaly_map, plotting
 from skanomaly._kernels.evidence import evidence, pooled_max, span_of, values_of
+from skanomaly.evaluation._rows import COLUMNS
 from skanomaly.maps import scale_of_maps
 from skanomaly.metrics import image_auroc
 from skanomaly.plotting import AnomalyMapDisplay, AnomalyMapsDisplay, CoresetCoverageDisplay
+from skanomaly.thresholds import Region
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 
@@ -154,3 +160,23 @@ def test_curves_of_scikit_learn(rng):
     assert roc.roc_auc == pytest.approx(image_auroc(y, -scores))
     curve = PrecisionRecallDisplay.from_predictions(y, -scores, pos_label=-1)
     assert curve.average_precision == pytest.approx(average_precision_score(y == -1, -scores))
+
+
+@pytest.mark.weights
+def test_the_examples_of_the_page_on_reports_run(cloth, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, images in (("parts/good", cloth.X_train), ("new", cloth.X_test[[0, 8]])):
+        (tmp_path / name).mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / name / f"{i}.png")
+    names = {}
+    text = (Path(__file__).parents[1] / "docs" / "report.md").read_text()
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
+        exec(compile(block, "report.md", "exec"), names)
+    assert (tmp_path / "report.html").exists()
+    assert list(names["shares"].columns) == list(names["table"].columns)
+    assert_allclose(names["shares"].sum(axis=1), -names["scorer"].score_samples(names["table"]))
+    columns = {column for line in re.findall(r"^\| (`.*?) \|", text, re.M) for column in re.findall(r"`(\w+)`", line)}
+    assert set(COLUMNS) <= columns
+    assert set(Region._fields) <= columns
+    assert set(plotting.__all__) <= columns
