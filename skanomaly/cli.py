@@ -189,7 +189,7 @@ def _fit(options):
     check_writable(options.output, "-o ")
     detector = _detector(options, paths).fit(paths)
     save(_silent(detector), options.output, include_weights=options.include_weights)
-    threshold = f"{-detector.offset_:.4g}" if hasattr(detector, "offset_") else "none"
+    threshold = f"{detector.offset_:.4g}" if hasattr(detector, "offset_") else "none"
     print(f"{options.output}: threshold {threshold}")
 
 
@@ -225,7 +225,7 @@ def _score(options):
 
 
 def _print_report(options):
-    if options.report:
+    if options.report and os.path.exists(options.report):
         print(f"{options.report}: report")
 
 

@@ -12,7 +12,8 @@ from .._kernels.evidence import evidence, pooled_max
 from ..maps import scale_of_maps
 from ._table import name_of, write_atomically
 
-_MAP_SIDE = 96
+_MAP_SIDE, _LARGE_MAP_SIDE = 96, 224
+_LARGE_FROM = 30_000  # bytes of the picture of an image, from which that of its map may be large too
 _LEVELS = 4  # of the 256 values of a map, so many are made equal, which halves its size
 _TRIALS = ((512, 82), (512, 65), (384, 65), (320, 60), (256, 60), (256, 40), (192, 45), (160, 40), (128, 35), (96, 30))
 _LEAST = 0.1  # bytes per pixel that even smooth pictures take, so that larger sides need not be tried
@@ -125,7 +126,8 @@ def thumbnail(pixels, verdict, scale, n_bytes):
         [*box, *(round(value, 1) for value in center), area, f"{peak:.4g}", f"{p_value:.3g}"]
         for box, center, area, peak, _, p_value in (verdict.regions or [])[:_N_REGIONS]
     ]
-    picture = None if verdict.anomaly_map is None else _map_picture(verdict.anomaly_map, scale)
+    side = _MAP_SIDE if n_bytes < _LARGE_FROM else _LARGE_MAP_SIDE
+    picture = None if verdict.anomaly_map is None else _map_picture(verdict.anomaly_map, scale, side)
     return {"size": pixels.shape[:2], "image": _image_picture(pixels, n_bytes), "map": picture, "regions": regions}
 
 
@@ -142,8 +144,8 @@ def _image_picture(pixels, n_bytes):
     return base64.b64encode(data).decode()
 
 
-def _map_picture(score_map, scale):
-    small = pooled_max(score_map, _MAP_SIDE)
+def _map_picture(score_map, scale, side):
+    small = pooled_max(score_map, side)
     level, span, highest = scale["level"], scale["span"], 255
     if level is None:
         seen = small[np.isfinite(small)]
