@@ -199,7 +199,7 @@ def luminance(colour):
 
 
 def test_contrast_is_that_of_wcag_aa():
-    source = _template().environment.loader.get_source(None, "report.html")[0]
+    source = _template().environment.loader.get_source(None, "report.css")[0]
     light, dark = (dict(re.findall(r"--(\w[\w-]*): (#\w{6})", block)) for block in source.split(":root {")[1:3])
     assert set(light) == set(dark) >= {"page", "panel", "text", "muted", "line", "focus", "flagged", "passed"}
     pairs = [(text, panel) for text in ("text", "muted", "flagged", "passed") for panel in ("page", "panel")]

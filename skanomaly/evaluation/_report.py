@@ -113,7 +113,7 @@ def _template():
     from jinja2 import Environment, PackageLoader, StrictUndefined  # imported here because few need it
 
     environment = Environment(
-        loader=PackageLoader("skanomaly.evaluation", "."), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("skanomaly.evaluation", "page"), autoescape=True, undefined=StrictUndefined
     )
     return environment.get_template("report.html")
 
