@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skanomaly import PatchCore, save
+from skanomaly import PatchCore, Pixels, VariationModel, save
 from skanomaly.base import Verdict
 from skanomaly.evaluation import save_report, score_files
 from skanomaly.evaluation._report import _histogram, _template, write_report
@@ -230,6 +230,19 @@ def test_a_resumed_run_reports_all_images(model, files, tmp_path):
     assert page.read_text() == first
 
 
+def test_images_of_12_bits_are_shown_in_their_range(rng, tmp_path):
+    images = rng.integers(1000, 3000, (30, 20, 20)).astype(np.uint16)
+    detector = VariationModel(Pixels(16, data_range=4095)).fit(images)
+    save(detector, tmp_path / "model.skops")
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
+    page = tmp_path / "r.html"
+    score_files(tmp_path / "model.skops", [tmp_path / "a.png"], tmp_path / "out", report=page)
+    from_file = pixels_of(images_of(page.read_text())[0]["image"])
+    assert from_file.mean() == pytest.approx(images[0].mean() / 4095 * 255, abs=2)
+    save_report(page, detector, images[:1])
+    np.testing.assert_array_equal(pixels_of(images_of(page.read_text())[0]["image"]), from_file)
+
+
 def test_images_that_were_scored_before_are_scored_for_the_report(model, files, tmp_path):
     table = score_files(model, files, tmp_path / "out")
     before = table.read_text()
@@ -288,7 +301,7 @@ def page(browser, address):
 def wait(condition):
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(None, 10, 0.05).until(lambda _: condition())
+    return WebDriverWait(None, 30, 0.05).until(lambda _: condition())
 
 
 def cards(page):

@@ -50,7 +50,7 @@ class Overlays:
         from matplotlib.figure import Figure
 
         display = self._display(
-            check_images([path]).read(0),
+            pixels_of(path, self.detector),
             verdict.anomaly_map,
             predicted_mask=verdict.mask,
             **scale_of_maps(self.detector),
@@ -61,6 +61,24 @@ class Overlays:
         display.plot(ax=figure.add_subplot(), colorbar=True, alpha=0.8)
         display.ax_.set_title(describe(verdict, self.detector), fontsize=9)
         figure.savefig(self.path_of(path), dpi=100)
+
+
+def pixels_of(path, detector):
+    """Read an image in the range of values that the detector sees, so that it is neither too dark nor refused.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the image.
+    detector : detector
+        Detector that judged the image.
+
+    Returns
+    -------
+    ndarray of shape (H, W, C)
+        Image, float in [0, 1].
+    """
+    return check_images([path], data_range=getattr(detector.features_, "data_range", None)).read(0)
 
 
 def describe(verdict, detector):

@@ -7,9 +7,9 @@ import json
 import numpy as np
 from PIL import Image
 
-from .._inputs.images import check_images
 from .._kernels.evidence import evidence, pooled_max
 from ..maps import scale_of_maps
+from ._overlays import pixels_of
 from ._table import name_of, write_atomically
 
 _MAP_SIDE, _LARGE_MAP_SIDE = 96, 224
@@ -52,8 +52,8 @@ class Thumbnails:
     """
 
     def __init__(self, folder, detector, n_images):
-        self.folder, self.n_bytes, self.scale = folder, bytes_per_image(n_images), scale_of_maps(detector)
-        self.data_range = getattr(getattr(detector, "features_", None), "data_range", None)
+        self.folder, self.detector = folder, detector
+        self.n_bytes, self.scale = bytes_per_image(n_images), scale_of_maps(detector)
         folder.mkdir(parents=True, exist_ok=True)
 
     def path_of(self, path):
@@ -81,8 +81,8 @@ class Thumbnails:
         verdict : Verdict
             Verdict on the image.
         """
-        pixels = check_images([path], data_range=self.data_range).read(0)
-        write_atomically(self.path_of(path), json.dumps(thumbnail(pixels, verdict, self.scale, self.n_bytes)))
+        pictures = thumbnail(pixels_of(path, self.detector), verdict, self.scale, self.n_bytes)
+        write_atomically(self.path_of(path), json.dumps(pictures))
 
     def read(self, path):
         """Read the file of an image.
