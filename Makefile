@@ -24,7 +24,7 @@ test: install
 test-minimum:  # with the oldest supported version of every dependency
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(PYTHON) tests/minimum_versions.py > $(OLDEST)/constraints.txt
-	$(OLDEST)/bin/python -m pip install --quiet --editable ".[offline]" "pytest<9" pytest-xdist pandas scikit-image \
+	$(OLDEST)/bin/python -m pip install --quiet --editable ".[offline,plot,approximate]" "pytest<9" pytest-xdist pandas scikit-image \
 		--constraint $(OLDEST)/constraints.txt
 	SCIPY_ARRAY_API=1 $(OLDEST)/bin/python -m pytest --numprocesses auto --dist loadfile
 

@@ -29,7 +29,7 @@ __all__ = ["BaseDetector", "IncrementalMixin", "Verdict", "all_or_nothing"]
 _MOST_SEEN = 0.01  # `calibrate` warns if a larger share of its samples was in the data of `fit`
 _DERIVING = threading.RLock()
 
-Verdict = namedtuple("Verdict", "score label p_value anomaly_map mask")
+Verdict = namedtuple("Verdict", "score label p_value anomaly_map mask regions")
 Verdict.__doc__ = """Verdict of a detector on one sample.
 
 Parameters
@@ -45,6 +45,8 @@ anomaly_map : ndarray of shape (H, W), float32, or None
 mask : ndarray of shape (H, W), bool, or None
     Mask of the anomalous pixels, as returned by `anomaly_mask`; None for a detector without maps or without a threshold
     for them.
+regions : list of Region, or None
+    Connected regions of the mask, the largest first, as returned by `anomaly_regions`; None without a mask.
 """
 
 
@@ -373,7 +375,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         return select_anomalies(self.p_values(X), fdr=fdr, n_calibration=self.calibration_.n)
 
     def iter_verdicts(self, X):
-        """Yield the score, label, p-value, map and mask of each sample, in one pass and in bounded memory.
+        """Yield the score, label, p-value, map, mask and regions of each sample, in one pass and in bounded memory.
 
         Parameters
         ----------
@@ -383,7 +385,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         Yields
         ------
         Verdict
-            Named tuple (score, label, p_value, anomaly_map, mask).
+            Named tuple (score, label, p_value, anomaly_map, mask, regions).
         """
         check_is_fitted(self)
         self._check_calibrated("iter_verdicts")
@@ -395,7 +397,9 @@ class BaseDetector(OutlierMixin, BaseEstimator):
             for i, score in enumerate(-scores):
                 score_map = None if grids is None else self._render(grids[i], batch[i])
                 mask = self._mask(score_map) if masked and score_map is not None else None
-                yield Verdict(float(score), 1 - 2 * int(score < self.offset_), float(p_values[i]), score_map, mask)
+                regions = None if mask is None else self.calibration_.regions(score_map, mask, self.min_defect_area_)
+                label = 1 - 2 * int(score < self.offset_)
+                yield Verdict(float(score), label, float(p_values[i]), score_map, mask, regions)
 
     # ----------------------------------------------------------------------------------------- maps and masks
 
@@ -480,6 +484,28 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         self._check_calibrated("anomaly_mask")
         self._check_decides(X, "anomaly_mask")
         return stack_if_equal([self._mask(score_map) for score_map in self.iter_anomaly_maps(X)])
+
+    @_with_maps
+    def anomaly_regions(self, X):
+        """Find the connected regions of anomalous pixels in images.
+
+        They are the regions of `anomaly_mask`. At most a share `false_alarm_rate` of unseen normal images is expected
+        to have any. This threshold is that of the maps: `predict` compares scores with a threshold of its own, so that
+        an image may be labelled as an anomaly without any region, or the other way round.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples, in any form that the detector accepts.
+
+        Returns
+        -------
+        list of list of Region
+            Regions of each image, the largest first: named tuples (box, center, area, peak, peak_position, p_value).
+        """
+        check_is_fitted(self)
+        self.pixel_threshold_  # noqa: B018 (an AttributeError says what is missing, and why)
+        return [verdict.regions for verdict in self.iter_verdicts(X)]
 
     # ----------------------------------------------------------------------------------------- fitted attributes
 

@@ -2,7 +2,9 @@
 
 import argparse
 import ast
+import os
 import sys
+import warnings
 from importlib.metadata import version
 
 _METHODS = {
@@ -59,13 +61,21 @@ def main(arguments=None):
     """
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            if options.quiet:
+                warnings.simplefilter("ignore")
+            return options.run(options) or 0
     except KeyboardInterrupt:
         print("skanomaly: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, AttributeError) as error:
+    except (ValueError, TypeError, OSError, AttributeError, ImportError) as error:
         print(f"skanomaly: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+
+
+def _print_warning(message, category, filename, lineno, file=None, line=None):
+    print(f"skanomaly: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _parser():
@@ -96,6 +106,15 @@ def _parser():
         "then 1), or stop",
     )  # fmt: skip
     score.add_argument("--overlays", action="store_true", help="also save every image with its anomaly map")
+    score.add_argument(
+        "--report", metavar="FILE", help="also write one HTML page of all images, the most anomalous first"
+    )
+    score.add_argument(
+        "--watch", action="store_true", help="go on with new images as they arrive, until Ctrl-C is pressed"
+    )
+    score.add_argument(
+        "--interval", metavar="SECONDS", type=float, default=2.0, help="time between two looks of --watch (default: 2)"
+    )
     score.set_defaults(run=_score)
     inpaint = commands.add_parser("inpaint", help="replace the masked parts of images by what is normal")
     inpaint.add_argument("model", metavar="MODEL", help="model file written by `skanomaly fit --method projection`")
@@ -110,7 +129,7 @@ def _parser():
         command.add_argument(
             "--trust", metavar="TYPE", action="append", default=[], help="further type that the model file may hold"
         )
-        command.add_argument("--quiet", action="store_true", help="show no progress bar")
+        command.add_argument("--quiet", action="store_true", help="print results and errors only, no warnings")
     for command in (demo, evaluate):
         command.add_argument(
             "--out", metavar="DIR", default="demo_output",
@@ -123,7 +142,7 @@ def _parser():
             help="share of normal images that may be flagged (default: 0.05)",
         )  # fmt: skip
         command.add_argument("--seed", type=int, default=0, help="random_state of the detector")
-        command.add_argument("--quiet", action="store_true", help="show no progress bars")
+        command.add_argument("--quiet", action="store_true", help="print results and errors only, no warnings")
         command.add_argument(
             "--set", metavar="NAME=VALUE", action="append", default=[], dest="settings",
             help="parameter of the detector, e.g. coreset_ratio=0.05 or features__image_size=320; with --methods, "
@@ -156,6 +175,8 @@ def _evaluate_parser(commands):
 
 
 def _demo(options):
+    from . import plotting  # noqa: F401 (if matplotlib is missing, this is said before anything is fitted)
+
     if options.data:
         _evaluate_folder(options.data, options)
         return
@@ -269,32 +290,71 @@ def _evaluate(name, data, options):
 
 
 def _fit(options):
+    from ._inputs.files import check_writable
     from .persistence import save
 
     paths = _files(options.images, options.quiet)
+    check_writable(options.output, "-o ")
     detector = _detector(options, paths).fit(paths)
-    save(detector, options.output, include_weights=options.include_weights)
-    threshold = f"{-detector.offset_:.4g}" if hasattr(detector, "offset_") else "none"
+    save(_silent(detector), options.output, include_weights=options.include_weights)
+    threshold = f"{detector.offset_:.4g}" if hasattr(detector, "offset_") else "none"
     print(f"{options.output}: threshold {threshold}")
 
 
-def _score(options):
-    import warnings
+def _silent(detector):
+    """Set verbose to 0 everywhere, because progress is for whoever fits, not for whoever loads the model."""
+    from ._model_files.parts import parts_of
 
+    for part in parts_of(detector):
+        if "verbose" in getattr(part, "__dict__", ()):
+            part.verbose = 0
+    return detector
+
+
+def _score(options):
     from .evaluation import score_files
     from .exceptions import ImageReadWarning
 
+    settings = {
+        "overlays": options.overlays, "report": options.report, "trusted": options.trust,
+        "false_alarm_rate": options.false_alarm_rate, "on_error": options.on_error,
+    }  # fmt: skip
+    if options.watch:
+        return _watch(options, settings)
     paths = _files(options.images, options.quiet)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ImageReadWarning)
-        table = score_files(
-            options.model, paths, options.out, overlays=options.overlays, trusted=options.trust,
-            false_alarm_rate=options.false_alarm_rate, on_error=options.on_error, verbose=not options.quiet,
-        )  # fmt: skip
+        table = score_files(options.model, paths, options.out, verbose=not options.quiet, **settings)
     for warning in caught:
         print(f"skanomaly: {warning.message}", file=sys.stderr)
     print(f"{table}: {len(paths)} images")
+    _print_report(options)
     return int(any(issubclass(warning.category, ImageReadWarning) for warning in caught))
+
+
+def _print_report(options):
+    if options.report and os.path.exists(options.report):
+        print(f"{options.report}: report")
+
+
+def _watch(options, settings):
+    from .evaluation import watch_files
+
+    if options.interval <= 0:
+        raise ValueError(f"--interval {options.interval:g} is not accepted; it must be positive.")
+    looks = watch_files(options.model, options.images, options.out, interval=options.interval, **settings)
+    n_wrong = 0
+    if not options.quiet:
+        print(f"watching {', '.join(options.images)}; press Ctrl-C to stop", file=sys.stderr)
+    try:
+        for n_images, n_errors in looks:
+            n_wrong += n_errors
+            if n_images and not options.quiet:
+                print(f"{n_images} images, {n_errors} unreadable", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{os.path.join(options.out, 'scores.csv')}: stopped")
+        _print_report(options)
+    return int(n_wrong > 0)
 
 
 def _inpaint(options):

@@ -9,9 +9,10 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 
 from ._inputs.samples import Mapless, Rows
+from ._kernels.evidence import span_of
 from .base import BaseDetector, stack_if_equal
 
-__all__ = ["PipelineDetector", "anomaly_map", "as_detector", "iter_anomaly_maps"]
+__all__ = ["PipelineDetector", "anomaly_map", "as_detector", "iter_anomaly_maps", "scale_of_maps"]
 
 
 def _explains_columns(detector):
@@ -258,3 +259,22 @@ def _with_maps(estimator, sigma):
         f"{type(estimator).__name__} has no anomaly maps; estimator must be a detector with `anomaly_map`, or a "
         "Pipeline that begins with patch features of images and ends in a scorer of patches."
     )
+
+
+def scale_of_maps(estimator):
+    """Return the one scale on which all maps of an estimator can be compared.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted estimator.
+
+    Returns
+    -------
+    dict
+        Threshold on maps ("level"), and the distance below it at which evidence begins ("span"), as options of
+        displays; both are None for an estimator without a threshold on maps.
+    """
+    level, calibration = (getattr(estimator, name, None) for name in ("pixel_threshold_", "calibration_"))
+    span = None if level is None or calibration is None else span_of(level, calibration.peaks)
+    return {"level": level, "span": span}

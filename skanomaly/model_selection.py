@@ -225,6 +225,7 @@ class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
     calibrate = _passed_on("calibrate")
     anomaly_map = _passed_on("anomaly_map")
     anomaly_mask = _passed_on("anomaly_mask")
+    anomaly_regions = _passed_on("anomaly_regions")
     iter_anomaly_maps = _passed_on("iter_anomaly_maps")
     iter_scores_and_maps = _passed_on("iter_scores_and_maps")
     iter_verdicts = _passed_on("iter_verdicts")

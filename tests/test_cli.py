@@ -1,6 +1,11 @@
+import _thread
 import csv
 import json
 import shutil
+import sys
+import threading
+import time
+import warnings
 
 import numpy as np
 import pytest
@@ -8,8 +13,10 @@ from PIL import Image
 
 import skanomaly
 import skanomaly.networks
+from skanomaly._model_files.parts import parts_of
 from skanomaly.cli import _TABLES, _setting, main
 from skanomaly.evaluation._comparison_table import TITLES
+from skanomaly.exceptions import CalibrationWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 QUICK = ["--quiet", "--set", "features__weights=random", "--set", "features__image_size=64"]
@@ -123,6 +130,15 @@ def test_a_reference_is_a_folder_of_classes(method, folder, capsys):
         (["evaluate", "FOLDER", "--set", "coreset_ratio"], "must have the form NAME=VALUE"),
         (["evaluate", "FOLDER", "--set", "coreset_ratio=3"], "'coreset_ratio' parameter"),
         (["evaluate", "FOLDER", "--set", "nonsense=3"], "Invalid parameter 'nonsense'"),
+        (["fit", "gone", "-o", "m"], "IMAGES: there is no file or folder 'gone'."),
+        (["fit", "FOLDER", "-o", "m"], "contains no images, but its subfolders contain"),
+        (["fit", "FOLDER/**", "-o", "gone/m.skops"], "-o 'gone/m.skops': the folder 'gone' does not exist; create it"),
+        (["fit", "FOLDER/**", "-o", "."], "-o '.' is a folder; it must be the path of a file"),
+        (
+            ["score", "gone.skops", "FOLDER/**", "--out", "o"],
+            "path='gone.skops' does not exist; it must be a model file",
+        ),
+        (["score", "m", "x", "--out", "o", "--watch", "--interval", "0"], "--interval 0 is not accepted"),
         (
             ["fit", "gone/*", "lot [3]", "-o", "m"],
             "IMAGES: 'gone/*' matches no file, 'lot [3]' matches no file; in a glob",
@@ -130,7 +146,7 @@ def test_a_reference_is_a_folder_of_classes(method, folder, capsys):
     ],
 )
 def test_errors_are_one_line_and_status_2(folder, capsys, arguments, message):
-    assert main([str(folder) if a == "FOLDER" else a for a in arguments]) == 2
+    assert main([a.replace("FOLDER", str(folder)) for a in arguments]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.startswith("skanomaly: error: ")
@@ -168,6 +184,61 @@ def test_fit_and_score_a_folder(folder, capsys):
     np.testing.assert_array_equal([float(row["p_value"]) for row in rows], detector.p_values(paths))
     regions = [int(row["largest_region"]) for row in rows]
     np.testing.assert_array_equal(np.array(regions) > 0, [mask.any() for mask in detector.anomaly_mask(paths)])
+
+
+def test_quiet_is_quiet_and_silence_is_saved(folder, capsys):
+    warnings.simplefilter("default", CalibrationWarning)  # until pytest restores the filters
+    model, images = folder / "model.skops", str(folder / "train/good")
+    assert main(["fit", images, "-o", str(model), *QUICK]) == 0  # 12 images are too few for a rate of 5 %
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{model}: threshold ")
+    assert captured.err == ""
+    assert main(["fit", images, "-o", str(model), *QUICK[1:]]) == 0
+    said = capsys.readouterr().err
+    assert "skanomaly: warning: false_alarm_rate=0.05 needs at least 19 calibration samples, got 12." in said
+    parts = [part for part in parts_of(skanomaly.load(model)) if hasattr(part, "verbose")]
+    assert {part.verbose for part in parts} == {0}
+    command = ["score", str(model), images, "--out", str(folder / "scores"), "--report", str(folder / "r.html")]
+    assert main([*command, "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out == f"{folder}/scores/scores.csv: 12 images\n{folder}/r.html: report\n"
+
+
+def test_watching_ends_with_ctrl_c(folder, capsys):
+    model, images, out = folder / "model.skops", folder / "new", folder / "scores"
+    assert main(["fit", str(folder / "train/good"), "-o", str(model), *QUICK]) == 0
+    images.mkdir()
+
+    def act():
+        (images / "a.png").write_bytes((folder / "test/good/0.png").read_bytes())
+        for _ in range(600):
+            time.sleep(0.05)
+            if (out / "scores.csv").is_file() and len(read_table(out / "scores.csv")) == 1:
+                break
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    assert main(["score", str(model), str(images), "--out", str(out), "--watch", "--interval", "0.05"]) == 0
+    thread.join()
+    captured = capsys.readouterr()
+    assert captured.out.endswith(f"{out}/scores.csv: stopped\n")
+    assert f"watching {images}; press Ctrl-C to stop" in captured.err
+    assert main(["score", str(model), str(images), "--out", str(out), "--quiet"]) == 0  # it is not locked
+
+
+def test_a_missing_extra_is_named(folder, capsys, monkeypatch):
+    model = str(folder / "model.skops")
+    assert main(["fit", str(folder / "train/good"), "-o", model, *QUICK]) == 0
+    for name in [name for name in sys.modules if name.startswith("skanomaly.plotting")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(skanomaly, "plotting", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["score", model, str(folder / "test/good"), "--out", str(folder / "o"), "--overlays"]) == 2
+    assert main(["demo"]) == 2
+    error = "skanomaly: error: skanomaly.plotting needs matplotlib, which is not installed; install it: pip install "
+    assert capsys.readouterr().err == 2 * f"{error}'skanomaly[plot]'\n"
 
 
 def test_a_stopped_run_goes_on(folder, capsys):

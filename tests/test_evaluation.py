@@ -10,7 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
+from matplotlib.image import imread
 from PIL import Image
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import Bunch
 
@@ -27,10 +31,13 @@ from skanomaly import (
     load,
     save,
 )
-from skanomaly.evaluation import evaluate, score_files
+from skanomaly.base import Verdict
+from skanomaly.evaluation import evaluate, score_files, watch_files
+from skanomaly.evaluation._rows import COLUMNS, row_of
 from skanomaly.evaluation._table import RunLock
-from skanomaly.exceptions import CalibrationWarning, DataWarning, ImageReadError
+from skanomaly.exceptions import CalibrationWarning, DataWarning, ImageReadError, MissingWeightsError
 from skanomaly.metrics import aupro, image_auroc, pixel_auroc
+from skanomaly.thresholds import Region
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 ONE_LAYER = PretrainedPatchFeatures(layers=(2,), neighborhood=1, weights="random", image_size=64, random_state=0)
@@ -88,7 +95,19 @@ def test_score_files_says_what_the_detector_says(wrap, small_features, cloth, fo
     assert [float(row["score"]) for row in rows] == detector.score_samples(paths).tolist()
     assert [int(row["label"]) for row in rows] == detector.predict(paths).tolist()
     assert [float(row["p_value"]) for row in rows] == detector.p_values(paths).tolist()
+    assert {float(row["threshold"]) for row in rows} == {detector.offset_}
     assert {row["largest_region"] == "" for row in rows} == {not hasattr(detector, "anomaly_map")}
+    found = detector.anomaly_regions(paths) if hasattr(detector, "anomaly_map") else []
+    for row, regions in zip(rows, found, strict=False):
+        assert int(row["n_regions"]) == len(regions)
+        for region in regions[:1]:
+            sides = ("top", "left", "bottom", "right")
+            assert tuple(int(row[f"largest_{side}"]) for side in sides) == region.box
+            assert int(row["largest_region"]) == region.area == max(region.area for region in regions)
+            assert float(row["largest_peak"]) == region.peak
+            assert float(row["largest_p_value"]) == region.p_value
+            center = [float(row["largest_row"]), float(row["largest_column"])]
+            assert center == pytest.approx(region.center, abs=0.006)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +122,50 @@ def test_score_files_refuses_what_cannot_decide(model, message, small_features, 
     with pytest.raises(ValueError, match=message):
         score_files(folder / "model.skops", [folder / "0.png"], folder / "out")
     assert not (folder / "out").exists()
+
+
+REGION = Region((2, 0, 5, 4), (2.5, 1.125), 6, 1.5, (3, 1), 0.25)
+
+
+@pytest.mark.parametrize(
+    ("label", "regions", "note"),
+    [
+        (1, [], ""),
+        (-1, [REGION], ""),
+        (1, [REGION], "regions above the threshold of maps, score within its own"),
+        (-1, [], "score beyond its threshold, no region above that of maps"),
+        (-1, None, ""),
+    ],
+)
+def test_rows_by_hand(label, regions, note):
+    row = row_of("a.png", Verdict(-3.5, label, 0.5, None, None, regions), -2.0, ("7", "8"))
+    assert len(row) == len(COLUMNS)
+    largest = [6, 2, 0, 5, 4, "2.50", "1.12", "1.5", "0.25"] if regions else [0 if regions == [] else "", *[""] * 8]
+    numbers = ["-3.5", "-2.0", label, "0.5", "" if regions is None else len(regions)]
+    assert row == ["a.png", *numbers, *largest, note, "", "7", "8"]
+
+
+def test_a_table_of_older_columns_is_refused(small_features, cloth, folder):
+    save(detector_of(small_features).fit(cloth.X_train), folder / "model.skops")
+    (folder / "out").mkdir()
+    (folder / "out" / "scores.csv").write_text("path,score,label,p_value,largest_region,error,bytes,modified_ns\r\n")
+    with pytest.raises(ValueError, match="has the columns path, score, label, .* of another version; choose another"):
+        score_files(folder / "model.skops", [folder / "0.png"], folder / "out")
+
+
+def test_models_of_tables_and_missing_weights_are_no_matter_of_images(folder, cloth, rng):
+    save(KNNScorer().fit(rng.normal(size=(30, 4))), folder / "model.skops")
+    with pytest.raises(ValueError, match="KNNScorer fitted on the rows of a table, with 4 columns; it must be one"):
+        score_files(folder / "model.skops", [folder / "0.png"], folder / "out")
+    pipe = make_pipeline(ONE_LAYER, KNNScorer())
+    save(ConformalDetector(pipe).fit(cloth.X_train), folder / "model.skops")
+    assert len(read_rows(score_files(folder / "model.skops", [folder / "0.png"], folder / "out"))) == 1
+    weights = folder / "w.pth"
+    torch.save(timm.create_model("tf_efficientnet_lite0").state_dict(), weights)
+    features = clone(ONE_LAYER).set_params(weights=str(weights))
+    save(detector_of(features).fit(cloth.X_train), folder / "other.skops")
+    with pytest.raises(MissingWeightsError, match="skanomaly fit --include-weights"):
+        score_files(folder / "other.skops", [folder / "0.png"], folder / "others")
 
 
 # What can be computed is; the rest is NaN
@@ -184,6 +247,55 @@ def test_evaluate_says_when_good_images_are_not_like_the_training_images(shift, 
             "18 of 18 normal test images are flagged, although a share of 0.0.* is expected", report.message
         )
         assert "they are not drawn like the training images. Call `calibrate`" in report.message
+
+
+# Watched folders
+
+
+def test_files_are_scored_once_they_are_complete(model, folder, cloth):
+    (folder / "in").mkdir()
+    target, whole = folder / "in" / "a.png", (folder / "0.png").read_bytes()
+    looks = watch_files(model, [str(folder / "in")], folder / "out", interval=0.001, report=folder / "r.html")
+    assert next(looks) == (0, 0)
+    for length in (100, 2000, len(whole)):  # still being written
+        target.write_bytes(whole[:length])
+        assert next(looks) == (0, 0)
+    assert next(looks) == (1, 0)
+    assert next(looks) == (0, 0)
+    (row,) = read_rows(folder / "out" / "scores.csv")
+    assert float(row["score"]) == load(model).score_samples([target])[0]
+    assert str(target) in (folder / "r.html").read_text()
+    Image.fromarray(cloth.X_test[-1]).save(target)
+    (folder / "in" / "b.png").write_bytes(whole[:2000])
+    assert [next(looks) for _ in range(3)] == [(0, 0), (2, 1), (0, 0)]  # the broken one is not tried again and again
+    with pytest.raises(ValueError, match="is being written by another run"):
+        score_files(model, [target], folder / "out")
+    looks.close()
+    (folder / "in" / "b.png").write_bytes(whole)
+    score_files(model, sorted((folder / "in").iterdir()), folder / "out")
+    rows = {Path(row["path"]).name: float(row["score"]) for row in read_rows(folder / "out" / "scores.csv")}
+    expected = load(model).score_samples(str(folder / "in" / "*"))
+    assert rows == dict(zip(["a.png", "b.png"], expected, strict=True))
+
+
+def test_a_folder_that_does_not_exist_is_not_watched(model, folder):
+    with pytest.raises(FileNotFoundError, match="there is no file or folder 'gone'; create what is to be watched"):
+        next(watch_files(model, ["gone", str(folder / "*.png")], folder / "out"))
+    assert not (folder / "out").exists()
+
+
+def test_overlays_have_names_that_no_other_run_uses(model, folder):
+    paths = sorted(folder.glob("*.png"))
+    for path in paths[:2]:
+        score_files(model, [path], folder / "out", overlays=True)
+    pictures = sorted((folder / "out" / "overlays").iterdir())
+    assert [picture.name[:2] for picture in pictures] == ["0_", "1_"]
+    shown = [np.asarray(imread(picture)) for picture in pictures]
+    assert shown[0].shape == shown[1].shape > (300, 300)
+    assert np.abs(shown[0] - shown[1]).max() > 0.1
+    pictures[0].unlink()
+    score_files(model, paths[:2], folder / "out", overlays=True)
+    assert pictures[0].exists()
 
 
 # Night runs

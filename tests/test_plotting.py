@@ -316,7 +316,7 @@ def test_map_display_takes_gray_images_and_unseen_pixels(ax):
 
 def test_map_display_of_an_estimator(image, maps_and_masks, ax):
     maps, masks = maps_and_masks
-    detector = SimpleNamespace(anomaly_map=lambda X: maps[: len(X)], pixel_threshold_=1.0)
+    detector = SimpleNamespace(iter_anomaly_maps=lambda X, size=None: iter(maps[: len(X)]), pixel_threshold_=1.0)
     display = AnomalyMapDisplay.from_estimator(detector, image, mask=masks[0], ax=ax, cmap="gray")
     assert_array_equal(display.anomaly_map, maps[0])
     assert_array_equal(display.mask, masks[0])

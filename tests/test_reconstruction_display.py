@@ -40,7 +40,8 @@ def shown(display, i):
 
 def test_data_and_what_is_drawn(images, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it fails
-    display = ReconstructionDisplay.from_estimator(Halver(), images)
+    axes = Figure().subplots(len(images), 4, squeeze=False)
+    display = ReconstructionDisplay.from_estimator(Halver(), images, axes=axes)
     assert titles(display) == ["original", "reconstruction", "residual", "anomaly map"]
     for i, image in enumerate(images):
         assert_allclose(display.residuals[i], image.mean(axis=2) / 2, rtol=1e-6)

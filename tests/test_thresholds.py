@@ -9,6 +9,8 @@ from scipy.ndimage import gaussian_filter, label
 
 from skanomaly.exceptions import CalibrationWarning
 from skanomaly.thresholds import (
+    Calibration,
+    Region,
     conformal_p_values,
     conformal_threshold,
     expected_false_alarm_rate,
@@ -165,3 +167,42 @@ def test_false_alarms_of_a_law_are_binomial():
     expected = 1 - sum(math.comb(20, k) * 0.1**k * 0.9 ** (20 - k) for k in range(5))
     assert false_alarms_p_value(5, 20, math.inf, 0.1) == pytest.approx(expected)
     assert false_alarms_p_value(0, 20, math.inf, 0.1) == 1
+
+
+# Regions
+
+MAP = np.array(
+    [
+        [9, 0, 0, 0, 0, 0],
+        [0, 8, 0, 0, 5, 5],
+        [0, 0, 0, 0, 5, 7],
+        [0, 0, 0, 0, 0, 0],
+        [4, 0, 6, 0, 0, np.nan],
+    ]
+)
+
+
+def test_regions_by_hand():
+    mask = MAP > 4.5  # the two pixels at the upper left touch at a corner
+    calibration = Calibration(np.zeros(4), peaks=[2.0, 8.0, 9.0, 5.0])
+    assert calibration.regions(MAP, mask) == [
+        Region((1, 4, 3, 6), (1.5, 4.5), 4, 7.0, (2, 5), 0.6),  # 2 of 4 peaks are at least 7
+        Region((0, 0, 2, 2), (0.5, 0.5), 2, 9.0, (0, 0), 0.4),
+        Region((4, 2, 5, 3), (4.0, 2.0), 1, 6.0, (4, 2), 0.6),
+    ]
+    assert calibration.regions(MAP, np.zeros_like(mask)) == []
+
+
+def test_p_values_of_regions_are_of_their_level_if_areas_count():
+    mask = np.zeros(MAP.shape, bool)
+    mask[:3] = MAP[:3] > 4.5
+    calibration = Calibration(np.zeros(4), peaks=[2.0, 8.0, 8.5, 5.0])
+    square, pair = calibration.regions(MAP, mask, min_defect_area=2)
+    assert (pair.peak, pair.p_value) == (9.0, 0.6)  # two connected pixels remain up to 8, which two peaks reach
+    assert (square.peak, square.p_value) == (7.0, 0.8)  # up to 5
+
+
+def test_a_region_weighs_groups_as_scores_do():
+    calibration = Calibration([1.0, 2.0, 3.0], peaks=[1.0, 2.0, 3.0], groups=[0, 0, 1])
+    (region,) = calibration.regions(np.array([[2.5]]), np.array([[True]]))
+    assert region.p_value == calibration.p_values([2.5])[0] == 2 / 3

@@ -1,6 +1,7 @@
 """Which files of a folder are images."""
 
 import glob
+import os
 from pathlib import Path
 
 #: Suffixes of the files that are taken from folders and by glob patterns; a list of paths is taken as it is.
@@ -82,6 +83,8 @@ def explain_no_match(pattern):
     path, (_, others) = Path(pattern), find_images(pattern)
     if path.is_dir():
         return f"the folder {pattern!r} contains no images{_found_instead(path, others)}"
+    if not glob.has_magic(pattern):
+        return f"there is no file or folder {pattern!r}"
     text = f"{pattern!r} matches no image{_of_names(others)}" if others else f"{pattern!r} matches no file"
     if "[" not in pattern:
         return text
@@ -89,6 +92,32 @@ def explain_no_match(pattern):
         f"{text}; in a glob pattern, brackets match one of the characters between them: if they belong to a name, pass "
         f"{pattern.replace('[', '[[]')!r}"
     )
+
+
+def check_writable(path, name):
+    """Raise an OSError before work is done whose result could not be saved.
+
+    Parameters
+    ----------
+    path : path-like
+        Path of a file to write; its folder must exist.
+    name : str
+        What the message begins with, such as "report=".
+    """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{name}{str(path)!r}: the folder {str(folder)!r} does not exist; create it first.")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{name}{str(path)!r} is a folder; it must be the path of a file.")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{name}{str(path)!r}: the folder {str(folder)!r} is not writable; choose another.")
+
+
+def check_watchable(patterns):
+    """Raise a FileNotFoundError if strings can never stand for images, because they name a folder that is missing."""
+    missing = [pattern for pattern in patterns if not (glob.has_magic(pattern) or Path(pattern).exists())]
+    if missing:
+        raise FileNotFoundError(f"{', '.join(map(explain_no_match, missing))}; create what is to be watched first.")
 
 
 def name_files(paths):

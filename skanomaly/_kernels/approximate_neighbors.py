@@ -8,8 +8,13 @@ _SPARE = 16  # rows searched beyond k: a longer search finds more, and groups ma
 
 def build_graph(bank, seed):
     """Return a graph that links each row of `bank` (m, d) to rows close to it."""
-    from pynndescent import NNDescent
-
+    try:
+        from pynndescent import NNDescent
+    except ImportError as error:
+        raise ImportError(
+            "algorithm='pynndescent' needs pynndescent, which is not installed; install it: "
+            "pip install 'skanomaly[approximate]'"
+        ) from error
     graph = NNDescent(bank, n_neighbors=min(_N_NEIGHBORS, len(bank) - 1), random_state=seed)
     graph.prepare()
     return graph

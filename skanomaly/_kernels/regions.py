@@ -23,6 +23,48 @@ def label_regions(mask):
     return ndimage.label(mask, _EIGHT)
 
 
+def measure_regions(score_map, mask, min_area):
+    """Measure the connected regions of a mask, the largest first.
+
+    Parameters
+    ----------
+    score_map : ndarray of shape (H, W), float
+        Score map; in the mask, it is not NaN.
+    mask : ndarray of shape (H, W), bool
+        Mask.
+    min_area : int
+        Area for the level of a region, in pixels.
+
+    Returns
+    -------
+    list of tuple (box, center, area, peak, peak_position, level)
+        Of each region: rows and columns as (top, left, bottom, right), half-open; mean (row, column) of the pixels;
+        number of pixels; highest value; (row, column) of the first pixel with this value; highest level at which
+        `min_area` connected pixels remain.
+    """
+    labels, count = label_regions(mask)
+    found = [
+        _measure(score_map, labels, number, box, min_area) for number, box in enumerate(ndimage.find_objects(labels), 1)
+    ]
+    return sorted(found, key=lambda region: (-region[2], -region[3])) if count else []
+
+
+def _measure(score_map, labels, number, box, min_area):
+    rows, columns = box
+    inside = labels[box] == number
+    values = np.where(inside, score_map[box], -np.inf)
+    peak = np.unravel_index(values.argmax(), values.shape)
+    center = [float(part.mean()) + start.start for part, start in zip(np.nonzero(inside), box, strict=True)]
+    return (
+        (rows.start, columns.start, rows.stop, columns.stop),
+        tuple(center),
+        int(inside.sum()),
+        float(values[peak]),
+        (rows.start + int(peak[0]), columns.start + int(peak[1])),
+        largest_level(values, min_area),
+    )
+
+
 def largest_level(score_map, min_area):
     """Return the highest level t at which {map >= t} has a connected region of at least `min_area` pixels.
 

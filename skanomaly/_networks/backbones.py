@@ -174,7 +174,7 @@ def _load_module(name, weights, seed, download):
         raise MissingWeightsError(
             f"The network was fitted with weights from a file, {str(weights).removeprefix(_WITHHELD)!r}, and model "
             "files do not store its path. Set it on the fitted features, model.features_.set_params(weights='path') "
-            "for a detector, or save the model with include_weights=True."
+            "for a detector, or save the model with include_weights=True (skanomaly fit --include-weights)."
         )
     packaged = _packaged_file(name) if weights is None else None
     path = packaged or weights
@@ -252,7 +252,8 @@ def _from_cache(name):
         raise MissingWeightsError(
             f"No weights for backbone={name!r}: they are neither in the model file nor installed, and a model file "
             "downloads nothing unless you allow it. Load it by load(path, download=True), set "
-            "download=True on its features, or save the model with include_weights=True."
+            "download=True on its features, or save the model with include_weights=True (skanomaly fit "
+            "--include-weights)."
         )
     return _create(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}), "timm"
 

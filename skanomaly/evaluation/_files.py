@@ -1,38 +1,47 @@
 """Scoring of many files into a table, in bounded memory; an interrupted run can be resumed."""
 
-import csv
-import hashlib
-import io
-import json
-import os
+import time
 import warnings
-from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from .._kernels.regions import label_regions
+from .._inputs.files import check_watchable, find_images
 from ..exceptions import ImageReadWarning
-from ..persistence import load
-from ._table import RunLock, shown, write_atomically
+from ._run import ScoringRun, stamp_of
 
-_COLUMNS = ("path", "score", "label", "p_value", "largest_region", "error", "bytes", "modified_ns")
-_BATCH_LEN = 32
+_MANY = 5_000  # images that a watched folder is expected to receive, which bounds the size of the report
 
 
 def score_files(
-    model, paths, out, *, overlays=False, false_alarm_rate=None, on_error="record", trusted=(), verbose=False
+    model,
+    paths,
+    out,
+    *,
+    overlays=False,
+    report=None,
+    false_alarm_rate=None,
+    on_error="record",
+    trusted=(),
+    verbose=False,
 ):
     """Score image files with a saved detector and write the results to `out`/scores.csv.
 
-    The columns of the table are the path, the score (higher is more normal), the label (1 or -1), the conformal
-    p-value, the area in pixels of the largest anomalous region, and, for an image that cannot be read, the error
-    instead of these. The last two columns, the size and the time of the last change of the file, tell whether an image
-    has changed. The table is encoded in UTF-8. Names with characters that would break it, such as line breaks or bytes
-    that are not UTF-8, are written as JSON strings.
+    The table is encoded in UTF-8 and has one row for each image:
+
+    - ``path``, written as a JSON string if it contains characters that would break the table, such as line breaks or
+      bytes that are not UTF-8;
+    - ``score`` (higher is more normal) and ``threshold``, the score below which images are flagged;
+    - ``label``, 1 or -1, and ``p_value``, the conformal p-value;
+    - ``n_regions``, the number of regions of anomalous pixels; for the largest, ``largest_region`` (area in pixels),
+      ``largest_top``, ``largest_left``, ``largest_bottom``, ``largest_right`` (box, half-open), ``largest_row`` and
+      ``largest_column`` (centre), ``largest_peak`` (value of the map) and ``largest_p_value``; empty for a detector
+      without masks;
+    - ``note``, why the label and the regions do not agree, if they do not;
+    - ``error``, why an image could not be read, in place of the columns above;
+    - ``bytes`` and ``modified_ns``, the size and the time of the last change of the file, which tell whether it has
+      changed.
 
     Lines are written batch by batch; if the function is called again after an interruption, it scores only the images
-    that are not in the table yet, have changed since, or could not be read.
+    that are not in the table yet, have changed since, could not be read, or lack an overlay or a picture for the report
+    if these are asked for.
 
     Parameters
     ----------
@@ -43,7 +52,11 @@ def score_files(
     out : path-like
         Path of the output folder, which is created if needed.
     overlays : bool, default=False
-        If True, every image is also saved with its anomaly map, as `out`/overlays/<name>_<hash of the path>.png.
+        If True, every image is also saved with its anomaly map, as `out`/overlays/<name>_<hash of the path>.png. The
+        same colour is the same evidence on all of them.
+    report : path-like, default=None
+        Path of an HTML page with all images of the table, the most anomalous first; see `save_report`. Its folder must
+        exist. The pictures on it are kept in `out`/thumbnails.
     false_alarm_rate : float, default=None
         Share of normal samples that may be flagged, in (0, 1); None is that of the model.
     on_error : {"record", "raise"}, default="record"
@@ -61,7 +74,8 @@ def score_files(
     Raises
     ------
     ValueError
-        If the model has no threshold, or `out` holds results of another model or is being written by another run.
+        If the model has no threshold or was fitted on rows, or `out` holds results of another model or is being written
+        by another run.
     ImageReadError
         If an image cannot be read and `on_error` is "raise".
 
@@ -72,158 +86,87 @@ def score_files(
 
     See Also
     --------
+    save_report : Write a report on images from a fitted detector.
+    watch_files : Score the files of a folder as they arrive.
     skanomaly.save : Save a fitted detector.
     """
-    detector = _decider(load(model, trusted=trusted))
-    if false_alarm_rate is not None:
-        detector.set_params(false_alarm_rate=false_alarm_rate)
-    if overlays and not hasattr(detector, "anomaly_map"):
-        raise ValueError(f"overlays=True needs anomaly maps, but {type(detector).__name__} does not make any.")
-    if on_error not in ("record", "raise"):
-        raise ValueError(f"on_error={on_error!r} is not accepted; it must be 'record' or 'raise'.")
-    out = Path(out)
-    (out / "overlays" if overlays else out).mkdir(parents=True, exist_ok=True)
-    with RunLock(out / ".lock"):
-        _claim(out / "model.json", model, detector.false_alarm_rate)
-        folder = out / "overlays" if overlays else None
-        n_errors = _score_all(detector, paths, out / "scores.csv", folder, on_error, verbose)
+    options = {"overlays": overlays, "report": report, "false_alarm_rate": false_alarm_rate, "on_error": on_error}
+    with ScoringRun(model, out, len(paths), trusted=trusted, verbose=verbose, **options) as run:
+        n_errors = run.score(paths)
     if n_errors:
         warnings.warn(
-            f"{n_errors} of {len(paths)} images could not be read; {out / 'scores.csv'} says why.",
+            f"{n_errors} of {len(paths)} images could not be read; {run.table} says why.",
             ImageReadWarning,
             stacklevel=2,
         )
-    return out / "scores.csv"
+    return run.table
 
 
-def _score_all(detector, paths, table, overlays, on_error, verbose):
-    """Write a row for each image that has none; return the number of images that could not be read."""
-    paths = list(dict.fromkeys(map(Path, paths)))
-    done = _finished_paths(table, {shown(path): path for path in paths})
-    waiting = [path for path in paths if path not in done]
-    n_errors = 0
-    with (
-        open(table, "a", newline="", encoding="utf-8") as file,
-        tqdm(total=len(paths), initial=len(paths) - len(waiting), unit="image", disable=not verbose) as bar,
-    ):
-        writer = csv.writer(file)
-        if file.tell() == 0:
-            writer.writerow(_COLUMNS)
-        for start in range(0, len(waiting), _BATCH_LEN):
-            for path, stamp, result in _results(detector, waiting[start : start + _BATCH_LEN], on_error):
-                failed = isinstance(result, Exception)
-                n_errors += failed
-                if overlays and not failed:
-                    _save_overlay(overlays / _overlay_name(path), path, result, detector)
-                writer.writerow([shown(path), *(_error_columns(result) if failed else _columns(result)), *stamp])
-                bar.update()
-            file.flush()
-            os.fsync(file.fileno())
-    return n_errors
+def watch_files(
+    model,
+    patterns,
+    out,
+    *,
+    interval=2.0,
+    overlays=False,
+    report=None,
+    false_alarm_rate=None,
+    on_error="record",
+    trusted=(),
+):
+    """Score image files as they arrive, until the caller stops.
 
+    The folders are looked at every `interval` seconds. A file is scored once its size and the time of its last change
+    have stayed the same between two looks, so that files that are still being written are left alone, and again
+    whenever it has changed. The results are those of `score_files`, and either goes on where the other has stopped.
 
-def _results(detector, batch, on_error):
-    """Yield the path, the stamp and the verdict, or the error, of each image; a bad one does not spoil the others."""
-    stamps = [_stamp(path) for path in batch]
-    try:
-        verdicts = list(detector.iter_verdicts(batch))
-    except (ValueError, OSError) as error:
-        if on_error == "raise":
-            raise
-        if len(batch) == 1:
-            yield batch[0], stamps[0], error
-            return
-        for path in batch:
-            yield from _results(detector, [path], on_error)
-        return
-    yield from zip(batch, stamps, verdicts, strict=True)
+    Parameters
+    ----------
+    model : path-like
+        Path of a model file written by `skanomaly.save`.
+    patterns : sequence of str
+        Folders, glob patterns or files. A folder may be empty at first.
+    out : path-like
+        Path of the output folder, which is created if needed.
+    interval : float, default=2.0
+        Time between two looks, in seconds.
+    overlays : bool, default=False
+        If True, every image is also saved with its anomaly map, as `out`/overlays/<name>_<hash of the path>.png. The
+        same colour is the same evidence on all of them.
+    report : path-like, default=None
+        Path of an HTML page with all images of the table, the most anomalous first; see `save_report`. It is written
+        again whenever images were scored.
+    false_alarm_rate : float, default=None
+        Share of normal samples that may be flagged, in (0, 1); None is that of the model.
+    on_error : {"record", "raise"}, default="record"
+        What happens if an image cannot be read: "record" writes the error into the table and goes on, "raise" raises.
+    trusted : sequence of str, default=()
+        Full names of further types that the model file may hold; see `skanomaly.load`.
 
+    Yields
+    ------
+    n_images, n_errors : int
+        Number of images that were scored after a look, and of those among them that could not be read.
 
-def _stamp(path):
-    """Return the size and the time of the last change of a file, which tell whether it has changed."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return "", ""
-    return str(status.st_size), str(status.st_mtime_ns)
+    Raises
+    ------
+    ValueError
+        If the model has no threshold or was fitted on rows, or `out` holds results of another model or is being written
+        by another run.
+    FileNotFoundError
+        If a folder or file does not exist.
 
-
-def _decider(detector):
-    """Return the detector, or raise if it cannot make decisions."""
-    if not hasattr(detector, "iter_verdicts"):
-        raise ValueError(
-            f"The model is of type {type(detector).__name__}; it must be a detector with a threshold. Wrap it in "
-            "ConformalDetector before fitting."
-        )
-    if not hasattr(detector, "offset_"):
-        raise ValueError(
-            f"The model is of type {type(detector).__name__} and has no threshold: fit it with a false_alarm_rate, or "
-            "call calibrate(X_normal) before saving."
-        )
-    return detector.set_params(verbose=0) if "verbose" in detector.get_params() else detector
-
-
-def _columns(verdict):
-    """Return the score, the label, the p-value and the area of the largest region (empty without a map)."""
-    numbers = [repr(verdict.score), verdict.label, repr(verdict.p_value)]
-    if verdict.mask is None:
-        return [*numbers, "", ""]
-    labels, count = label_regions(verdict.mask)
-    return [*numbers, int(np.bincount(labels.ravel())[1:].max()) if count else 0, ""]
-
-
-def _error_columns(error):
-    return ["", "", "", "", " ".join(f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode().split())]
-
-
-def _claim(path, model, false_alarm_rate):
-    """Record the model that the folder belongs to; raise if it belongs to another model or rate."""
-    digest = hashlib.sha256()
-    with open(model, "rb") as file:
-        for part in iter(lambda: file.read(2**20), b""):
-            digest.update(part)
-    mine = {"model_sha256": digest.hexdigest(), "false_alarm_rate": false_alarm_rate}
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != mine:
-        raise ValueError(
-            f"out={str(path.parent)!r} holds results of a model other than {model}, or with another false_alarm_rate; "
-            "choose another folder."
-        )
-    write_atomically(path, json.dumps(mine))
-
-
-def _finished_paths(table, paths):
-    """Return the paths whose rows are up to date; remove rows that are not, and a line that was cut off by a kill."""
-    if not table.is_file():
-        return set()
-    data = table.read_bytes()
-    text = data[: data.rfind(b"\n") + 1].decode("utf-8")
-    header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [list(_COLUMNS)]
-    if tuple(header) != _COLUMNS:
-        raise ValueError(f"{table} has the columns {', '.join(header)}, of another version; choose another out.")
-    kept = [row for row in rows if row[0] not in paths or (not row[5] and tuple(row[6:]) == _stamp(paths[row[0]]))]
-    if len(kept) < len(rows) or len(text.encode()) < len(data):
-        file = io.StringIO(newline="")
-        csv.writer(file).writerows([header, *kept])
-        write_atomically(table, file.getvalue())
-    return {paths[row[0]] for row in kept if row[0] in paths}
-
-
-def _overlay_name(path):
-    """Return a name for the overlay of an image that depends on its path only."""
-    name = "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "_" for c in path.stem)[:100]
-    return f"{name}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}.png"
-
-
-def _save_overlay(path, image, verdict, detector):
-    from matplotlib.figure import Figure
-
-    from ..plotting import AnomalyMapDisplay
-
-    score_map = verdict.anomaly_map
-    height, width = score_map.shape
-    figure = Figure(figsize=(6, max(1.0, 6 * height / width)))
-    ax = figure.add_axes((0, 0, 1, 1))
-    reference = getattr(detector, "pixel_threshold_", None)
-    highest = max(1.5 * (reference or 0.0), float(np.nanmax(score_map)))
-    AnomalyMapDisplay.from_predictions(image, score_map, level=reference, ax=ax, vmin=0, vmax=highest)
-    figure.savefig(path, dpi=100)
+    See Also
+    --------
+    score_files : Score given files.
+    """
+    options = {"overlays": overlays, "report": report, "false_alarm_rate": false_alarm_rate, "on_error": on_error}
+    check_watchable(patterns)
+    with ScoringRun(model, out, _MANY, trusted=trusted, **options) as run:
+        seen, scored = {}, {}
+        while True:
+            before, seen = seen, {path: stamp_of(path) for pattern in patterns for path in find_images(pattern)[0]}
+            stable = [path for path, stamp in seen.items() if before.get(path) == stamp != scored.get(path)]
+            yield len(stable), run.score(stable) if stable else 0
+            scored |= {path: seen[path] for path in stable}
+            time.sleep(interval)

@@ -7,10 +7,11 @@ from tqdm import tqdm
 
 from .._inputs.images import check_images
 from ..persistence import load
+from ._table import name_of
 
 
 def inpaint_files(model, paths, masks, out, *, trusted=(), verbose=False):
-    """Inpaint image files with a saved detector and write the results as `out`/<number>_<name>.png.
+    """Inpaint image files with a saved detector and write the results as `out`/<name>_<hash of the path>.png.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def inpaint_files(model, paths, masks, out, *, trusted=(), verbose=False):
     out.mkdir(parents=True, exist_ok=True)
     for i, path in enumerate(tqdm(paths, unit="image", disable=not verbose)):
         filled = detector.inpaint(images[i : i + 1], [holes.read(i).max(axis=2) > 0])[0]
-        written.append(out / f"{i:06d}_{Path(path).stem}.png")
+        written.append(out / f"{name_of(Path(path))}.png")
         Image.fromarray(np.rint(255 * filled).astype(np.uint8)).save(written[-1])
     return written
 

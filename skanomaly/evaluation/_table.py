@@ -1,5 +1,6 @@
 """Files that survive kills, full disks, odd names and second runs."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -23,6 +24,39 @@ def shown(path):
     if not text.isprintable() or text.startswith('"'):
         return json.dumps(text)
     return f"./{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def path_of(text):
+    """Return the path that is written as `text`; the inverse of `shown`.
+
+    Parameters
+    ----------
+    text : str
+        Path as text.
+
+    Returns
+    -------
+    Path
+        Path.
+    """
+    return Path(json.loads(text) if text.startswith('"') else text)
+
+
+def name_of(path):
+    """Return a file name, without suffix, for what belongs to an image; it depends on the path of the image only.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the image.
+
+    Returns
+    -------
+    str
+        Stem of the path, as far as it is printable, and a hash of the whole path.
+    """
+    stem = "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "_" for c in path.stem)[:100]
+    return f"{stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
 
 
 def write_atomically(path, text):

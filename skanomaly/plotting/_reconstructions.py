@@ -1,10 +1,9 @@
 """Plots of images next to their reconstructions."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from .._inputs.images import check_images
-from ._axes import show_image
+from ._axes import grid_of_axes, show_image
 
 _TITLES = ("original", "reconstruction", "residual", "anomaly map")
 
@@ -161,7 +160,7 @@ class ReconstructionDisplay:
         Parameters
         ----------
         axes : array of shape (n_images, 4) of matplotlib Axes, default=None
-            Axes to draw on; None creates a new figure.
+            Axes to draw on; None creates a new pyplot figure.
         restored : str, default="reconstruction"
             Title of the second column.
         cmap : str or matplotlib Colormap, default="inferno"
@@ -177,9 +176,7 @@ class ReconstructionDisplay:
             The display.
         """
         n = len(self.images)
-        if axes is None:
-            axes = Figure(figsize=(7.2, 1.9 * n), layout="constrained").subplots(n, 4, squeeze=False)
-        axes = np.asarray(axes)
+        axes = grid_of_axes(axes, (n, 4), (1.8, 1.9))
         if axes.shape != (n, 4):
             raise ValueError(f"axes has shape {axes.shape}; it must have shape {(n, 4)}, one row per image.")
         levels = {

@@ -1,11 +1,10 @@
 """Plots of the structural similarity of images and their reconstructions."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from .._inputs.images import check_images
 from .._kernels.ssim import ssim_factors
-from ._axes import show_image
+from ._axes import grid_of_axes, show_image
 
 _TITLES = ("original", "reconstruction", "luminance", "contrast", "structure", "SSIM")
 
@@ -122,7 +121,7 @@ class SSIMDisplay:
         Parameters
         ----------
         axes : array of shape (n_images, 6) of matplotlib Axes, default=None
-            Axes to draw on; None creates a new figure.
+            Axes to draw on; None creates a new pyplot figure.
         cmap : str or matplotlib Colormap, default="viridis"
             Colour map of the parts, from 0 to 1; negative values are drawn as 0.
 
@@ -132,9 +131,7 @@ class SSIMDisplay:
             The display.
         """
         shape = len(self.images), len(_TITLES)
-        if axes is None:
-            axes = Figure(figsize=(10.8, 1.9 * shape[0]), layout="constrained").subplots(*shape, squeeze=False)
-        axes = np.asarray(axes)
+        axes = grid_of_axes(axes, shape, (1.8, 1.9))
         if axes.shape != shape:
             raise ValueError(f"axes has shape {axes.shape}; it must have shape {shape}, one row per image.")
         for row, image, restored, parts in zip(axes, self.images, self.reconstructions, self.parts, strict=True):

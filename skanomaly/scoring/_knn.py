@@ -46,7 +46,8 @@ class KNNScorer(GridScorer):
         - "pruned" is exact as well; it skips most distances by the triangle inequality.
         - "auto" uses "pruned" for banks of at least 512 rows, and "brute" for smaller ones and on a GPU.
         - "pynndescent" searches a graph, in time that hardly grows with the bank. It may miss the nearest row, so that
-          distances are too large. Compilation at its first use takes about a minute.
+          distances are too large. Compilation at its first use takes about a minute. Needs pynndescent, the extra
+          `approximate`.
 
         "pruned" and "pynndescent" run on the CPU only.
     device : {"auto", "cpu", "cuda", "mps"}, default="cpu"

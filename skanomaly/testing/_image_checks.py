@@ -35,6 +35,7 @@ _OPTIONAL_METHODS = (
     "iter_verdicts",
     "anomaly_map",
     "anomaly_mask",
+    "anomaly_regions",
     "iter_anomaly_maps",
     "iter_scores_and_maps",
 )
@@ -584,10 +585,21 @@ def check_verdicts(detector, images):
     for part, method in (("anomaly_map", "anomaly_map"), ("mask", "anomaly_mask")) if has_maps else ():
         said = [getattr(verdict, part) for verdict in verdicts]
         _require_equal(said, getattr(fitted, method)(X), f"{part} of iter_verdicts is not what {method} returns.")
+    if hasattr(fitted, "pixel_threshold_"):
+        _require_regions(fitted, verdicts, X)
     if "false_alarm_rate" in fitted.get_params():
         offset = fitted.offset_
         fitted.set_params(false_alarm_rate=0.9)
         _require(fitted.offset_ > offset, "offset_ stays where it was when false_alarm_rate is raised after fit.")
+
+
+def _require_regions(fitted, verdicts, X):
+    _require(
+        [v.regions for v in verdicts] == fitted.anomaly_regions(X), "regions are not what anomaly_regions returns."
+    )
+    for verdict in verdicts:
+        areas = sum(region.area for region in verdict.regions)
+        _require(areas == verdict.mask.sum(), "the areas of the regions do not sum to that of the mask.")
 
 
 @_register(_CHECKS)

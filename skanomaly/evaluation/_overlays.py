@@ -1,0 +1,101 @@
+"""Pictures of images with their anomaly maps, verdicts and regions."""
+
+from .._inputs.images import check_images
+from ..maps import scale_of_maps
+from ._table import name_of
+
+
+class Overlays:
+    """Folder of pictures, one for each image, on the one colour scale of the detector.
+
+    Parameters
+    ----------
+    folder : Path
+        Path of the folder, which is created.
+    detector : detector
+        Detector that judges the images.
+    """
+
+    def __init__(self, folder, detector):
+        from .. import plotting  # without matplotlib, this fails here already
+
+        self.folder, self.detector, self._display = folder, detector, plotting.AnomalyMapDisplay
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path_of(self, path):
+        """Return the path of the picture of an image.
+
+        Parameters
+        ----------
+        path : Path
+            Path of the image.
+
+        Returns
+        -------
+        Path
+            Path of the picture.
+        """
+        return self.folder / f"{name_of(path)}.png"
+
+    def write(self, path, verdict):
+        """Write the picture of an image.
+
+        Parameters
+        ----------
+        path : Path
+            Path of the image.
+        verdict : Verdict
+            Verdict on the image, with a map.
+        """
+        from matplotlib.figure import Figure
+
+        display = self._display(
+            pixels_of(path, self.detector),
+            verdict.anomaly_map,
+            predicted_mask=verdict.mask,
+            **scale_of_maps(self.detector),
+        )
+        height, width = verdict.anomaly_map.shape
+        scale = 6 / max(height, width)
+        figure = Figure(figsize=(max(scale * width, 2.5) + 1.4, max(scale * height, 1) + 0.6), layout="constrained")
+        display.plot(ax=figure.add_subplot(), colorbar=True, alpha=0.8)
+        display.ax_.set_title(describe(verdict, self.detector), fontsize=9)
+        figure.savefig(self.path_of(path), dpi=100)
+
+
+def pixels_of(path, detector):
+    """Read an image in the range of values that the detector sees, so that it is neither too dark nor refused.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the image.
+    detector : detector
+        Detector that judged the image.
+
+    Returns
+    -------
+    ndarray of shape (H, W, C)
+        Image, float in [0, 1].
+    """
+    return check_images([path], data_range=getattr(detector.features_, "data_range", None)).read(0)
+
+
+def describe(verdict, detector):
+    """Return a verdict in two lines of text.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        Verdict.
+    detector : detector
+        Detector that made it.
+
+    Returns
+    -------
+    str
+        Label, score with the threshold, p-value, and number of regions.
+    """
+    label = "flagged" if verdict.label < 0 else "passed"
+    regions = "" if verdict.regions is None else f", regions: {len(verdict.regions)}"
+    return f"{label}: score {verdict.score:.4g}, threshold {detector.offset_:.4g}\np = {verdict.p_value:.3g}{regions}"
