@@ -1,0 +1,52 @@
+"""
+What a GAN takes for normal
+===========================
+
+AnoGAN trains a generator of normal images, and scores an image by how well the generator can imitate it. Before
+trusting such a score, look at what the generator makes.
+"""
+
+# %%
+# A small GAN of 32 x 32 pixels, trained for a minute. f-AnoGAN adds an encoder, which finds the code of an image in
+# one pass instead of a search of 500 steps.
+
+from skanomaly import AnoGAN, Pixels
+from skanomaly.datasets import make_parts
+from skanomaly.networks import DCGAN
+
+data = make_parts(n_train=150, n_good=20, n_anomalous=20, size=48, shift=0.02, rotation=2, random_state=0)
+detector = AnoGAN(
+    Pixels(32), DCGAN(32, width=16), inversion="encoder", max_epochs=60, false_alarm_rate=None, random_state=0
+)
+detector.fit(data.X_train)
+print(f"variance of generated images: {detector.diversity_:.0%} of that of the training images")
+
+# %%
+# Generated plates. They must look like the training images, and differ among themselves: a generator that makes one
+# image from every code has collapsed, and a ``CollapseWarning`` says so.
+
+import matplotlib.pyplot as plt
+
+from skanomaly.plotting import GeneratedSamplesDisplay
+
+_, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
+GeneratedSamplesDisplay.from_images(data.X_train[:36], ax=axes[0])
+axes[0].set_title("training images")
+GeneratedSamplesDisplay.from_estimator(detector, 36, random_state=0, ax=axes[1])
+axes[1].set_title("generated images")
+
+# %%
+# Losses of a GAN do not measure quality; they show whether one of the networks has won.
+
+from skanomaly.plotting import LossCurveDisplay
+
+LossCurveDisplay.from_estimator(detector)
+
+# %%
+# Defective plates, what the generator makes of them, and the difference.
+
+from skanomaly.metrics import image_auroc
+from skanomaly.plotting import ReconstructionDisplay
+
+ReconstructionDisplay.from_estimator(detector, data.X_test[[20, 21]])
+print(f"image AUROC {image_auroc(data.y_test, -detector.score_samples(data.X_test)):.2f}")
