@@ -83,8 +83,8 @@ def _page(module, name):
     )
     title = _titled(f"{module}.{name}", "=")
     page = f"{title}.. currentmodule:: {module}\n\n.. auto{kind}:: {name}\n"
-    if kind == "class" and (members := own_members(member)):
-        page += f"   :members: {', '.join(members)}\n   :inherited-members:\n"
+    if kind == "class":
+        page += "".join(f"\n   .. automethod:: {method}\n" for method in own_members(member))
     if kind != "data":
         page += f"\n.. minigallery:: {module}.{name}\n   :add-heading: Examples that use {name}\n   :heading-level: ^\n"
     return page

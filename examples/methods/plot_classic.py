@@ -19,8 +19,8 @@ from skanomaly.plotting import AnomalyMapDisplay
 
 plates = make_parts(n_train=60, n_good=10, n_anomalous=15, random_state=0)
 models = {
-    "as they lie": VariationModel(Pixels(96), random_state=0),
-    "aligned": VariationModel(Aligned(Pixels(96), "rigid"), random_state=0),
+    "as they lie": VariationModel(Pixels(96), false_alarm_rate=0.1, random_state=0),
+    "aligned": VariationModel(Aligned(Pixels(96), "rigid"), false_alarm_rate=0.1, random_state=0),
 }
 
 
@@ -43,8 +43,8 @@ for model in models.values():
 draw_maps(models, plates, [10, 11, 12, 13])
 
 # %%
-# What the model knows: the mean of the aligned plates and their standard deviation, large at edges that are not
-# aligned to the pixel.
+# What the model knows: the mean of the aligned plates, and their standard deviation, which shows the grain of the
+# metal, the changing light and the rims.
 
 _, axes = plt.subplots(1, 2, figsize=(6, 3), layout="constrained")
 for ax, title, image in zip(
@@ -57,6 +57,7 @@ for ax, title, image in zip(
 # %%
 # A texture has no fixed place; the mixtures say how probable each patch is, at three resolutions.
 
-cloth = make_surfaces("cloth", n_train=30, n_good=10, n_anomalous=15, size=96, random_state=0)
+cloth = make_surfaces("cloth", n_train=50, n_good=10, n_anomalous=15, size=96, random_state=0)
 texture = TextureGMM(Pixels(96, gray=True), n_levels=3, n_components=5, n_patches=4000, random_state=0)
+texture.set_params(false_alarm_rate=0.1)
 draw_maps({"Gaussian mixtures": texture.fit(cloth.X_train)}, cloth, [10, 11, 12, 13])

@@ -24,7 +24,8 @@ pipeline = make_pipeline(
 pipeline.fit(data.X_train)
 
 # %%
-# The atoms are pieces of what was seen: lines in every position. A scratch across them is not among them.
+# The atoms are pieces of what was seen: lines in every position. A line that ends, or crosses at another angle, is
+# not among them.
 
 atoms = pipeline[-1].components_
 _, axes = plt.subplots(2, 8, figsize=(8, 2.2), layout="constrained")
@@ -51,6 +52,5 @@ for row, (name, maps) in zip(
     strict=True,
 ):
     for ax, i in zip(row, shown, strict=True):
-        limits = {"vmin": maps[shown].min(), "vmax": maps[shown].max()}
-        AnomalyMapDisplay.from_predictions(data.X_test[i], maps[i], mask=data.masks_test[i], ax=ax, **limits)
+        AnomalyMapDisplay.from_predictions(data.X_test[i], maps[i], mask=data.masks_test[i], ax=ax)
     row[1].set_title(f"{name}: pixel AUROC {pixel_auroc(data.masks_test, maps):.2f}")

@@ -41,7 +41,8 @@ for ax, i, score_map in zip(axes.flat, shown, maps, strict=True):
     ax.set_title(data.kinds_test[i].replace("_", " "))
 
 # %%
-# Both on small defects and on other images. The average over the image hides small defects, and is enough for the rest.
+# Both on small defects and on other images. The average over the image sees small defects less well, and is enough
+# for the rest.
 
 for name, detector in (("PaDiM", padim), ("MahalanobisAD", whole)):
     normal, defective = -detector.score_samples(data.X_test[:20]), -detector.score_samples(data.X_test[20:])

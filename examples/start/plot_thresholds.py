@@ -50,7 +50,13 @@ ax.plot([0.008, 0.25], [0.008, 0.25], color="grey", linestyle=":", label="as pro
 for shift, (name, shares) in zip((0.94, 1, 1.06), observed.items(), strict=True):
     mean, low, high = (f(shares, axis=0) for f in (np.mean, np.min, np.max))
     ax.errorbar(np.multiply(rates, shift), mean, yerr=[mean - low, high - mean], fmt="o", capsize=3, label=name)
-ax.set(xscale="log", yscale="log", xlabel="false_alarm_rate", ylabel="share of fresh normal rows flagged")
+ax.set(
+    xscale="log",
+    yscale="log",
+    xlabel="false_alarm_rate",
+    ylabel="share of fresh normal rows flagged",
+    ylim=(0.003, 0.35),
+)
 ax.set_xticks(rates, [f"{rate:.0%}" for rate in rates], minor=False)
 ax.set_yticks(rates, [f"{rate:.0%}" for rate in rates], minor=False)
 ax.minorticks_off()
