@@ -7,7 +7,7 @@ Gradient projection moves the image itself until the autoencoder accepts it, and
 """
 
 # %%
-# The network sees patches of 32 pixels, of which 30 images contain many. Four epochs are few; they are enough for a
+# The network sees patches of 32 pixels, of which 30 images contain many. Ten epochs are few; they are enough for a
 # grid.
 
 from skanomaly import Autoencoder, GradientProjection, Pixels
@@ -15,8 +15,8 @@ from skanomaly.datasets import make_surfaces
 from skanomaly.metrics import pixel_auroc
 from skanomaly.plotting import LossCurveDisplay, ReconstructionDisplay
 
-data = make_surfaces("grid", n_train=30, n_good=0, n_anomalous=15, random_state=0)
-autoencoder = Autoencoder(Pixels(128), max_epochs=6, false_alarm_rate=None, random_state=0)
+data = make_surfaces("grid", n_train=30, n_good=0, n_anomalous=10, size=64, random_state=0)
+autoencoder = Autoencoder(Pixels(64), max_epochs=10, false_alarm_rate=None, random_state=0)
 autoencoder.fit(data.X_train)
 LossCurveDisplay.from_estimator(autoencoder)
 
@@ -33,7 +33,7 @@ ReconstructionDisplay.from_estimator(autoencoder, shown)
 from sklearn.frozen import FrozenEstimator
 
 projection = GradientProjection(FrozenEstimator(autoencoder), false_alarm_rate=None)
-projection.fit(data.X_train)
+projection.fit(data.X_train[:1])  # the network is fitted already
 ReconstructionDisplay.from_estimator(projection, shown)
 
 # %%
