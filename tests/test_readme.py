@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,12 +16,13 @@ BLOCKS = {
     for page in (ROOT / "README.md", *WRITTEN)
 }
 PAGES = [page for page, blocks in BLOCKS.items() if blocks]
+NEW = ["new/001.png", "new/002.png"]
 STATED = re.compile(r"^(?P<expression>[^=]*?)  # (?P<value>array\(.*\)|\([\d, ]+\)|[\d,]+(?= ))")  # and what it returns
 
 
 @pytest.fixture
 def parts(tmp_path, monkeypatch):
-    """Enter a folder with the images that the pages name: 12 normal, 3 scratched, and one of each that is new."""
+    """Enter a folder with what pages name: 12 normal and 3 scratched images, one of each new, and two tables."""
     monkeypatch.chdir(tmp_path)
     data = make_surfaces("grid", n_train=12, n_good=1, n_anomalous=16, size=64, random_state=0)
     scratched = data.X_test[data.kinds_test == "scratch"]
@@ -32,13 +34,16 @@ def parts(tmp_path, monkeypatch):
         Path(folder).mkdir(parents=True)
         for i, image in enumerate(images, start=1):
             Image.fromarray(image).save(f"{folder}/{i:03d}.png")
+    rows = np.random.default_rng(0).normal(size=(400, 4))
+    for name, table in {"normal": rows, "fresh": [[0, 0, 0, 0], [0, 0, 9, 0]]}.items():
+        np.savetxt(f"{name}.csv", table, delimiter=",", header="width,height,weight,price", comments="")
 
 
 def check_search(names):
     """The search of the README finds the scratch."""
-    normal, scratched = names["search"].score_samples(names["new"])
+    normal, scratched = names["search"].score_samples(NEW)
     assert normal > scratched
-    assert set(names["search"].predict(names["new"])) <= {1, -1}
+    assert set(names["search"].predict(NEW)) <= {1, -1}
 
 
 FURTHER_CHECKS = {"README.md": check_search}

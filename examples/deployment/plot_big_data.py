@@ -7,7 +7,7 @@ they are needed, and verdicts come one after another.
 """
 
 # %%
-# A table in ten batches, as they come from a file or a data base. Each of two machines takes half of them.
+# A table in ten batches, as they come from a file or a database. Each of two machines takes half of them.
 
 import numpy as np
 
