@@ -75,7 +75,7 @@ verdicts = [(verdict.score, verdict.label) for verdict in detector.iter_verdicts
 scores, labels = np.transpose(verdicts)
 _, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 for name, files, marker in (("normal", slice(150), "o"), ("defective", slice(150, None), "x")):
-    ax.semilogy(np.arange(200)[files], -scores[files], marker, markersize=4, label=name)
+    ax.plot(np.arange(200)[files], -scores[files], marker, markersize=4, label=name)
 ax.axhline(-detector.offset_, color="black", linestyle="--", label="threshold")
 ax.set(xlabel="file", ylabel="anomaly score")
 ax.legend()
