@@ -52,7 +52,7 @@ detectors = {
 }
 
 # %%
-# Principal components of the vectors: after training, normal images lie together, and anomalies apart from them.
+# Principal components of the vectors of fresh images: training sets normal images and anomalies apart.
 
 import matplotlib.pyplot as plt
 from sklearn.decomposition import PCA
@@ -62,7 +62,7 @@ from skanomaly.metrics import image_auroc
 y = np.repeat([1, -1], 60)
 _, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
 for ax, (name, detector) in zip(axes, detectors.items(), strict=True):
-    pca = PCA(2).fit(detector.transform(normal))
+    pca = PCA(2).fit(detector.transform(np.concatenate([fresh, anomalies])))
     for label, images, marker in (("normal", fresh, "o"), ("anomalous", anomalies, "x")):
         ax.scatter(*pca.transform(detector.transform(images)).T, marker=marker, label=label)
     auroc = image_auroc(y, -detector.score_samples(np.concatenate([fresh, anomalies])))
