@@ -21,11 +21,11 @@ version = release = skanomaly.__version__
 extensions = [
     "api_pages",
     "linked_names",
+    "mathml",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "**/GALLERY_HEADER.rst"]
@@ -35,6 +35,7 @@ autosummary_generate = False  # `api_pages` writes the pages
 numpydoc_show_class_members = False
 nitpicky = False
 
+html_math_renderer = "mathml"
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
 
