@@ -17,7 +17,8 @@ class FigureScraper:
     def __call__(self, block, block_vars, gallery_conf):
         """Save what the block has drawn, and return its reStructuredText."""
         rst, paths = matplotlib_scraper(block, block_vars, gallery_conf), []
-        for value in block_vars["example_globals"].values():
+        for variable in block_vars["example_globals"].values():
+            value = getattr(variable, "figure_", variable)
             if isinstance(value, Figure) and value not in _SAVED and not hasattr(value, "number"):
                 _SAVED.add(value)
                 paths.append(next(block_vars["image_path_iterator"]))

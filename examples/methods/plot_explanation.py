@@ -64,10 +64,10 @@ print(f"image AUROC {image_auroc(np.repeat([1, -1], 20), scores):.2f}")
 
 from skanomaly.plotting import ReconstructionDisplay
 
-ReconstructionDisplay.from_estimator(detector, anomalies[:3])
+display = ReconstructionDisplay.from_estimator(detector, anomalies[:3])
 
 # %%
 # The control: with ``beta=0``, the same network only copies. What is left is what a U-Net copies late.
 
 control = AnoUNet(feature_net, Pixels(64), beta=0.0, n_steps=80, false_alarm_rate=None, random_state=0).fit(normal)
-ReconstructionDisplay.from_estimator(control, anomalies[:3])
+display = ReconstructionDisplay.from_estimator(control, anomalies[:3])

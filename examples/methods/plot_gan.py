@@ -49,4 +49,4 @@ LossCurveDisplay.from_estimator(detector)
 
 from skanomaly.plotting import ReconstructionDisplay
 
-ReconstructionDisplay.from_estimator(detector, data.X_test[[2, 3]])
+display = ReconstructionDisplay.from_estimator(detector, data.X_test[[2, 3]])

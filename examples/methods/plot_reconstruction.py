@@ -25,7 +25,7 @@ LossCurveDisplay.from_estimator(autoencoder)
 # grain of the surface.
 
 shown = data.X_test[[0, 2]]
-ReconstructionDisplay.from_estimator(autoencoder, shown)
+display = ReconstructionDisplay.from_estimator(autoencoder, shown)
 
 # %%
 # The projection of the same images, by the same network: the grain is kept, so that the residual is the defect.
@@ -34,7 +34,7 @@ from sklearn.frozen import FrozenEstimator
 
 projection = GradientProjection(FrozenEstimator(autoencoder), false_alarm_rate=None)
 projection.fit(data.X_train[:1])  # the network is fitted already
-ReconstructionDisplay.from_estimator(projection, shown)
+display = ReconstructionDisplay.from_estimator(projection, shown)
 
 # %%
 # Pixel AUROC of both.
