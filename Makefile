@@ -3,9 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-minimum
 DATA ?=
+DOCS_OPTIONS ?=  # -D plot_gallery=0 builds the text only
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-minimum torture lint pictures clean
+.PHONY: install demo test test-minimum torture lint docs pictures clean
 
 install: $(STAMP)
 
@@ -36,8 +37,16 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/numpydoc lint $$(find skanomaly -name '*.py')
 
+docs: $(VENV)/.docs-installed  # without a network connection, once it is installed
+	$(BIN)/python -m sphinx -W --keep-going -b html $(DOCS_OPTIONS) docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+$(VENV)/.docs-installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable ".[offline,docs]"
+	touch $@
+
 pictures: install
 	$(BIN)/python docs/make_pictures.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) build *.egg-info .pytest_cache .ruff_cache docs/_build docs/api docs/gallery

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from ._calibration import CALIBRATIONS, check_groups, concatenated, grouped, statistics, training_views
+from ._doc_links import DocLinkMixin
 from ._inputs.files import find_images, name_files
 from ._inputs.labels import warn_of_anomalies
 from ._inputs.samples import begin, digests
@@ -86,7 +87,7 @@ def all_or_nothing(estimator):
         raise
 
 
-class BaseDetector(OutlierMixin, BaseEstimator):
+class BaseDetector(OutlierMixin, DocLinkMixin, BaseEstimator):
     """Base class of all detectors, with scikit-learn's conventions for scores and labels.
 
     A detector sees samples through ``features_``, which check and embed them (``check_samples``, ``fit_samples``,

@@ -11,6 +11,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_consistent_length, check_is_fitted, has_fit_parameter
 
+from ._doc_links import DocLinkMixin
 from ._inputs.labels import anomalous
 from .base import BaseDetector, all_or_nothing
 from .maps import PipelineDetector
@@ -94,7 +95,7 @@ _WORDS = {"contributions": _contributions, "reconstruct": _reconstruct}
 _OF_PIPELINES = ("anomaly_map", "contributions", "iter_anomaly_maps", "iter_scores_and_maps")
 
 
-class FitOnNormal(MetaEstimatorMixin, BaseEstimator):
+class FitOnNormal(MetaEstimatorMixin, DocLinkMixin, BaseEstimator):
     """Fit an estimator on the normal samples among labelled samples.
 
     Detectors learn from normal samples and ignore `y`. In a search, however, the training part of each split contains

@@ -11,7 +11,7 @@ import skanomaly
 
 ROOT = Path(skanomaly.__file__).parent
 FLOORS = [
-    {"_kernels", "exceptions"},
+    {"_kernels", "_doc_links", "exceptions"},
     {"_inputs", "_model_files", "_torch", "thresholds"},
     {"_networks"},
     {"networks", "_calibration"},

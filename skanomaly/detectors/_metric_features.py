@@ -53,8 +53,8 @@ class MetricFeatures(FineTunedDetector):
         Number of passes over the images; 0 leaves the pretrained network as it is.
     frozen : sequence of str, default=()
         Names of modules of the backbone, such as "blocks.0", or patterns of names, such as "blocks.[0-2]", whose
-        weights and statistics are not trained. On a CPU, the kernels of convolutions by channel ("*.conv_dw") take
-        about a third of the time of a step.
+        weights and statistics are not trained. On a CPU, the kernels of convolutions by channel (``"*.conv_dw"``)
+        take about a third of the time of a step.
     batch_statistics : bool, default=False
         If True, batch normalisation uses the statistics of each batch in training, and their moving averages
         afterwards; if False, it keeps the statistics of the pretrained network.

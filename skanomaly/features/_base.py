@@ -10,6 +10,7 @@ from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
+from .._doc_links import DocLinkMixin
 from .._inputs.images import MAX_PIXELS, ImageSource, as_pair, check_images
 from .._inputs.samples import begin
 from .._kernels.checks import require
@@ -20,7 +21,7 @@ IMAGE_SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]  # constr
 DATA_RANGE = [Interval(Real, 0, None, closed="neither"), tuple, list, None]
 
 
-class BaseFeatures(TransformerMixin, BaseEstimator):
+class BaseFeatures(TransformerMixin, DocLinkMixin, BaseEstimator):
     """Base class of all features.
 
     A subclass implements

@@ -2,8 +2,10 @@
 
 from sklearn.base import BaseEstimator
 
+from .._doc_links import DocLinkMixin
 
-class Network(BaseEstimator):
+
+class Network(DocLinkMixin, BaseEstimator):
     """Description, without torch, of an encoder and a decoder: their parameters, their inputs and their schedule.
 
     Samples have the shape (d,), rows, or (h, w, c), grids; networks see vectors (d,) or images (c, h, w). A subclass

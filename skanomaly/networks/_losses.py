@@ -5,8 +5,10 @@ from numbers import Integral, Real
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import HasMethods, Interval
 
+from .._doc_links import DocLinkMixin
 
-class SquaredLoss(BaseEstimator):
+
+class SquaredLoss(DocLinkMixin, BaseEstimator):
     """Mean squared residual, for which ``loss="l2"`` stands.
 
     The attribute ``bounded`` says whether reconstructions must be in [0, 1].

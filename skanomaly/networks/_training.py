@@ -5,8 +5,10 @@ from numbers import Integral, Real
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._doc_links import DocLinkMixin
 
-class Training(BaseEstimator):
+
+class Training(DocLinkMixin, BaseEstimator):
     """Training settings: Adam on batches, with early stopping on held-out samples.
 
     Parameters

@@ -11,13 +11,14 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from .._doc_links import DocLinkMixin
 from .._inputs.arrays import check_magnitude, check_patches
 from .._kernels.checks import require
 from .._kernels.coreset import greedy_k_center
 from ..base import all_or_nothing
 
 
-class GreedyCoreset(TransformerMixin, BaseEstimator):
+class GreedyCoreset(TransformerMixin, DocLinkMixin, BaseEstimator):
     r"""Select a coreset: the patches that cover all others best.
 
     Starting from a random patch, the patch farthest from those already kept is added repeatedly:

@@ -9,6 +9,7 @@ from sklearn.random_projection import GaussianRandomProjection, SparseRandomProj
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._doc_links import DocLinkMixin
 from .._inputs.arrays import check_patches
 from .._kernels.checks import require
 from ..base import all_or_nothing
@@ -18,7 +19,7 @@ _BLOCK_LEN = 1024  # rows per product: fixed, so that the bits of a row do not d
 _KINDS = {"gaussian": GaussianRandomProjection, "sparse": SparseRandomProjection}
 
 
-class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DocLinkMixin, BaseEstimator):
     r"""Project rows or patches onto fewer features at random.
 
     .. math:: z = R x, \qquad R \in \mathbb{R}^{k \times d}, \quad \mathrm{E} \lVert R x \rVert^2 = \lVert x \rVert^2

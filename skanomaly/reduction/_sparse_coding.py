@@ -8,13 +8,14 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from .._doc_links import DocLinkMixin
 from .._inputs.arrays import check_magnitude, check_patches
 from .._kernels.checks import require
 from .._kernels.sparse_coding import decode, learn_dictionaries, omp_codes
 from ..base import all_or_nothing
 
 
-class SparseCoding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class SparseCoding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DocLinkMixin, BaseEstimator):
     r"""Code rows or patches as combinations of few atoms of a learned dictionary.
 
     The dictionary D of k atoms is learned online with an l1 penalty; rows are then coded by orthogonal matching
