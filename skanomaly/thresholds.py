@@ -122,7 +122,7 @@ def false_alarms_p_value(n_flagged, n_normal, n_calibration, false_alarm_rate):
     --------
     >>> from skanomaly.thresholds import false_alarms_p_value
     >>> round(false_alarms_p_value(5, 100, 99, 0.05), 2), round(false_alarms_p_value(20, 100, 99, 0.05), 4)
-    (0.54, 0.0014)
+    (0.51, 0.0004)
     """
     if math.isinf(n_calibration):
         return float(stats.binom.sf(n_flagged - 1, n_normal, false_alarm_rate))

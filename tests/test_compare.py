@@ -15,7 +15,17 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 
-from skanomaly import FitOnNormal, GreedyCoreset, KNNScorer, PatchCore, Pixels, PretrainedPatchFeatures, VariationModel
+from skanomaly import (
+    FitOnNormal,
+    GaussianScorer,
+    GreedyCoreset,
+    KNNScorer,
+    PatchCore,
+    PatchFeatures,
+    Pixels,
+    PretrainedPatchFeatures,
+    VariationModel,
+)
 from skanomaly._kernels.localization import image_pixels
 from skanomaly._kernels.score_counts import ScoreCountsByImage
 from skanomaly.datasets import load_mvtec
@@ -151,14 +161,16 @@ def test_a_failing_pair_is_named_and_the_rest_goes_on(cloth, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from skanomaly import Pixels, VariationModel
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import make_pipeline
+from skanomaly import GaussianScorer, PatchFeatures
 from skanomaly.evaluation import compare
 
-class Deadly(VariationModel):
+class Deadly(BaseEstimator):
     def fit(self, X, y=None):
         os.kill(os.getpid(), signal.SIGKILL)
 
-first = VariationModel(Pixels(16), sigma=0.0, random_state=0, false_alarm_rate=None)
+first = make_pipeline(PatchFeatures(image_size=32), GaussianScorer(false_alarm_rate=None))
 compare({"first": first, "second": Deadly()}, {"set": sys.argv[1]}, out=sys.argv[2], n_draws=5)
 """
 
@@ -188,14 +200,15 @@ class Counted(VariationModel):
 
 
 def test_a_killed_run_is_resumed(folder):
-    out, options = folder / "out", {"sigma": 0.0, "random_state": 0, "false_alarm_rate": None}
+    out = folder / "out"
     process = subprocess.run([sys.executable, "-c", KILLED, str(folder / "set"), str(out)], capture_output=True)
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()
     (stored,) = out.glob("*.json")
     content = json.loads(stored.read_text())
     content["row"]["aupro"] = 0.125  # a mark that only the stored result has
     stored.write_text(json.dumps(content))
-    detectors = {"first": VariationModel(Pixels(16), **options), "second": Counted(Pixels(16), **options)}
+    first = make_pipeline(PatchFeatures(image_size=32), GaussianScorer(false_alarm_rate=None))
+    detectors = {"first": first, "second": variation()}
     found = compare(detectors, {"set": folder / "set"}, out=out, n_draws=5)
     assert [row["aupro"] == 0.125 for row in found.rows] == [True, False]
     assert len(list(out.glob("*.json"))) == 2

@@ -11,7 +11,6 @@ from .._kernels.localization import PixelCurves, image_pixels
 from .._kernels.regions import largest_level
 from .._kernels.score_counts import ScoreCounts, ScoreCountsByImage
 from ..base import BaseDetector
-from ..features import PretrainedPatchFeatures
 from ._bootstrap import drawn_counts, image_metrics, pixel_metrics, rates, values_of
 from ._evaluate import checked_masks, decided, nearest, too_many_flagged
 
@@ -199,12 +198,17 @@ def with_memory(detector, X, memory):
     for prefix, part in _parts(detector).items():
         if isinstance(part, BaseDetector) and part.get_params(deep=False).get("features", part) is None:
             default = part.default_features(X)
-            if isinstance(default, PretrainedPatchFeatures):
+            if _is_cached(default):
                 detector.set_params(**{f"{prefix}features": default})
     for part in _parts(detector).values():
-        if isinstance(part, PretrainedPatchFeatures) and part.memory is None:
+        if _is_cached(part) and part.memory is None:
             part.set_params(memory=memory)
     return detector
+
+
+def _is_cached(part):
+    """Return whether an object is features with a cache; other objects, such as pipelines, have another memory."""
+    return not isinstance(part, type) and hasattr(part, "memory") and hasattr(part, "memory_limit")
 
 
 def _parts(estimator):

@@ -2,9 +2,6 @@
 
 from sklearn.base import clone
 
-from ..detectors import MLFSC, SPADE, MahalanobisAD, PaDiM, PatchCore
-from ..features import PretrainedPatchFeatures
-
 _PAPER_SIZE = {"image_size": 256, "crop": 224}
 _PADIM = {"neighborhood": 1, **_PAPER_SIZE}
 _PATCHCORE = {"combine": "concatenated", "projection": 128, "image_score": "patch", "reweight": False}
@@ -49,6 +46,9 @@ def preset(name):
 
 
 def _presets():
+    from ..detectors import MLFSC, SPADE, MahalanobisAD, PaDiM, PatchCore
+    from ..features import PretrainedPatchFeatures  # torch is imported only when needed
+
     wide = "wide_resnet50_2"
     spade = PretrainedPatchFeatures(wide, layers=(1, 2, 3, 4), **_PADIM)
     b4 = PretrainedPatchFeatures("tf_efficientnet_b4", layers=_B4_LAYERS, neighborhood=1, image_size=380)

@@ -246,8 +246,8 @@ def auspro(masks, anomaly_maps, *, saturation=1.0, max_fpr=0.05):
     >>> mask[0, 2:4, 2:4] = True
     >>> found = np.zeros((1, 8, 8))
     >>> found[0, 2, 2:4] = 1
-    >>> round(auspro(mask, found), 3), auspro(mask, found, saturation=2)
-    (0.513, 1.0)
+    >>> round(auspro(mask, found), 4), auspro(mask, found, saturation=2)
+    (0.5125, 1.0)
     """
     check_max_fpr(max_fpr)
     if not (saturation >= 1 if isinstance(saturation, Integral) else 0 < saturation <= 1):
