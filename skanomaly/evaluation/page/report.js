@@ -14,7 +14,11 @@ const colours = Array.from({length: 256}, (_, value) => {
   const place = value / 32, i = Math.min(Math.floor(place), 7), part = place - i;
   return STOPS[i].map((c, k) => c + part * (STOPS[i + 1][k] - c));
 });
-const opacities = colours.map((_, value) => 255 * Math.min(0.8, Math.max(0, (value / 256 - 0.42) / 0.25)));
+const packed = (colour, opacity) => new Uint32Array(new Uint8ClampedArray([...colour, 255 * opacity]).buffer)[0];
+const OF_MAP = Uint32Array.from(colours, colour => packed(colour, 1));
+const OF_OVERLAY = Uint32Array.from(colours, (colour, value) =>
+  packed(colour, Math.min(0.8, Math.max(0, (value / 256 - 0.42) / 0.25))));
+const OF_OUTLINE = [packed([255, 255, 255], 1), packed([0, 0, 0], 1)];  // outside and inside
 if ($("colours")) $("colours").style.background = `linear-gradient(to right, ${STOPS.map(c => `rgb(${c})`).join(",")})`;
 
 function make(tag, className, text) {
@@ -29,18 +33,17 @@ function paint(picture, overlay, map, reach) {
   const {width, height} = map, context = map.getContext("2d", {willReadFrequently: true});
   context.imageSmoothingQuality = "high";
   context.drawImage(picture, 0, 0, width, height);
-  const pixels = context.getImageData(0, 0, width, height), data = pixels.data, above = new Uint8Array(width * height);
-  for (let i = 0; i < above.length; i++) above[i] = data[4 * i] >= 128;
-  const seen = new ImageData(width, height);
+  const pixels = context.getImageData(0, 0, width, height), seen = context.createImageData(width, height);
+  const [opaque, clear] = [pixels, seen].map(({data}) => new Uint32Array(data.buffer));
+  const above = new Uint8Array(width * height);
+  for (let i = 0; i < above.length; i++) above[i] = pixels.data[4 * i] >= 128;
+  const down = reach * width;
   for (let y = 0, i = 0; y < height; y++) for (let x = 0; x < width; x++, i++) {
-    const value = data[4 * i], inside = above[i];
-    const differs = (is, step) => is && above[i + step] !== inside;
-    const beside = differs(x >= reach, -reach) || differs(x < width - reach, reach)
-      || differs(y >= reach, -reach * width) || differs(y < height - reach, reach * width);
-    const colour = beside ? (inside ? [0, 0, 0] : [255, 255, 255]) : colours[value];
-    data.set(colour, 4 * i);
-    seen.data.set(colour, 4 * i);
-    seen.data[4 * i + 3] = beside ? 255 : opacities[value];
+    const value = pixels.data[4 * i], inside = above[i];
+    const beside = (x >= reach && above[i - reach] !== inside) || (x < width - reach && above[i + reach] !== inside)
+      || (y >= reach && above[i - down] !== inside) || (y < height - reach && above[i + down] !== inside);
+    opaque[i] = beside ? OF_OUTLINE[inside] : OF_MAP[value];
+    clear[i] = beside ? OF_OUTLINE[inside] : OF_OVERLAY[value];
   }
   context.putImageData(pixels, 0, 0);
   overlay.getContext("2d").putImageData(seen, 0, 0);
@@ -67,7 +70,8 @@ function altText(image) {
   if (image.kind === "unreadable") return `${image.name}: unreadable`;
   const first = image.regions && image.regions[0];
   const span = (from, to) => `${from} to ${to - 1}`;
-  const where = first ? `, the largest in rows ${span(first[0], first[2])} and columns ${span(first[1], first[3])}` : "";
+  const where = !first ? ""
+    : `, the largest in rows ${span(first[0], first[2])} and columns ${span(first[1], first[3])}`;
   const count = image.n_regions === "" ? "" : `, ${image.n_regions} regions${where}`;
   return `${image.name}: ${image.kind}, score ${image.score}, p-value ${image.p}${count}`;
 }
@@ -224,8 +228,8 @@ document.addEventListener("keydown", event => {
   }
   const columns = perRow(), here = event.target.matches(".view") ? +event.target.dataset.i : -1;
   const steps = {
-    ArrowRight: here + 1, ArrowLeft: here - 1, ArrowDown: here < 0 ? 0 : here + columns, ArrowUp: here - columns, Home: 0,
-    End: shown.length - 1,
+    ArrowRight: here + 1, ArrowLeft: here - 1, ArrowDown: here < 0 ? 0 : here + columns, ArrowUp: here - columns,
+    Home: 0, End: shown.length - 1,
   };
   if (!(event.key in steps) || (here < 0 && !event.key.startsWith("Arrow"))) return;
   event.preventDefault();
