@@ -61,7 +61,6 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "api/backreferences",
     "doc_module": ("skanomaly",),
-    "reference_url": {"skanomaly": None},
     "remove_config_comments": True,
     "min_reported_time": 0,
     "show_memory": False,
