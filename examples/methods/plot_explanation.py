@@ -8,8 +8,8 @@ changes is what the detector objects to.
 """
 
 # %%
-# Normal images have five dots on textured ground; anomalies have a bar besides. The reference, which the detector
-# learns to tell apart from normal images, has rings, crosses and bars.
+# Normal images have three dots on textured ground; anomalies have a bar in place of one. The reference, which the
+# detector learns to tell apart from normal images, has rings, crosses and bars.
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -59,15 +59,15 @@ scores = -detector.score_samples(np.concatenate([fresh, anomalies]))
 print(f"image AUROC {image_auroc(np.repeat([1, -1], 20), scores):.2f}")
 
 # %%
-# Three anomalies, rebuilt. The losses above the maps say how well the image is copied (L_R), and how normal its
-# features are (L_C).
+# Three anomalies, rebuilt: the bar turns into a row of dots, and changes most. The losses above the maps say how well
+# the image is copied (L_R), and how normal its features are (L_C).
 
 from skanomaly.plotting import ReconstructionDisplay
 
 display = ReconstructionDisplay.from_estimator(detector, anomalies[:3])
 
 # %%
-# The control: with ``beta=0``, the same network only copies. What is left is what a U-Net copies late.
+# The control: with ``beta=0``, the same network only copies. What is left are the edges, which a U-Net copies late.
 
 control = AnoUNet(feature_net, Pixels(64), beta=0.0, n_steps=80, false_alarm_rate=None, random_state=0).fit(normal)
 display = ReconstructionDisplay.from_estimator(control, anomalies[:3])
