@@ -12,7 +12,6 @@ Gradient projection moves the image itself until the autoencoder accepts it, and
 
 from skanomaly import Autoencoder, GradientProjection, Pixels
 from skanomaly.datasets import make_surfaces
-from skanomaly.metrics import pixel_auroc
 from skanomaly.plotting import LossCurveDisplay, ReconstructionDisplay
 
 data = make_surfaces("grid", n_train=30, n_good=0, n_anomalous=10, size=64, random_state=0)
@@ -28,16 +27,12 @@ shown = data.X_test[[0, 2]]
 display = ReconstructionDisplay.from_estimator(autoencoder, shown)
 
 # %%
-# The projection of the same images, by the same network: the grain is kept, so that the residual is the defect.
+# The projection of the same images, by the same network: most of the grain is kept, so that the residual is the
+# defect. ``anchor`` is the price of a change. It is three times its default here, because a network that was trained
+# for so short a time objects to normal detail as well.
 
 from sklearn.frozen import FrozenEstimator
 
-projection = GradientProjection(FrozenEstimator(autoencoder), false_alarm_rate=None)
+projection = GradientProjection(FrozenEstimator(autoencoder), anchor=0.15, false_alarm_rate=None)
 projection.fit(data.X_train[:1])  # the network is fitted already
 display = ReconstructionDisplay.from_estimator(projection, shown)
-
-# %%
-# Pixel AUROC of both.
-
-for name, detector in (("autoencoder", autoencoder), ("projection", projection)):
-    print(f"{name}: {pixel_auroc(data.masks_test, detector.anomaly_map(data.X_test)):.3f}")
