@@ -8,7 +8,7 @@ import matplotlib as mpl
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
-from scrapers import FigureScraper
+from gallery_pages import FigureScraper
 
 import skanomaly
 from skanomaly import _doc_links
@@ -58,7 +58,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
     "subsection_order": ["../examples/start", "../examples/methods", "../examples/tables", "../examples/deployment"],
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery_pages.ReadingOrder",
     "backreferences_dir": "api/backreferences",
     "doc_module": ("skanomaly",),
     "remove_config_comments": True,

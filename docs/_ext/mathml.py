@@ -25,7 +25,7 @@ def visit_math(translator, node):
 def visit_displaymath(translator, node):
     """Write an equation on a line of its own, with its number if it has one."""
     number = f"({get_node_equation_number(translator, node)})" if node.get("number") else ""
-    translator.body.append(f'<div class="math">{mathml(node.astext(), "block")}{number}</div>')
+    translator.body.append(f'<div class="equation">{mathml(node.astext(), "block")}{number}</div>')
     raise SkipNode
 
 
