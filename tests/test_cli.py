@@ -2,6 +2,7 @@ import _thread
 import csv
 import json
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -205,6 +206,15 @@ def test_quiet_is_quiet_and_silence_is_saved(folder, capsys):
     assert captured.out == f"{folder}/scores/scores.csv: 12 images\n{folder}/r.html: report\n"
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """Set the handler of an interactive session; background processes inherit one that ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_watching_ends_with_ctrl_c(folder, capsys):
     model, images, out = folder / "model.skops", folder / "new", folder / "scores"
     assert main(["fit", str(folder / "train/good"), "-o", str(model), *QUICK]) == 0
