@@ -175,8 +175,6 @@ def _evaluate_parser(commands):
 
 
 def _demo(options):
-    from . import plotting  # noqa: F401 (if matplotlib is missing, this is said before anything is fitted)
-
     if options.data:
         _evaluate_folder(options.data, options)
         return
@@ -272,6 +270,7 @@ def _evaluate(name, data, options):
     import warnings
     from pathlib import Path
 
+    from . import plotting  # noqa: F401 (if matplotlib is missing, this is said before anything is fitted)
     from .evaluation import evaluate, save_overlay_sheet
 
     detector = _detector(options, data.X_train)

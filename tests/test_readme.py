@@ -42,7 +42,7 @@ def parts(tmp_path, monkeypatch):
         save(f"categories/{name}/test/good", data.X_test[:1])
         save(f"categories/{name}/test/scratch", scratched[1:])
         save(f"categories/{name}/ground_truth/scratch", masks[1:], "{:03d}_mask.png")
-    save("labelled/good", data.X_train[:6])
+    save("labelled/good", data.X_train)
     save("labelled/scratch", scratched[1:])
     save("masks/scratch", masks[1:])
     rows = np.random.default_rng(0).normal(size=(400, 4))
