@@ -280,7 +280,7 @@ def test_default_features_are_cached(cloth, tmp_path):
         cached = with_memory(detector, cloth.X_train, tmp_path)
         inner = getattr(cached, "estimator", cached)
         assert inner.features.memory == tmp_path
-        assert str(inner.features.set_params(memory=None)) == str(PatchCore().default_features())
+        assert str(inner.features.set_params(memory=None)) == str(PatchCore().default_features(cloth.X_train))
     assert with_memory(variation(), cloth.X_train, tmp_path).get_params()["features__image_size"] == 16
 
 
