@@ -82,15 +82,55 @@ def _parser():
     parser = argparse.ArgumentParser(prog="skanomaly", description="Anomaly detection on images.")
     parser.add_argument("--version", action="version", version=version("skanomaly"))
     commands = parser.add_subparsers(dest="command", required=True)
+    demo, evaluate, fit = _demo_parser(commands), _evaluate_parser(commands), _fit_parser(commands)
+    score, inpaint = _score_parser(commands), _inpaint_parser(commands)
+    for command in (demo, evaluate):
+        command.add_argument(
+            "--out", metavar="DIR", default="demo_output",
+            help="folder for the overlay sheet, or the results of --methods; an interrupted comparison is resumed",
+        )  # fmt: skip
+    for command in (demo, evaluate, fit):
+        _add_detector_options(command)
+    for command in (score, inpaint):
+        command.add_argument(
+            "--trust", metavar="TYPE", action="append", default=[], help="further type that the model file may hold"
+        )
+    for command in (demo, evaluate, fit, score, inpaint):
+        command.add_argument("--quiet", action="store_true", help="print results and errors only, no warnings")
+    return parser
+
+
+def _add_detector_options(command):
+    command.add_argument("--method", choices=sorted(_METHODS), default="patchcore", help="detector")
+    command.add_argument(
+        "--false-alarm-rate", metavar="RATE", type=float, default=0.05,
+        help="share of normal images that may be flagged (default: 0.05)",
+    )  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="random_state of the detector")
+    command.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=[], dest="settings",
+        help="parameter of the detector, e.g. coreset_ratio=0.05 or features__image_size=320; with --methods, "
+        "METHOD:NAME=VALUE is a parameter of one of them",
+    )  # fmt: skip
+
+
+def _demo_parser(commands):
     demo = commands.add_parser("demo", help="fit and evaluate a detector on synthetic surfaces, or on a folder")
     demo.add_argument("--data", metavar="FOLDER", help="folder in MVTec layout to use instead of synthetic surfaces")
     demo.set_defaults(run=_demo)
-    evaluate = _evaluate_parser(commands)
+    return demo
+
+
+def _fit_parser(commands):
     fit = commands.add_parser("fit", help="fit a detector on normal images and save it to a file")
     fit.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or glob patterns of normal images")
     fit.add_argument("-o", "--output", metavar="FILE", required=True, help="model file to write, e.g. model.skops")
     fit.add_argument("--include-weights", action="store_true", help="store the network's weights in the model file")
     fit.set_defaults(run=_fit)
+    return fit
+
+
+def _score_parser(commands):
     score = commands.add_parser("score", help="score images with a model file")
     score.add_argument("model", metavar="MODEL", help="model file written by `skanomaly fit`")
     score.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or glob patterns of images")
@@ -116,6 +156,10 @@ def _parser():
         "--interval", metavar="SECONDS", type=float, default=2.0, help="time between two looks of --watch (default: 2)"
     )
     score.set_defaults(run=_score)
+    return score
+
+
+def _inpaint_parser(commands):
     inpaint = commands.add_parser("inpaint", help="replace the masked parts of images by what is normal")
     inpaint.add_argument("model", metavar="MODEL", help="model file written by `skanomaly fit --method projection`")
     inpaint.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or glob patterns of images")
@@ -125,30 +169,7 @@ def _parser():
     )  # fmt: skip
     inpaint.add_argument("-o", "--out", metavar="DIR", required=True, help="folder for the inpainted images")
     inpaint.set_defaults(run=_inpaint)
-    for command in (score, inpaint):
-        command.add_argument(
-            "--trust", metavar="TYPE", action="append", default=[], help="further type that the model file may hold"
-        )
-        command.add_argument("--quiet", action="store_true", help="print results and errors only, no warnings")
-    for command in (demo, evaluate):
-        command.add_argument(
-            "--out", metavar="DIR", default="demo_output",
-            help="folder for the overlay sheet, or the results of --methods; an interrupted comparison is resumed",
-        )  # fmt: skip
-    for command in (demo, evaluate, fit):
-        command.add_argument("--method", choices=sorted(_METHODS), default="patchcore", help="detector")
-        command.add_argument(
-            "--false-alarm-rate", metavar="RATE", type=float, default=0.05,
-            help="share of normal images that may be flagged (default: 0.05)",
-        )  # fmt: skip
-        command.add_argument("--seed", type=int, default=0, help="random_state of the detector")
-        command.add_argument("--quiet", action="store_true", help="print results and errors only, no warnings")
-        command.add_argument(
-            "--set", metavar="NAME=VALUE", action="append", default=[], dest="settings",
-            help="parameter of the detector, e.g. coreset_ratio=0.05 or features__image_size=320; with --methods, "
-            "METHOD:NAME=VALUE is a parameter of one of them",
-        )  # fmt: skip
-    return parser
+    return inpaint
 
 
 def _evaluate_parser(commands):
@@ -166,7 +187,7 @@ def _evaluate_parser(commands):
         "--against", metavar="METHOD", nargs="+",
         help="method with which the others are compared (default: the first one), or METHOD=BASE for each",
     )  # fmt: skip
-    evaluate.add_argument("--format", choices=["text", "markdown", "csv", "json"], default="text", help="of the tables")
+    evaluate.add_argument("--format", choices=["text", "markdown", "csv", "json"], help="of the tables (default: text)")
     evaluate.add_argument("--metrics", nargs="+", choices=_TABLES, help="tables to print (default: all)")
     evaluate.add_argument("--intervals", action="store_true", help="show 95 %% bootstrap intervals in the tables")
     evaluate.add_argument("--size", metavar="PIXELS", type=int, help="side of the maps that are compared with masks")
@@ -189,7 +210,8 @@ def _evaluate_folders(options):
     from .datasets import find_categories
 
     folders = find_categories(options.data)
-    if options.methods or list(folders.values()) != options.data[:1]:
+    of_tables = options.methods, options.against, options.format, options.metrics, options.intervals, options.size
+    if any(of_tables) or list(folders.values()) != options.data[:1]:
         return _compare(folders, options)
     return _evaluate_folder(options.data[0], options)
 
@@ -204,8 +226,6 @@ def _evaluate_folder(folder, options):
 
 def _compare(folders, options):
     """Print the tables of several detectors or folders; the status is 1 if any failed."""
-    import warnings
-
     from .evaluation import compare
     from .exceptions import EvaluationWarning
 
@@ -221,7 +241,7 @@ def _compare(folders, options):
             out=options.out,
             verbose=int(not options.quiet),
         )
-    print(comparison.report(format=options.format, metrics=options.metrics, intervals=options.intervals))
+    print(comparison.report(format=options.format or "text", metrics=options.metrics, intervals=options.intervals))
     return int(bool(comparison.failures))
 
 
@@ -241,18 +261,17 @@ def _check_methods(methods, settings):
 
 def _variant(name, method, options):
     """Return the detector of one of several methods, with its own settings."""
-    import argparse
-
     import numpy as np
 
     from .evaluation import preset
 
-    own = [text.removeprefix(f"{name}:") for text in options.settings if _belongs(text, name)]
+    own = dict(_setting(text.removeprefix(f"{name}:")) for text in options.settings if _belongs(text, name))
     if method in _PRESETS:
-        common = {"random_state": options.seed, "false_alarm_rate": options.false_alarm_rate}
-        return preset(method).set_params(**common, **dict(map(_setting, own)))
-    chosen = argparse.Namespace(**{**vars(options), "method": method, "settings": own, "quiet": True})
-    return _detector(chosen, np.zeros((1, 64, 64), np.uint8))  # defaults are those for images, whatever the folder
+        return preset(method).set_params(**_common(options), **own)
+    detector = _new(method, options)
+    if any("__" in name for name in own):  # otherwise, defaults are left to each data set
+        detector = _with_defaults(detector, np.zeros((1, 512, 512), np.uint8))
+    return detector.set_params(**own)
 
 
 def _belongs(text, name):
@@ -267,7 +286,6 @@ def _baseline(against):
 
 
 def _evaluate(name, data, options):
-    import warnings
     from pathlib import Path
 
     from . import plotting  # noqa: F401 (if matplotlib is missing, this is said before anything is fitted)
@@ -379,12 +397,19 @@ def _files(patterns, quiet, name="IMAGES"):
     return files
 
 
-def _detector(options, X):
-    """Return the detector, with None replaced by the default objects so that --set can change their parameters."""
+def _common(options):
+    return {"random_state": options.seed, "false_alarm_rate": options.false_alarm_rate}
+
+
+def _new(method, options):
     import skanomaly
 
-    detector = getattr(skanomaly, _METHODS[options.method])(random_state=options.seed, verbose=int(not options.quiet))
-    detector.set_params(false_alarm_rate=options.false_alarm_rate)
+    return getattr(skanomaly, _METHODS[method])().set_params(**_common(options))
+
+
+def _detector(options, X):
+    """Return the detector, with None replaced by the default objects so that --set can change their parameters."""
+    detector = _new(options.method, options).set_params(verbose=int(not options.quiet))
     return _with_defaults(detector, X).set_params(**dict(map(_setting, options.settings)))
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 import skanomaly
 import skanomaly.networks
 from skanomaly._model_files.parts import parts_of
-from skanomaly.cli import _TABLES, _setting, main
+from skanomaly.cli import _TABLES, _parser, _setting, _variant, main
 from skanomaly.evaluation._comparison_table import TITLES
 from skanomaly.exceptions import CalibrationWarning
 
@@ -94,6 +94,22 @@ def test_unknown_tables_are_refused_before_anything_is_computed(folder, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", str(folder), "--methods", "variation", "--metrics", "auroc"])
     assert "argument --metrics: invalid choice: 'auroc'" in capsys.readouterr().err
+
+
+def test_defaults_of_compared_methods_are_those_of_each_data_set():
+    """The features that None stands for depend on the images, unless a setting names them."""
+    command = ["evaluate", "folder", "--methods", "patchcore", "b=patchcore", "--set", "coreset_ratio=0.1"]
+    options = _parser().parse_args([*command, "--set", "b:features__neighborhood=1"])
+    plain, named = (_variant(name, "patchcore", options) for name in ("patchcore", "b"))
+    assert plain.features is None
+    assert (plain.coreset_ratio, named.coreset_ratio, named.features.neighborhood) == (0.1, 0.1, 1)
+
+
+def test_tables_of_a_single_method(folder, capsys):
+    arguments = ["--method", "variation", *FEW_COLUMNS, "--out", str(folder / "out"), "--quiet", "--format", "csv"]
+    assert main(["evaluate", str(folder), *arguments]) == 0
+    header, row = csv.reader(capsys.readouterr().out.splitlines())
+    assert dict(zip(header, row, strict=True))["detector"] == "variation"
 
 
 def test_presets_are_methods_to_compare(folder, capsys):
