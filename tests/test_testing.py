@@ -1,5 +1,7 @@
 """The common checks: every detector passes them, and broken ones do not."""
 
+import sys
+
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, OutlierMixin
@@ -19,7 +21,7 @@ from skanomaly import (
 )
 from skanomaly._inputs.images import check_images
 from skanomaly.networks import DCGAN, SkipGAN, StridedNetwork, Training
-from skanomaly.testing import check_image_detector, image_detector_checks, parametrize_with_image_checks
+from skanomaly.testing import _other_process, check_image_detector, image_detector_checks, parametrize_with_image_checks
 from skanomaly.thresholds import Calibration
 
 FEATURES = PretrainedPatchFeatures(weights="random", image_size=64, random_state=0)
@@ -95,6 +97,15 @@ def test_a_class_that_cannot_be_imported_is_told_so():
 
     with pytest.raises(AssertionError, match="check_new_process fails for Local"):
         run("check_new_process", Local())
+
+
+def test_the_other_process_is_started_again_after_its_end(tmp_path):
+    request = {"folder": str(tmp_path), "n_threads": 0, "trusted": [], "paths": sys.path}
+    assert "FileNotFoundError" in _other_process.score_elsewhere(**request)["error"]
+    _other_process._process().kill()
+    _other_process._process().wait()
+    assert "ended with exit status -9" in _other_process.score_elsewhere(**request)["error"]
+    assert "FileNotFoundError" in _other_process.score_elsewhere(**request)["error"]
 
 
 class WrongSign(PatchCore):

@@ -5,6 +5,7 @@ import functools
 import json
 import subprocess
 import sys
+from contextlib import suppress
 
 _SERVE = """
 import json, os, pickle, sys, traceback
@@ -75,6 +76,7 @@ def _process():
 
 
 def _stop(process):
-    process.stdin.close()
+    with suppress(BrokenPipeError):  # what it has not read, if it has ended
+        process.stdin.close()
     process.stdout.close()
     return process.wait()
