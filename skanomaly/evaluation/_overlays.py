@@ -5,7 +5,42 @@ from ..maps import scale_of_maps
 from ._table import name_of
 
 
-class Overlays:
+class OfImages:
+    """Folder with a file for each image, named after the path of the image.
+
+    A subclass has a suffix, and a method ``write(path, verdict)``, which writes the file of an image.
+
+    Parameters
+    ----------
+    folder : Path
+        Path of the folder, which is created.
+    detector : detector
+        Detector that judges the images.
+    """
+
+    suffix = None
+
+    def __init__(self, folder, detector):
+        self.folder, self.detector = folder, detector
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path_of(self, path):
+        """Return the path of the file of an image.
+
+        Parameters
+        ----------
+        path : Path
+            Path of the image.
+
+        Returns
+        -------
+        Path
+            Path of the file.
+        """
+        return self.folder / f"{name_of(path)}{self.suffix}"
+
+
+class Overlays(OfImages):
     """Folder of pictures, one for each image, on the one colour scale of the detector.
 
     Parameters
@@ -16,26 +51,13 @@ class Overlays:
         Detector that judges the images.
     """
 
+    suffix = ".png"
+
     def __init__(self, folder, detector):
         from .. import plotting  # without matplotlib, this fails here already
 
-        self.folder, self.detector, self._display = folder, detector, plotting.AnomalyMapDisplay
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def path_of(self, path):
-        """Return the path of the picture of an image.
-
-        Parameters
-        ----------
-        path : Path
-            Path of the image.
-
-        Returns
-        -------
-        Path
-            Path of the picture.
-        """
-        return self.folder / f"{name_of(path)}.png"
+        super().__init__(folder, detector)
+        self._display = plotting.AnomalyMapDisplay
 
     def write(self, path, verdict):
         """Write the picture of an image.

@@ -9,8 +9,8 @@ from PIL import Image
 
 from .._kernels.evidence import evidence, pooled_max
 from ..maps import scale_of_maps
-from ._overlays import pixels_of
-from ._table import name_of, write_atomically
+from ._overlays import OfImages, pixels_of
+from ._table import write_atomically
 
 _MAP_SIDE, _LARGE_MAP_SIDE = 96, 224
 _LARGE_FROM = 30_000  # bytes of the picture of an image, from which that of its map may be large too
@@ -38,7 +38,7 @@ def bytes_per_image(n_images):
     return min(max(_ALL_BYTES / max(n_images, 1), _FEWEST_BYTES), _MOST_BYTES)
 
 
-class Thumbnails:
+class Thumbnails(OfImages):
     """Folder of files in JSON, one for each image, from which a report is made.
 
     Parameters
@@ -51,25 +51,11 @@ class Thumbnails:
         Number of images in the report.
     """
 
+    suffix = ".json"
+
     def __init__(self, folder, detector, n_images):
-        self.folder, self.detector = folder, detector
+        super().__init__(folder, detector)
         self.n_bytes, self.scale = bytes_per_image(n_images), scale_of_maps(detector)
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def path_of(self, path):
-        """Return the path of the file of an image.
-
-        Parameters
-        ----------
-        path : Path
-            Path of the image.
-
-        Returns
-        -------
-        Path
-            Path of the file.
-        """
-        return self.folder / f"{name_of(path)}.json"
 
     def write(self, path, verdict):
         """Write the file of an image.
