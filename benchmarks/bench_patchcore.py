@@ -22,7 +22,7 @@ SETTINGS = {  # name: (parameters of the features, views, parameters of the dete
     "1,000 patches": ({}, {}, {"coreset_size": 1000}),
     "5,000 patches": ({}, {}, {"coreset_size": 5000}),
     "sigma 4": ({}, {}, {"sigma": 4.0}),
-    "320 px, sigma 4": ({"image_size": 320}, {}, {"sigma": 4.0}),
+    "2,000, 320 px, sigma 4": ({"image_size": 320}, {}, {"coreset_size": 2000, "sigma": 4.0}),
     "10 %": ({}, {}, {"coreset_ratio": 0.1}),
     "patch": ({}, {}, {"image_score": "patch", "reweight": False}),
     "patch, weighted": ({}, {}, {"image_score": "patch"}),
@@ -60,7 +60,7 @@ def main():
     options.add_argument("--seeds", type=int, default=5)
     options = options.parse_args()
     print_machine()
-    print(f"{'':<28}" + "".join(f"{name:^23}" for name in METRICS))
+    print(f"{'':<33}" + "".join(f"{name:^23}" for name in METRICS))
     for set_name in options.sets:
         data = load(set_name, options.data)
         for name in options.settings:
@@ -75,7 +75,7 @@ def main():
                 reports.append(evaluate(detector, data, map_size=(224, 224)))
             values = [[report[metric] for report in reports] for metric in METRICS]
             cells = (f"{np.mean(v):.3f} [{min(v):.3f}, {max(v):.3f}]" for v in values)
-            print(f"{set_name:<10} {name:<17}" + "".join(f"{cell:^23}" for cell in cells), flush=True)
+            print(f"{set_name:<10} {name:<22}" + "".join(f"{cell:^23}" for cell in cells), flush=True)
         RecalledFeatures._store.clear()
 
 

@@ -20,12 +20,12 @@ N_TRAIN, N_FRESH = 80, 120
 ALPHAS = (0.05, 0.2)
 
 
-def observed_rates(paths, features, size, calibration, seed):
+def observed_rates(paths, features, size, sigma, calibration, seed):
     """Return, for each alpha, the share of fresh images flagged and the share with any masked pixel."""
     order = np.random.default_rng(seed).permutation(len(paths))
     train, fresh = paths[order[:N_TRAIN]], paths[order[N_TRAIN : N_TRAIN + N_FRESH]]
     name = "coreset_ratio" if size <= 1 else "coreset_size"
-    detector = PatchCore(features, **{name: size}, calibration=calibration, random_state=seed).fit(train)
+    detector = PatchCore(features, **{name: size}, sigma=sigma, calibration=calibration, random_state=seed).fit(train)
     scored = [(-score, np.nanmax(score_map)) for score, score_map in detector.iter_scores_and_maps(fresh)]
     scores, peaks = np.array(scored).T
     rates = []
@@ -48,6 +48,7 @@ def main():
     options.add_argument("--sizes", type=float, nargs="+", default=[2500], help="patches in a bank, or their share")
     options.add_argument("--rotations", type=int, default=1, help="orientations of each training image")
     options.add_argument("--calibrations", nargs="+", default=["loo"])
+    options.add_argument("--sigma", type=float, default=2.0, help="of the smoothing of maps")
     options.add_argument("--image-size", type=int, default=320)
     options = options.parse_args()
     warnings.simplefilter("ignore", CalibrationWarning)
@@ -60,7 +61,9 @@ def main():
     for calibration in options.calibrations:
         for size in options.sizes:
             size = size if size <= 1 else int(size)
-            results = [observed_rates(paths, features, size, calibration, seed) for seed in range(options.seeds)]
+            results = [
+                observed_rates(paths, features, size, options.sigma, calibration, seed) for seed in range(options.seeds)
+            ]
             rates = np.mean([rate for rate, _ in results], axis=0).reshape(len(ALPHAS), 2)
             n = results[0][1]
             for alpha, (flagged, masked) in zip(ALPHAS, rates, strict=True):
