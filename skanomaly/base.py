@@ -23,7 +23,7 @@ from ._inputs.samples import begin, digests
 from ._kernels.checks import require
 from ._kernels.regions import remove_small_regions
 from .exceptions import CalibrationWarning, ImageReadError
-from .thresholds import Calibration, select_anomalies
+from .thresholds import Calibration, check_rate, select_anomalies
 
 __all__ = ["BaseDetector", "IncrementalMixin", "Verdict", "all_or_nothing"]
 
@@ -254,10 +254,18 @@ class BaseDetector(OutlierMixin, DocLinkMixin, BaseEstimator):
         Returns
         -------
         self
-            Fitted estimator.
+            Estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter does not exist, or the `false_alarm_rate` of a calibrated detector is not in (0, 1).
         """
+        rated = params.get("false_alarm_rate") is not None and hasattr(self, "calibration_")
+        if rated:
+            check_rate(params["false_alarm_rate"])  # before anything is set
         super().set_params(**params)
-        if params.get("false_alarm_rate") is not None and hasattr(self, "calibration_"):
+        if rated:
             self.calibration_.warn_if_short(self.false_alarm_rate)
         return self
 

@@ -2,10 +2,13 @@
 
 import argparse
 import ast
+import csv
+import math
 import os
 import sys
 import warnings
 from importlib.metadata import version
+from pathlib import Path
 
 _METHODS = {
     "patchcore": "PatchCore",
@@ -100,10 +103,21 @@ def _parser():
     return parser
 
 
+def _rate(text):
+    """Return the number that is written in a text, if it may be a false-alarm rate."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not accepted; it must be between 0 and 1, such as 0.05 for 5 %")
+    return rate
+
+
 def _add_detector_options(command):
     command.add_argument("--method", choices=sorted(_METHODS), default="patchcore", help="detector")
     command.add_argument(
-        "--false-alarm-rate", metavar="RATE", type=float, default=0.05,
+        "--false-alarm-rate", metavar="RATE", type=_rate, default=0.05,
         help="share of normal images that may be flagged (default: 0.05)",
     )  # fmt: skip
     command.add_argument("--seed", type=int, default=0, help="random_state of the detector")
@@ -138,8 +152,9 @@ def _score_parser(commands):
         "--out", metavar="DIR", required=True, help="folder for scores.csv; an interrupted run is resumed"
     )
     score.add_argument(
-        "--false-alarm-rate", metavar="RATE", type=float, help="share of normal images that may be flagged"
-    )
+        "--false-alarm-rate", metavar="RATE", type=_rate,
+        help="share of normal images that may be flagged (default: that of the model)",
+    )  # fmt: skip
     score.add_argument(
         "--on-error", choices=["record", "raise"], default="record",
         help="what happens if an image cannot be read: write the error into the table and go on (the exit status is "
@@ -217,8 +232,6 @@ def _evaluate_folders(options):
 
 
 def _evaluate_folder(folder, options):
-    from pathlib import Path
-
     from .datasets import load_category
 
     _evaluate(Path(folder).resolve().name, load_category(folder), options)
@@ -229,7 +242,10 @@ def _compare(folders, options):
     from .evaluation import compare
     from .exceptions import EvaluationWarning
 
-    methods = dict(_named(text) for text in options.methods or [options.method])
+    named = [_named(text) for text in options.methods or [options.method]]
+    methods = dict(named)
+    if len(methods) < len(named):
+        raise ValueError(f"--methods: names must differ, but are {', '.join(name for name, _ in named)}.")
     _check_methods(methods, options.settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EvaluationWarning)  # failures are printed below the tables
@@ -280,14 +296,17 @@ def _belongs(text, name):
 
 
 def _baseline(against):
-    if not against or "=" not in against[0]:
+    if not against or against == [text for text in against if "=" not in text][:1]:
         return against and against[0]
+    wrong = [text for text in against if "=" not in text]
+    if wrong:
+        raise ValueError(
+            f"--against: {' '.join(against)} is not accepted; it must be one METHOD, or METHOD=BASE for each."
+        )
     return dict(text.partition("=")[::2] for text in against)
 
 
 def _evaluate(name, data, options):
-    from pathlib import Path
-
     from . import plotting  # noqa: F401 (if matplotlib is missing, this is said before anything is fitted)
     from .evaluation import evaluate, save_overlay_sheet
 
@@ -296,14 +315,15 @@ def _evaluate(name, data, options):
         warnings.filterwarnings("ignore", ".*normal test images are flagged")  # printed below
         report = evaluate(detector, data)
     sheet = Path(options.out) / f"{name}.png"
-    if report.anomaly_maps is not None:
+    has_sheet = report.anomaly_maps is not None and hasattr(detector, "offset_")
+    if has_sheet:
         save_overlay_sheet(sheet, detector, data)
     print(f"{name}: {len(data.X_train)} training images, {len(data.X_test)} test images")
     for title, key in _METRICS:
         print(f"  {title:<16}{report[key]:8.3f}")
     if report.message:
         print(f"  note: {report.message}")
-    print(f"  overlay sheet   {sheet if report.anomaly_maps is not None else 'none: no maps'}", flush=True)
+    print(f"  overlay sheet   {sheet if has_sheet else 'none: no maps, or no threshold'}", flush=True)
 
 
 def _fit(options):
@@ -314,8 +334,12 @@ def _fit(options):
     check_writable(options.output, "-o ")
     detector = _detector(options, paths).fit(paths)
     save(_silent(detector), options.output, include_weights=options.include_weights)
-    threshold = f"{detector.offset_:.4g}" if hasattr(detector, "offset_") else "none"
-    print(f"{options.output}: threshold {threshold}")
+    decision = "no threshold"
+    if hasattr(detector, "offset_"):
+        decision = f"flags scores below {detector.offset_:.4g} (false-alarm rate {detector.false_alarm_rate:g})"
+    print(f"{options.output}: fitted on {len(paths)} images, {decision}")
+    if not options.quiet:
+        print(f"next: skanomaly score {options.output} IMAGES --out DIR --report DIR/report.html")
 
 
 def _silent(detector):
@@ -338,15 +362,28 @@ def _score(options):
     }  # fmt: skip
     if options.watch:
         return _watch(options, settings)
-    paths = _files(options.images, options.quiet)
+    _check_model(options.model)
+    paths = _files(options.images, options.quiet, may_be_gone=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ImageReadWarning)
         table = score_files(options.model, paths, options.out, verbose=not options.quiet, **settings)
     for warning in caught:
         print(f"skanomaly: {warning.message}", file=sys.stderr)
-    print(f"{table}: {len(paths)} images")
-    _print_report(options)
+    _print_results(table, options)
     return int(any(issubclass(warning.category, ImageReadWarning) for warning in caught))
+
+
+def _check_model(path):
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"MODEL: {path!r} does not exist; it must be a file that `skanomaly fit` wrote.")
+
+
+def _print_results(table, options):
+    with open(table, newline="", encoding="utf-8") as file:
+        labels = [row["label"] for row in csv.DictReader(file)]
+    n_unreadable = f", {labels.count('')} unreadable" if "" in labels else ""
+    print(f"{table}: {len(labels)} images, {labels.count('-1')} flagged{n_unreadable}")
+    _print_report(options)
 
 
 def _print_report(options):
@@ -359,6 +396,7 @@ def _watch(options, settings):
 
     if options.interval <= 0:
         raise ValueError(f"--interval {options.interval:g} is not accepted; it must be positive.")
+    _check_model(options.model)
     looks = watch_files(options.model, options.images, options.out, interval=options.interval, **settings)
     n_wrong = 0
     if not options.quiet:
@@ -377,6 +415,7 @@ def _watch(options, settings):
 def _inpaint(options):
     from .evaluation import inpaint_files
 
+    _check_model(options.model)
     paths = _files(options.images, options.quiet)
     masks = _files(options.masks, options.quiet, "--masks")
     verbose = not options.quiet
@@ -384,13 +423,20 @@ def _inpaint(options):
     print(f"{options.out}: {len(paths)} images")
 
 
-def _files(patterns, quiet, name="IMAGES"):
-    from ._inputs.files import explain_no_match, find_images, name_files
+def _files(patterns, quiet, name="IMAGES", *, may_be_gone=False):
+    """Return the files that patterns stand for; if files `may_be_gone`, paths of missing images are taken as well."""
+    from ._inputs.files import explain_no_match, find_images, is_image_path, name_files
 
     found = [find_images(pattern) for pattern in patterns]
+    if may_be_gone:
+        found = [
+            ([Path(pattern)], []) if not (images or others) and is_image_path(pattern) else (images, others)
+            for pattern, (images, others) in zip(patterns, found, strict=True)
+        ]
+    empty = [pattern for pattern, (images, _) in zip(patterns, found, strict=True) if not images]
+    if empty:
+        raise ValueError(f"{name}: {', '.join(map(explain_no_match, empty))}.")
     files = [path for images, _ in found for path in images]
-    if not files:
-        raise ValueError(f"{name}: {', '.join(map(explain_no_match, patterns))}.")
     left_aside = [path for _, others in found for path in others]
     if left_aside and not quiet:
         print(f"left aside, not images: {name_files(left_aside)}", file=sys.stderr)

@@ -8,6 +8,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 
+from ._inputs.images import check_images
 from ._inputs.samples import Mapless, Rows
 from ._kernels.evidence import span_of
 from .base import BaseDetector, stack_if_equal
@@ -259,6 +260,47 @@ def _with_maps(estimator, sigma):
         f"{type(estimator).__name__} has no anomaly maps; estimator must be a detector with `anomaly_map`, or a "
         "Pipeline that begins with patch features of images and ends in a scorer of patches."
     )
+
+
+def images_as_seen(estimator, X):
+    """Open images as the features of an estimator do, with their range of values and order of channels.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted detector or pipeline of images.
+    X : array of shape (n, H, W[, C]), sequence of images or paths, or str
+        Images, in a form that the estimator accepts.
+
+    Returns
+    -------
+    ImageSource
+        Images, decoded when needed, in [0, 1].
+    """
+    while not hasattr(estimator, "features_") and hasattr(estimator, "estimator_"):
+        estimator = estimator.estimator_
+    features = estimator[0] if isinstance(estimator, Pipeline) else getattr(estimator, "features_", None)
+    names = [name for name in ("data_range", "max_pixels", "channels") if hasattr(features, name)]
+    return check_images(X, **{name: getattr(features, name) for name in names})
+
+
+def pixels_as_seen(estimator, X):
+    """Read images as the features of an estimator do.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted detector or pipeline of images.
+    X : array of shape (n, H, W[, C]), sequence of images or paths, or str
+        Images, in a form that the estimator accepts.
+
+    Returns
+    -------
+    list of ndarray of shape (H, W, C)
+        Images, in [0, 1].
+    """
+    source = images_as_seen(estimator, X)
+    return [source.read(i) for i in range(len(source))]
 
 
 def scale_of_maps(estimator):

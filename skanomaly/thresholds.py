@@ -6,6 +6,7 @@ All scores are anomaly scores: higher is more anomalous.
 import math
 import warnings
 from collections import namedtuple
+from numbers import Real
 
 import numpy as np
 from scipy import stats
@@ -49,8 +50,29 @@ p_value : float
 """
 
 
+def check_rate(false_alarm_rate):
+    """Check a false-alarm rate.
+
+    Parameters
+    ----------
+    false_alarm_rate : object
+        Value to be checked.
+
+    Raises
+    ------
+    ValueError
+        If it is not a number in (0, 1).
+    """
+    if not isinstance(false_alarm_rate, Real) or not 0 < false_alarm_rate < 1:
+        raise ValueError(
+            f"false_alarm_rate={false_alarm_rate!r} is not accepted; it must be a number between 0 and 1, such as 0.05 "
+            "for 5 %."
+        )
+
+
 def _rank(n, false_alarm_rate):
     """Return k such that the threshold is the k-th smallest of n calibration scores."""
+    check_rate(false_alarm_rate)
     k = math.ceil((n + 1) * (1 - false_alarm_rate) - 1e-9)  # 20 * 0.95 must be 19, not a hair above
     return min(k, n)
 
@@ -72,6 +94,11 @@ def expected_false_alarm_rate(n, false_alarm_rate):
     -------
     float
         Expected share of flagged samples.
+
+    Raises
+    ------
+    ValueError
+        If `false_alarm_rate` is not in (0, 1).
 
     See Also
     --------
@@ -114,6 +141,11 @@ def false_alarms_p_value(n_flagged, n_normal, n_calibration, false_alarm_rate):
     float
         Probability of `n_flagged` or more, in [0, 1].
 
+    Raises
+    ------
+    ValueError
+        If `false_alarm_rate` is not in (0, 1).
+
     See Also
     --------
     expected_false_alarm_rate : Compute the share of flagged samples to expect.
@@ -124,6 +156,7 @@ def false_alarms_p_value(n_flagged, n_normal, n_calibration, false_alarm_rate):
     >>> round(false_alarms_p_value(5, 100, 99, 0.05), 2), round(false_alarms_p_value(20, 100, 99, 0.05), 4)
     (0.51, 0.0004)
     """
+    check_rate(false_alarm_rate)
     if math.isinf(n_calibration):
         return float(stats.binom.sf(n_flagged - 1, n_normal, false_alarm_rate))
     k = _rank(n_calibration, false_alarm_rate)
@@ -151,7 +184,7 @@ def conformal_threshold(calibration_scores, false_alarm_rate, groups=None):
     Raises
     ------
     ValueError
-        If there are no scores, or some are NaN.
+        If there are no scores, some are NaN, or `false_alarm_rate` is not in (0, 1).
 
     Warns
     -----
@@ -437,6 +470,7 @@ class Calibration:
         CalibrationWarning
             If there are too few samples; the message says how many are needed.
         """
+        check_rate(false_alarm_rate)
         needed = math.ceil(1 / false_alarm_rate - 1 - 1e-9)
         if self.n < needed:
             warnings.warn(
@@ -504,7 +538,9 @@ def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
     """
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or not ((p > 0) & (p <= 1)).all():
-        raise ValueError(f"p_values must be 1-dimensional and in (0, 1], got shape {p.shape}.")
+        wrong = p[~((p > 0) & (p <= 1))]
+        got = f"shape {p.shape}" if p.ndim != 1 else f"{wrong[0]:g}"
+        raise ValueError(f"p_values must be 1-dimensional and in (0, 1], got {got}.")
     if not 0 < fdr < 1:
         raise ValueError(f"fdr={fdr} is not accepted; it must be in (0, 1).")
     m = len(p)
@@ -560,6 +596,7 @@ class ChiSquaredLaw:
         float
             Anomaly score that this share of normal samples exceeds under the law.
         """
+        check_rate(false_alarm_rate)
         return float(np.sqrt(chdtri(self.n_features, false_alarm_rate)))
 
     def expected_rate(self, false_alarm_rate):
@@ -588,9 +625,9 @@ class ChiSquaredLaw:
         Returns
         -------
         ndarray of shape (m,), float64
-            The p-value of each score; small for anomalies.
+            The p-value of each score, above 0; small for anomalies.
         """
-        return chdtrc(self.n_features, np.square(scores))
+        return np.maximum(chdtrc(self.n_features, np.square(scores)), np.finfo(np.float64).tiny)
 
     def warn_if_short(self, false_alarm_rate):
         """Do nothing, because the law needs no samples.

@@ -134,7 +134,7 @@ def test_a_reference_is_a_folder_of_classes(method, folder, capsys):
     options = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
     model = ["-o", str(folder / "model.skops"), "--quiet", "--method", method]
     assert main(["fit", str(folder / "train/good"), *model, *options]) == 0
-    assert "threshold" in capsys.readouterr().out
+    assert "fitted on 12 images" in capsys.readouterr().out
     assert main(["fit", str(folder / "train/good"), *model, *options[2:]]) == 2
     assert "reference=None; pass a folder" in capsys.readouterr().err
 
@@ -153,7 +153,7 @@ def test_a_reference_is_a_folder_of_classes(method, folder, capsys):
         (["fit", "FOLDER/**", "-o", "."], "-o '.' is a folder; it must be the path of a file"),
         (
             ["score", "gone.skops", "FOLDER/**", "--out", "o"],
-            "path='gone.skops' does not exist; it must be a model file",
+            "MODEL: 'gone.skops' does not exist; it must be a file",
         ),
         (["score", "m", "x", "--out", "o", "--watch", "--interval", "0"], "--interval 0 is not accepted"),
         (
@@ -199,7 +199,7 @@ def test_fit_and_score_a_folder(folder, capsys):
     np.testing.assert_array_equal([float(row["score"]) for row in rows], detector.score_samples(paths))
     np.testing.assert_array_equal([int(row["label"]) for row in rows], detector.predict(paths))
     np.testing.assert_array_equal([float(row["p_value"]) for row in rows], detector.p_values(paths))
-    regions = [int(row["largest_region"]) for row in rows]
+    regions = [int(row["largest_area"]) for row in rows]
     np.testing.assert_array_equal(np.array(regions) > 0, [mask.any() for mask in detector.anomaly_mask(paths)])
 
 
@@ -208,7 +208,8 @@ def test_quiet_is_quiet_and_silence_is_saved(folder, capsys):
     model, images = folder / "model.skops", str(folder / "train/good")
     assert main(["fit", images, "-o", str(model), *QUICK]) == 0  # 12 images are too few for a rate of 5 %
     captured = capsys.readouterr()
-    assert captured.out.startswith(f"{model}: threshold ")
+    assert captured.out.startswith(f"{model}: fitted on 12 images, flags scores below ")
+    assert captured.out.endswith(" (false-alarm rate 0.05)\n")
     assert captured.err == ""
     assert main(["fit", images, "-o", str(model), *QUICK[1:]]) == 0
     said = capsys.readouterr().err
@@ -219,7 +220,7 @@ def test_quiet_is_quiet_and_silence_is_saved(folder, capsys):
     assert main([*command, "--quiet"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert captured.out == f"{folder}/scores/scores.csv: 12 images\n{folder}/r.html: report\n"
+    assert captured.out == f"{folder}/scores/scores.csv: 12 images, 0 flagged\n{folder}/r.html: report\n"
 
 
 @pytest.fixture
@@ -357,3 +358,70 @@ def test_detectors_around_a_feature_net(folder, method, capsys):
 def test_settings_may_name_classes():
     names = {"model=VAE": skanomaly.VAE, "network=UNet": skanomaly.networks.UNet, "way=save": str}
     assert {text: type(_setting(text)[1]) for text in names} == names
+
+
+@pytest.mark.parametrize("rate", ["5", "1", "0", "-1", "nan", "5%"])
+@pytest.mark.parametrize("command", [["fit", "x", "-o", "m"], ["score", "m", "x", "--out", "o"], ["evaluate", "x"]])
+def test_rates_outside_0_and_1_are_refused(command, rate, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, f"--false-alarm-rate={rate}"])
+    assert f"{rate} is not accepted; it must be between 0 and 1, such as 0.05 for 5 %" in capsys.readouterr().err
+
+
+def test_what_scoring_says(folder, capsys):
+    """It counts what is flagged, names what cannot be read, and says why a folder of results is not taken."""
+    model, images, out = str(folder / "model.skops"), folder / "test", str(folder / "out")
+    assert main(["fit", str(folder / "train/good"), "-o", model, *QUICK]) == 0
+    (images / "empty.png").touch()
+    (images / "note.png").write_text("no image")
+    capsys.readouterr()
+    command = ["score", model, str(images / "**"), "--out", out, "--quiet"]
+    assert main(command) == 1
+    captured, rows = capsys.readouterr(), read_table(folder / "out" / "scores.csv")
+    n_flagged = sum(row["label"] == "-1" for row in rows)
+    assert captured.out == f"{out}/scores.csv: 6 images, {n_flagged} flagged, 2 unreadable\n"
+    assert "2 of 6 images could not be read: 'empty.png', 'note.png'; " in captured.err
+    reasons = {row["path"].rpartition("/")[2]: row["error"] for row in rows if row["error"]}
+    assert reasons == {
+        "empty.png": f"The file cannot be read as an image: {images}/empty.png (an empty file)",
+        "note.png": f"The file cannot be read as an image: {images}/note.png (not an image format that Pillow knows)",
+    }
+    assert main([*command, "--false-alarm-rate", "0.2"]) == 2
+    assert "holds results with false_alarm_rate=0.05, not 0.2; choose another folder" in capsys.readouterr().err
+    assert main(["score", str(folder / "modle"), str(images), "--out", out]) == 2
+    assert f"MODEL: '{folder}/modle' does not exist; it must be a file that" in capsys.readouterr().err
+    assert main(["score", model, str(images / "good/*.jpg"), "--out", out]) == 2
+    assert "*.jpg' matches no file; its folder contains 3 images, such as '0.png'" in capsys.readouterr().err
+
+
+def test_no_path_is_passed_over(folder, capsys):
+    """A missing image is a row with an error; whatever else stands for nothing stops the command."""
+    model, good, out = str(folder / "model.skops"), str(folder / "train/good"), str(folder / "out")
+    assert main(["fit", good, str(folder / "nodir"), "-o", model, *QUICK]) == 2
+    assert "IMAGES: there is no file or folder" in capsys.readouterr().err
+    assert main(["fit", good, "-o", model, *QUICK]) == 0
+    assert main(["score", model, good, str(folder / "*.gif"), "--out", out]) == 2
+    assert not (folder / "out").exists()
+    assert main(["score", model, good, str(folder / "gone.png"), "--out", out, "--quiet"]) == 1
+    errors = [row["path"] for row in read_table(folder / "out" / "scores.csv") if "no such file" in row["error"]]
+    assert errors == [str(folder / "gone.png")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "a=patchcore", "a=padim"], "--methods: names must differ, but are a, a"),
+        (["--methods", "padim", "spade", "--against", "padim", "spade=padim"], "must be one METHOD, or METHOD=BASE"),
+    ],
+)
+def test_nothing_of_a_comparison_is_passed_over(folder, capsys, arguments, message):
+    assert main(["evaluate", str(folder), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_detector_without_threshold_is_evaluated(folder, capsys):
+    command = ["evaluate", str(folder), "--out", str(folder / "out"), *QUICK, "--set", "false_alarm_rate=None"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "image AUROC" in printed
+    assert "none: no maps, or no threshold" in printed

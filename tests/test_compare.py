@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 
@@ -20,10 +21,12 @@ from skanomaly import (
     GaussianScorer,
     GreedyCoreset,
     KNNScorer,
+    MetricFeatures,
     PatchCore,
     PatchFeatures,
     Pixels,
     PretrainedPatchFeatures,
+    Reference,
     VariationModel,
 )
 from skanomaly._kernels.localization import image_pixels
@@ -32,6 +35,7 @@ from skanomaly.datasets import load_mvtec
 from skanomaly.evaluation import compare, evaluate, preset
 from skanomaly.evaluation._bootstrap import drawn_counts, image_metrics, pixel_metrics, rates
 from skanomaly.evaluation._fingerprint import fingerprint
+from skanomaly.evaluation._measure import with_memory
 from skanomaly.exceptions import EvaluationWarning
 from skanomaly.metrics import aupro, f1_max, pixel_ap, pixel_auroc, pixel_f1_max
 from skanomaly.plotting import ComparisonDisplay
@@ -246,6 +250,40 @@ def test_fingerprints_know_parameters_within_parameters(cloth, folder):
     (folder / "set/ground_truth/hole/1.png").unlink()
     with pytest.warns(match="have no mask"):
         assert fingerprint(detectors[0], load_mvtec(folder / "set"), {}) not in found
+
+
+def test_fingerprints_know_what_frozen_features_have_learnt_and_what_a_reference_holds(cloth):
+    def frozen(side):
+        return VariationModel(FrozenEstimator(Pixels(side).fit(cloth.X_train)))
+
+    def against(images, labels):
+        return MetricFeatures(reference=Reference(images, labels))
+
+    images, labels = cloth.X_test[:4], [0, 0, 1, 1]
+    detectors = (
+        frozen(16),
+        frozen(8),
+        against(images, labels),
+        against(images + 1, labels),
+        against(images, [0, 1, 0, 1]),
+    )
+    assert len({fingerprint(detector, cloth, {}) for detector in detectors}) == 5
+    assert fingerprint(frozen(16), cloth, {}) == fingerprint(detectors[0], cloth, {})
+    assert fingerprint(against(images.copy(), labels), cloth, {}) == fingerprint(detectors[2], cloth, {})
+
+
+def test_frozen_features_keep_their_memory(cloth, tmp_path):
+    features = PretrainedPatchFeatures(weights="random", image_size=32, random_state=0).fit(cloth.X_train)
+    for detector in (PatchCore(FrozenEstimator(features)), FitOnNormal(PatchCore(FrozenEstimator(features)))):
+        with_memory(detector, cloth.X_train, tmp_path)
+        assert features.memory is None
+
+
+def test_differences_need_two_detectors(cloth):
+    with pytest.raises(ValueError, match="at least two detectors"):
+        ComparisonDisplay.from_comparison(
+            compare({"a": variation()}, {"cloth": cloth}, n_draws=2), differences=True, ax=Figure().add_subplot()
+        )
 
 
 class CountingFeatures(PretrainedPatchFeatures):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from skanomaly.datasets import (
     load_visa,
     make_surfaces,
 )
+from skanomaly.datasets._layouts import RegionsMask
 from skanomaly.exceptions import DataWarning
-from skanomaly.metrics import auspro
+from skanomaly.metrics import aupro, aupro_scorer, auspro, auspro_scorer
 
 SURFACES = ("cloth", "metal", "speckle", "grid")
 DEFECTS = ("scratch", "stain", "hole", "missing_thread", "blob")
@@ -493,3 +495,56 @@ def test_categories_are_found_and_loaded_in_every_layout(category, loco, visa, t
     assert list(find_categories([str(tmp_path)]).values()) == [str(tmp_path)]
     with pytest.warns(DataWarning, match="no mask"):  # those of MVTec AD are files, not folders
         assert len(load_category(tmp_path).X_validation) == 1
+
+
+def test_only_auspro_uses_saturation_areas(tmp_path):
+    """A square of 16 pixels saturates at 2, and the map finds 2: all of it for one metric, an eighth for the other."""
+    region = np.zeros((8, 8), np.uint8)
+    region[2:6, 2:6] = 255
+    save(tmp_path / "r.png", region)
+    save(tmp_path / "i.png", region)
+    mask = RegionsMask(-1, tmp_path / "i.png", [tmp_path / "r.png"], {255: 2})
+    found = np.zeros((8, 8))
+    found[2, 2:4] = 1
+    assert auspro([mask], [found]) == pytest.approx(1)
+    assert aupro([mask], [found]) == pytest.approx(aupro(region[None], found[None]))
+    assert aupro([mask], [found]) < 0.3
+    maps = SimpleNamespace(iter_anomaly_maps=lambda X, **_: iter([found]))
+    assert aupro_scorer(maps, ["i.png"], [mask]) == pytest.approx(aupro([mask], [found]))
+    assert auspro_scorer(maps, ["i.png"], [mask]) == pytest.approx(1)
+
+
+def test_masks_of_longer_names_belong_to_those(tmp_path):
+    for name in ("img", "img_left"):
+        save(tmp_path / "set/bad" / f"{name}.png")
+    save(tmp_path / "set/good/0.png")
+    save(tmp_path / "masks/bad/img_left_mask.png", mask_pixels(1))
+    with pytest.warns(DataWarning, match="1 of 2 anomalous images have no mask"):
+        data = load_image_folder(tmp_path / "set", masks=tmp_path / "masks")
+    assert [mask.path and mask.path.name for mask in data.masks] == [None, "img_left_mask.png", None]
+    (tmp_path / "masks/bad/img_left_mask.png").unlink()
+    for name in ("img", "img_left"):
+        save(tmp_path / "masks/bad" / f"{name}_GT.png", mask_pixels(1))
+    data = load_image_folder(tmp_path / "set", masks=tmp_path / "masks")
+    assert [mask.path and mask.path.name for mask in data.masks] == ["img_GT.png", "img_left_GT.png", None]
+
+
+def test_masks_of_nested_images(tmp_path):
+    """They lie as the images do; one mask for two images of the same name is refused."""
+    for camera in "ab":
+        save(tmp_path / "set/bad" / camera / "0.png")
+    save(tmp_path / "set/good/0.png")
+    save(tmp_path / "masks/bad/0_mask.png", mask_pixels(1))
+    with pytest.raises(ValueError, match=r"0_mask.png is called like several images: .*a.0.png, .*b.0.png"):
+        load_image_folder(tmp_path / "set", masks=tmp_path / "masks")
+    for camera in "ab":
+        save(tmp_path / "masks/bad" / camera / "0.png", mask_pixels(1))
+    data = load_image_folder(tmp_path / "set", masks=tmp_path / "masks")
+    assert [mask.path and mask.path.parent.name for mask in data.masks] == ["a", "b", None]
+
+
+def test_categories_of_equal_names_keep_as_many_folders_as_it_takes(tmp_path):
+    folders = [tmp_path / f"{version}/mvtec/bottle" for version in ("v1", "v2")]
+    for folder in folders:
+        (folder / "train").mkdir(parents=True)
+    assert find_categories([*folders, folders[0]]) == {"v1/mvtec/bottle": folders[0], "v2/mvtec/bottle": folders[1]}

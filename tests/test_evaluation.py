@@ -96,14 +96,14 @@ def test_score_files_says_what_the_detector_says(wrap, small_features, cloth, fo
     assert [int(row["label"]) for row in rows] == detector.predict(paths).tolist()
     assert [float(row["p_value"]) for row in rows] == detector.p_values(paths).tolist()
     assert {float(row["threshold"]) for row in rows} == {detector.offset_}
-    assert {row["largest_region"] == "" for row in rows} == {not hasattr(detector, "anomaly_map")}
+    assert {row["largest_area"] == "" for row in rows} == {not hasattr(detector, "anomaly_map")}
     found = detector.anomaly_regions(paths) if hasattr(detector, "anomaly_map") else []
     for row, regions in zip(rows, found, strict=False):
         assert int(row["n_regions"]) == len(regions)
         for region in regions[:1]:
             sides = ("top", "left", "bottom", "right")
             assert tuple(int(row[f"largest_{side}"]) for side in sides) == region.box
-            assert int(row["largest_region"]) == region.area == max(region.area for region in regions)
+            assert int(row["largest_area"]) == region.area == max(region.area for region in regions)
             assert float(row["largest_peak"]) == region.peak
             assert float(row["largest_p_value"]) == region.p_value
             center = [float(row["largest_row"]), float(row["largest_column"])]
@@ -148,7 +148,7 @@ def test_rows_by_hand(label, regions, note):
 def test_a_table_of_older_columns_is_refused(small_features, cloth, folder):
     save(detector_of(small_features).fit(cloth.X_train), folder / "model.skops")
     (folder / "out").mkdir()
-    (folder / "out" / "scores.csv").write_text("path,score,label,p_value,largest_region,error,bytes,modified_ns\r\n")
+    (folder / "out" / "scores.csv").write_text("path,score,label,p_value,largest_area,error,bytes,modified_ns\r\n")
     with pytest.raises(ValueError, match="has the columns path, score, label, .* of another version; choose another"):
         score_files(folder / "model.skops", [folder / "0.png"], folder / "out")
 
@@ -316,7 +316,9 @@ def test_a_bad_image_is_a_row_with_an_error(model, folder):
     whole = (folder / "1.png").read_bytes()
     (folder / "1.png").write_bytes(whole[:3000])
     paths = [*sorted(folder.glob("*.png")), folder / "gone.png"]
-    with pytest.warns(DataWarning, match=r"2 of 4 images could not be read; .*scores\.csv says why"):
+    with pytest.warns(
+        DataWarning, match=r"2 of 4 images could not be read: .1.png., .gone.png.; .*scores\.csv says why"
+    ):
         table = score_files(model, paths, folder / "out")
     rows = read_rows(table)
     assert [row["path"] for row in rows] == [str(path) for path in paths]
@@ -391,7 +393,7 @@ def test_another_rate_needs_another_folder(model, folder):
     rows = read_rows(score_files(model, paths, folder / "out", false_alarm_rate=0.5))
     detector = load(model).set_params(false_alarm_rate=0.5)
     assert [int(row["label"]) for row in rows] == detector.predict(paths).tolist()
-    with pytest.raises(ValueError, match="with another false_alarm_rate; choose another folder"):
+    with pytest.raises(ValueError, match="with false_alarm_rate=0.5, not 0.05; choose another folder"):
         score_files(model, paths, folder / "out")
 
 
@@ -406,3 +408,32 @@ def test_scores_of_unreadable_images_are_nan_if_asked_for(model, folder):
     np.testing.assert_array_equal(detector.score_samples(str(folder / "*.png"), on_error="nan")[:3], expected)
     with pytest.raises(ValueError, match="on_error='skip' is not accepted; it must be 'raise' or 'nan'"):
         detector.score_samples(paths, on_error="skip")
+
+
+def test_paths_may_be_a_folder_or_a_generator(model, folder):
+    rows = read_rows(score_files(model, str(folder), folder / "out"))
+    assert [row["path"] for row in rows] == sorted(map(str, folder.glob("*.png")))
+    again = read_rows(score_files(model, (path for path in sorted(folder.glob("*.png"))), folder / "again"))
+    assert again == rows
+
+
+def test_another_rate_of_a_detector_that_drops_anomalies(small_features, cloth, folder):
+    detector = FitOnNormal(detector_of(small_features)).fit(cloth.X_train, np.ones(len(cloth.X_train), int))
+    save(detector, folder / "m.skops")
+    rows = read_rows(score_files(folder / "m.skops", str(folder), folder / "out", false_alarm_rate=0.25))
+    assert float(rows[0]["threshold"]) == detector.estimator_.set_params(false_alarm_rate=0.25).offset_
+
+
+def test_defects_that_no_map_covers_and_masks_of_0_and_255(cloth):
+    """The first leave the metrics of pixels unknown; shares of the second are shares."""
+
+    class Blind(VariationModel):
+        def iter_scores_and_maps(self, X, size=None):
+            for score, score_map in super().iter_scores_and_maps(X, size=size):
+                yield score, np.full_like(score_map, np.nan)
+
+    report = evaluate(Blind(Pixels(16), false_alarm_rate=None), cloth)
+    assert np.isnan([report.pixel_auroc, report.aupro]).all()
+    inverted = Bunch(**cloth) | {"masks_test": 255 * (1 - np.asarray(cloth.masks_test, np.uint8))}
+    with pytest.raises(ValueError, match=r"mark more than \d\d% of their image"):
+        evaluate(VariationModel(Pixels(16)), Bunch(**inverted))

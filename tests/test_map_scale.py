@@ -12,12 +12,30 @@ from PIL import Image
 from sklearn.metrics import PrecisionRecallDisplay, RocCurveDisplay, average_precision_score
 from sklearn.pipeline import make_pipeline
 
-from skanomaly import GreedyCoreset, KNNScorer, PatchCore, anomaly_map, plotting
+from skanomaly import (
+    Autoencoder,
+    FitOnNormal,
+    GreedyCoreset,
+    KNNScorer,
+    PatchCore,
+    PatchFeatures,
+    Pixels,
+    anomaly_map,
+    plotting,
+)
 from skanomaly._kernels.evidence import evidence, pooled_max, span_of, values_of
+from skanomaly.datasets._folders import Mask
 from skanomaly.evaluation._rows import COLUMNS
 from skanomaly.maps import scale_of_maps
-from skanomaly.metrics import image_auroc
-from skanomaly.plotting import AnomalyMapDisplay, AnomalyMapsDisplay, CoresetCoverageDisplay
+from skanomaly.metrics import aupro, image_auroc
+from skanomaly.plotting import (
+    AnomalyMapDisplay,
+    AnomalyMapsDisplay,
+    CoresetCoverageDisplay,
+    PROCurveDisplay,
+    ReconstructionDisplay,
+    SSIMDisplay,
+)
 from skanomaly.thresholds import Region
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
@@ -135,7 +153,7 @@ def test_several_maps_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match=r"anomaly_map has shape \(3, 4\), but the image has shape \(4, 4\)"):
         AnomalyMapsDisplay.from_predictions(images, images[:, 1:])
     with pytest.raises(ValueError, match="axes has 1 axes; it must have at least one for each of the 2 images"):
-        AnomalyMapsDisplay.from_predictions(images, images, axes=[Figure().add_subplot()])
+        AnomalyMapsDisplay.from_predictions(images, images, axes=Figure().subplots(1, 1, squeeze=False))
 
 
 def test_coverage_ends_at_the_radius(rng):
@@ -180,3 +198,31 @@ def test_the_examples_of_the_page_on_reports_run(cloth, tmp_path, monkeypatch):
     assert set(COLUMNS) <= columns
     assert set(Region._fields) <= columns
     assert set(plotting.__all__) <= columns
+
+
+def test_images_are_shown_as_the_detector_sees_them(rng):
+    """In its range of values and order of channels, in every display."""
+    images = rng.integers(1000, 3000, (20, 20, 20)).astype(np.uint16)
+    detector = Autoencoder(Pixels(16, data_range=4095), max_epochs=1, false_alarm_rate=None, random_state=0).fit(images)
+    seen = images[0][..., None] / 4095
+    pipeline = make_pipeline(PatchFeatures(4, data_range=4095), KNNScorer()).fit(images)
+    for shown in (
+        AnomalyMapDisplay.from_estimator(detector, images[0], ax=Figure().add_subplot()).image,
+        AnomalyMapDisplay.from_estimator(FitOnNormal(detector).fit(images), images[0], ax=Figure().add_subplot()).image,
+        AnomalyMapsDisplay.from_estimator(pipeline, images[:1], axes=Figure().subplots(1, 1, squeeze=False))
+        .displays[0]
+        .image,
+        ReconstructionDisplay.from_estimator(detector, images[:1]).images[0],
+        SSIMDisplay.from_estimator(detector, images[:1]).images[0],
+    ):
+        np.testing.assert_allclose(shown, seen, atol=1e-6)
+
+
+def test_the_curve_leaves_out_unknown_masks(rng):
+    maps = list(rng.random((3, 8, 8)))
+    maps[2] += np.eye(8)
+    known = [np.zeros((8, 8)), np.eye(8)]
+    display = PROCurveDisplay.from_predictions(
+        [known[0], Mask(-1, "unknown.png"), known[1]], maps, ax=Figure().add_subplot()
+    )
+    assert display.aupro == aupro(known, [maps[0], maps[2]])

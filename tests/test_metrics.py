@@ -9,6 +9,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.model_selection import cross_val_score
 
+from skanomaly.datasets._folders import Mask
 from skanomaly.metrics import (
     aupro,
     aupro_scorer,
@@ -256,6 +257,19 @@ def test_region_metrics_equal_the_definition(min_overlap):
     assert region_hit_rate(masks, predicted, min_overlap=min_overlap) == pytest.approx(hit_rate)
     assert region_iou(masks, predicted) == pytest.approx(iou)
     assert 0 < iou < 1
+
+
+def test_a_region_that_is_covered_exactly_as_asked_is_hit():
+    """0.55 * 100 is a hair above 55."""
+    region, found = np.ones((1, 10, 10)), np.zeros((1, 100))
+    found[0, :55] = 1
+    assert region_hit_rate(region, found.reshape(1, 10, 10), min_overlap=0.55) == 1
+    assert region_hit_rate(region, found.reshape(1, 10, 10), min_overlap=0.56) == 0
+
+
+def test_unknown_masks_alone_are_refused():
+    with pytest.raises(ValueError, match="holds no known mask"):
+        aupro([Mask(-1, "unknown.png")], [np.zeros((4, 4))])
 
 
 def test_region_metrics_refuse_what_they_cannot_compare():

@@ -15,8 +15,8 @@ from skanomaly import PatchCore, Pixels, VariationModel, save
 from skanomaly.base import Verdict
 from skanomaly.evaluation import save_report, score_files
 from skanomaly.evaluation._report import _histogram, _template, write_report
-from skanomaly.evaluation._thumbnails import bytes_per_image, thumbnail
-from skanomaly.exceptions import ImageReadWarning
+from skanomaly.evaluation._thumbnails import Thumbnails, bytes_per_image, thumbnail
+from skanomaly.exceptions import ImageReadError, ImageReadWarning
 from skanomaly.thresholds import Calibration, Region
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
@@ -131,7 +131,7 @@ def test_the_page_says_what_the_detector_says(detector, cloth, tmp_path):
     assert f"<strong>{n_flagged} flagged</strong>" in page
     assert "<title>A &amp; B</title>" in page
     assert f"if the score is below {detector.offset_:.4g}" in page
-    assert f"so that no p-value is below {1 / 13:.3g}" in page
+    assert f"so that no p is below {1 / 13:.3g}" in page
 
 
 def test_the_page_needs_nothing_else(detector, cloth, tmp_path):
@@ -257,7 +257,54 @@ def test_unreadable_images_are_on_the_page(model, files, tmp_path):
         score_files(model, files, tmp_path / "out", report=tmp_path / "report.html")
     images = images_of((tmp_path / "report.html").read_text())
     assert [image["kind"] == "unreadable" for image in images] == [False, False, False, True]
-    assert "ImageReadError" in images[3]["error"]
+    assert "cannot be read as an image" in images[3]["error"]
+
+
+def test_pictures_are_those_of_the_verdict_beside_them(model, files, tmp_path, cloth):
+    """Also of an image that has changed, and was scored without pictures since."""
+    out, options = tmp_path / "out", {"overlays": True, "report": tmp_path / "report.html"}
+    score_files(model, files, out, **options)
+    Image.fromarray(cloth.X_test[0]).save(files[1])
+    score_files(model, files, out)
+    score_files(model, files, out, **options)
+    score_files(model, files, tmp_path / "fresh", **options)
+    for folder in ("overlays", "thumbnails"):
+        for path in (tmp_path / "fresh" / folder).iterdir():
+            assert (out / folder / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_file_that_goes_while_it_is_scored_is_a_row_with_an_error(model, files, tmp_path, monkeypatch):
+    write = Thumbnails.write
+
+    def write_too_late(self, path, verdict):
+        files[2].unlink(missing_ok=True)
+        write(self, path, verdict)
+
+    monkeypatch.setattr(Thumbnails, "write", write_too_late)
+    page = tmp_path / "report.html"
+    with pytest.warns(ImageReadWarning, match="1 of 4 images could not be read: '2.png'"):
+        score_files(model, files, tmp_path / "out", report=page)
+    assert [image["kind"] for image in images_of(page.read_text())].count("unreadable") == 1
+    assert not list((tmp_path / "out" / "thumbnails").glob("2_*"))
+    Image.fromarray(np.zeros((30, 30), np.uint8)).save(files[2])
+    with pytest.raises(ImageReadError, match="no such file"):
+        score_files(model, files, tmp_path / "other", report=page, on_error="raise")
+
+
+def test_long_names_have_pictures(model, files, tmp_path):
+    path = files[0].rename(files[0].with_name("検" * 80 + ".png"))  # 244 bytes
+    score_files(model, [path], tmp_path / "out", overlays=True, report=tmp_path / "report.html")
+    assert len(list((tmp_path / "out" / "overlays").iterdir())) == 1
+
+
+def test_images_are_shown_in_the_order_of_channels_of_the_detector(tmp_path):
+    images = np.zeros((30, 20, 20, 3), np.uint8)
+    images[..., 0] = 200  # blue, for OpenCV
+    images[..., 1] = np.arange(30)[:, None, None]
+    detector = VariationModel(Pixels(16, channels="bgr")).fit(images)
+    save_report(tmp_path / "r.html", detector, images[:1])
+    red, _, blue = pixels_of(images_of((tmp_path / "r.html").read_text())[0]["image"]).mean(axis=(0, 1))
+    assert red < 60 < 150 < blue
 
 
 def test_a_report_that_cannot_be_written_is_found_before_scoring(model, files, tmp_path):

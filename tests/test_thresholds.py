@@ -7,9 +7,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import gaussian_filter, label
 
+from skanomaly import KNNScorer
 from skanomaly.exceptions import CalibrationWarning
 from skanomaly.thresholds import (
     Calibration,
+    ChiSquaredLaw,
     Region,
     conformal_p_values,
     conformal_threshold,
@@ -17,6 +19,7 @@ from skanomaly.thresholds import (
     false_alarms_p_value,
     largest_region_levels,
     largest_region_threshold,
+    select_anomalies,
 )
 
 RATES = [0.5, 1 / 3, 0.3, 0.1, 0.05, 0.01, 0.001]
@@ -206,3 +209,38 @@ def test_a_region_weighs_groups_as_scores_do():
     calibration = Calibration([1.0, 2.0, 3.0], peaks=[1.0, 2.0, 3.0], groups=[0, 0, 1])
     (region,) = calibration.regions(np.array([[2.5]]), np.array([[True]]))
     assert region.p_value == calibration.p_values([2.5])[0] == 2 / 3
+
+
+@pytest.mark.parametrize("rate", [5, 1, 0, -0.1, np.nan, "5%", None, True])
+def test_rates_outside_0_and_1_are_refused(rate):
+    calibration, law = Calibration(np.arange(30.0), peaks=np.arange(30.0)), ChiSquaredLaw(4)
+    for refuse in (
+        calibration.threshold,
+        calibration.pixel_threshold,
+        calibration.expected_rate,
+        calibration.warn_if_short,
+        law.threshold,
+        lambda rate: expected_false_alarm_rate(30, rate),
+        lambda rate: conformal_threshold(np.arange(30.0), rate),
+        lambda rate: false_alarms_p_value(1, 10, 30, rate),
+    ):
+        with pytest.raises(ValueError, match=r"false_alarm_rate=.* is not accepted; .* such as 0.05 for 5 %"):
+            refuse(rate)
+
+
+@pytest.mark.parametrize("rate", [5, 1.0, 0, -1, np.nan])
+def test_a_fitted_detector_keeps_its_rate_if_another_is_refused(rate, rng):
+    detector = KNNScorer(false_alarm_rate=0.1).fit(rng.normal(size=(40, 2)))
+    before = detector.offset_
+    with pytest.raises(ValueError, match="false_alarm_rate="):
+        detector.set_params(n_neighbors=2, false_alarm_rate=rate)
+    assert (detector.false_alarm_rate, detector.n_neighbors, detector.offset_) == (0.1, 1, before)
+
+
+def test_no_p_value_of_the_law_is_zero():
+    p_values = ChiSquaredLaw(4).p_values(np.array([1.0, 8.0, 1e6]))
+    assert (np.diff(p_values) <= 0).all()
+    assert p_values[-1] > 0
+    assert_array_equal(select_anomalies(p_values), [False, True, True])
+    with pytest.raises(ValueError, match=r"p_values must be .*, got 0\."):
+        select_anomalies([0.5, 0.0])

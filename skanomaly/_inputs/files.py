@@ -30,6 +30,12 @@ IMAGE_SUFFIXES = frozenset(
 _N_NAMED = 5  # largest number of files named in a message
 
 
+def is_image_path(text):
+    """Return whether a text is the path of one file whose suffix names an image format, whether it exists or not."""
+    path = Path(text)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not glob.has_magic(text) and not path.is_dir()
+
+
 def is_image_file(path):
     """Return whether a path is a file, not hidden, whose suffix names an image format."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
@@ -86,6 +92,8 @@ def explain_no_match(pattern):
     if not glob.has_magic(pattern):
         return f"there is no file or folder {pattern!r}"
     text = f"{pattern!r} matches no image{_of_names(others)}" if others else f"{pattern!r} matches no file"
+    if path.parent.is_dir() and (images := find_images(str(path.parent))[0]):
+        text += f"; its folder contains {len(images)} images, such as {images[0].name!r}"
     if "[" not in pattern:
         return text
     return (

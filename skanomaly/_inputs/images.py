@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import os
 import warnings
 from numbers import Integral
 from pathlib import Path
@@ -318,9 +319,12 @@ def _bad_files_message(paths, read):
         except FileNotFoundError:
             complaints.append(f"{path} (no such file)")
         except Image.UnidentifiedImageError:
-            complaints.append(f"{path} (not an image format that Pillow knows)")
+            known = "not an image format that Pillow knows" if os.path.getsize(path) else "an empty file"
+            complaints.append(f"{path} ({known})")
         except Exception as error:  # a damaged file can make its decoder raise anything
             complaints.append(f"{path} ({error})")
+    if len(paths) == 1:
+        return f"The file cannot be read as an image: {complaints[0]}"
     return f"{len(complaints)} of {len(paths)} files cannot be read as images: " + "; ".join(complaints)
 
 

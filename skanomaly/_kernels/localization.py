@@ -51,7 +51,7 @@ class PixelCurves(namedtuple("PixelCurves", "normal defect overlap n_regions")):
         return self.normal / self.normal[..., -1:]
 
 
-def pixel_curves(pairs, saturation=1.0, *, max_distinct=None):
+def pixel_curves(pairs, saturation=None, *, max_distinct=None):
     """Return the curves of the pixels of all images.
 
     Parameters
@@ -59,7 +59,7 @@ def pixel_curves(pairs, saturation=1.0, *, max_distinct=None):
     pairs : iterable of (array-like of shape (H, W), array-like of shape (H, W))
         Defect mask, True (or non-zero) on defects, and anomaly map, higher for anomalies, of each image. NaN pixels of
         maps are ignored.
-    saturation : int or float, default=1.0
+    saturation : int, float or None, default=None
         Area at which a region counts as covered; see `image_pixels`.
     max_distinct : int, default=None
         Largest number of distinct scores, which are rounded as little as that allows; the maps may then come from a
@@ -108,19 +108,20 @@ def _counted(images, max_distinct):
     return *counts.curves(), n_regions
 
 
-def image_pixels(mask, score_map, saturation=1.0):
+def image_pixels(mask, score_map, saturation=None):
     """Return the pixels of an image that a detector looked at, as scores with weights.
 
     Parameters
     ----------
     mask : array-like of shape (H, W)
         Defect mask: True (or non-zero) on defects. Its connected regions (8-connectivity) are the defect regions,
-        unless it has the attribute `regions`, a sequence of (mask, saturation area in pixels), which may overlap.
+        unless there is a `saturation` and it has the attribute `regions`, a sequence of (mask, saturation area in
+        pixels), which may overlap.
     score_map : ndarray of shape (H, W)
         Anomaly map. NaN pixels are left out.
-    saturation : int or float, default=1.0
+    saturation : int, float or None, default=None
         Area at which a region counts as covered: an int is a number of pixels (at most all), a float a share of the
-        region. Not used for masks with `regions`.
+        region. Not used for masks with `regions`. None is the whole connected region of every mask.
 
     Returns
     -------
@@ -134,7 +135,8 @@ def image_pixels(mask, score_map, saturation=1.0):
     """
     seen = ~np.isnan(score_map)
     scores = score_map[seen]
-    regions, defect = (_given_regions if hasattr(mask, "regions") else _connected_regions)(mask, seen, saturation)
+    given = saturation is not None and hasattr(mask, "regions")
+    regions, defect = (_given_regions if given else _connected_regions)(mask, seen, saturation)
     overlap = np.zeros(len(scores))
     for pixels, area in regions:
         ranked = pixels[np.argsort(scores[pixels], kind="stable")[::-1]]
@@ -162,7 +164,9 @@ def _given_regions(mask, seen, _):
 
 
 def saturated(area, saturation):
-    """Return the saturation area of a region: a number of pixels (int) or a share (float), at most its area."""
+    """Return the saturation area of a region: a number of pixels (int), a share (float) or all (None) of its area."""
+    if saturation is None:
+        return area
     return min(saturation, area) if isinstance(saturation, Integral) else saturation * area
 
 
@@ -200,8 +204,32 @@ def pro_curve(masks, anomaly_maps, max_fpr=1.0):
     ([0.0, 0.0, 0.5, 0.5, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0, 1.0])
     """
     check_max_fpr(max_fpr)
+    masks, anomaly_maps = with_known_masks(masks, anomaly_maps)
     check_lengths(masks, anomaly_maps)
     return cut(*pixel_curves(zip(masks, anomaly_maps, strict=True)).pro_curve(), max_fpr)
+
+
+def with_known_masks(masks, anomaly_maps):
+    """Leave out the images whose masks say that they are not known; see `skanomaly.datasets.load_image_folder`.
+
+    Parameters
+    ----------
+    masks : sequence of n masks
+        Defect masks.
+    anomaly_maps : sequence of n arrays
+        Anomaly maps.
+
+    Returns
+    -------
+    masks : sequence
+        Masks of the images whose masks are known.
+    anomaly_maps : sequence
+        Their anomaly maps.
+    """
+    known = [getattr(mask, "known", True) for mask in masks]
+    if all(known) or len(known) != len(anomaly_maps):
+        return masks, anomaly_maps
+    return tuple([value for value, kept in zip(values, known, strict=True) if kept] for values in (masks, anomaly_maps))
 
 
 def check_max_fpr(max_fpr):

@@ -102,7 +102,7 @@ def load_image_folder(root, *, normal="good", masks=None):
     FileNotFoundError
         If the folder or its images are missing.
     ValueError
-        If there are several masks of an image.
+        If there are several masks of an image, or several images of a mask.
 
     Warns
     -----
@@ -139,6 +139,7 @@ def load_image_folder(root, *, normal="good", masks=None):
         Mask(label, path, mask_path if label < 0 else None)
         for label, (_, path), mask_path in zip(labels, items, mask_paths, strict=True)
     ]
+    _check_shared(found)
     if normal not in kinds:
         warnings.warn(
             f"root={str(root)!r} has no subfolder {normal!r} of normal images, only {', '.join(kinds)}, which are all "
@@ -245,6 +246,17 @@ def _images_by_kind(root, normal, masks):
     return kinds if by_folder else {normal: direct}
 
 
+def _check_shared(masks):
+    images = {}
+    for mask in masks:
+        if mask.path is not None:
+            images.setdefault(mask.path, []).append(str(mask.image_path))
+    shared = {path: names for path, names in images.items() if len(names) > 1}
+    if shared:
+        path, names = next(iter(shared.items()))
+        raise ValueError(f"{path} is called like several images: {', '.join(names)}; give each a mask of its own.")
+
+
 def _is_pattern(masks):
     return masks is not None and "{stem}" in str(masks)
 
@@ -253,7 +265,11 @@ def _mask_path(root, masks, kind, image):
     """Return the path of the mask of an image, or None."""
     if masks is None:
         return None
-    found = _of_pattern(root, str(masks), kind, image) if _is_pattern(masks) else _in_folder(Path(masks) / kind, image)
+    if _is_pattern(masks):
+        found = _of_pattern(root, str(masks), kind, image)
+    else:
+        inner = image.parent.relative_to(root / kind) if (root / kind) in image.parents else Path()
+        found = _in_folder(Path(masks) / kind / inner, image) or _in_folder(Path(masks) / kind, image)
     if len(found) > 1:
         raise ValueError(f"{image} has several masks: {', '.join(map(str, found))}; keep one of them.")
     return found[0] if found else None
@@ -266,10 +282,16 @@ def _of_pattern(root, pattern, kind, image):
 
 
 def _in_folder(folder, image):
+    """Return the masks in a folder that are called like an image; those called like another image belong to that."""
     name = re.compile(re.escape(image.stem) + _MASK_NAME)
     found = [path for path in sorted(folder.glob(glob.escape(image.stem) + "*")) if is_image_file(path)]
+    exact = [path for path in found if path.stem in (image.stem, f"{image.stem}_mask")]
     found = [path for path in found if name.fullmatch(path.stem)]
-    return [path for path in found if path.stem in (image.stem, f"{image.stem}_mask")] or found
+    if exact or not found:
+        return exact
+    beside = [path for path in image.parent.glob(glob.escape(image.stem) + "?*") if is_image_file(path)]
+    longer = tuple(path.stem for path in beside if path.stem != image.stem)
+    return [path for path in found if not path.stem.startswith(longer)]
 
 
 def warn_of_missing(masks, folder):

@@ -272,7 +272,7 @@ def find_categories(folders):
     Returns
     -------
     dict of path-like
-        Folder of each category, by its name; with the name of the folder around it where names would be equal.
+        Folder of each category, by its name; with the names of the folders around it where names would be equal.
 
     See Also
     --------
@@ -290,11 +290,12 @@ def find_categories(folders):
     ['bottle', 'cable']
     """
     found = [category for folder in folders for category in _categories(folder)]
-    names = [Path(folder).resolve().name for folder in found]
-    return {
-        name if names.count(name) == 1 else f"{Path(folder).resolve().parent.name}/{name}": folder
-        for name, folder in zip(names, found, strict=True)
-    }
+    found = list({Path(folder).resolve(): folder for folder in found}.values())
+    depths = [1] * len(found)  # number of folders in the name of each, as few as tell it from the others
+    for _ in range(max((len(Path(folder).resolve().parts) for folder in found), default=0)):
+        names = ["/".join(Path(folder).resolve().parts[-n:]) for folder, n in zip(found, depths, strict=True)]
+        depths = [n + (names.count(name) > 1) for n, name in zip(depths, names, strict=True)]
+    return dict(zip(names, found, strict=True)) if found else {}
 
 
 def _categories(folder):

@@ -81,7 +81,7 @@ def evaluate(detector, data, *, map_size=None):
     anomalies = anomalous(data.y_test)
     both = anomalies.any() and not anomalies.all()
     of_pixels = [[v for v, kept in zip(values, known, strict=True) if kept] for values in (masks, maps or masks)]
-    outlined = has_maps and any(mask.any() for mask in of_pixels[0])
+    outlined = has_maps and any((mask & ~np.isnan(values)).any() for mask, values in zip(*of_pixels, strict=True))
     flagged_normal, flagged_anomalous, expected = decided(detector, anomalies, scores)
     message = too_many_flagged(detector, flagged_normal, np.count_nonzero(~anomalies))
     if message:
@@ -200,7 +200,7 @@ def checked_masks(data):
     wrong = [f"{m.shape} for image {i}, {s}" for i, (m, s) in enumerate(zip(masks, sizes, strict=True)) if m.shape != s]
     if wrong:
         raise ValueError(f"{len(wrong)} masks do not have the size of their image: {'; '.join(wrong[:5])}.")
-    shares = [mask.mean() for mask in masks if mask.any()]
+    shares = [(mask != 0).mean() for mask in masks if mask.any()]
     if shares and np.median(shares) > 0.5:
         raise ValueError(
             f"Half of the masks mark more than {np.median(shares):.0%} of their image, so they are probably inverted; "

@@ -3,7 +3,7 @@
 import time
 import warnings
 
-from .._inputs.files import check_watchable, find_images
+from .._inputs.files import check_watchable, find_images, name_files
 from ..exceptions import ImageReadWarning
 from ._run import ScoringRun, stamp_of
 
@@ -30,7 +30,7 @@ def score_files(
       bytes that are not UTF-8;
     - ``score`` (higher is more normal) and ``threshold``, the score below which images are flagged;
     - ``label``, 1 or -1, and ``p_value``, the conformal p-value;
-    - ``n_regions``, the number of regions of anomalous pixels; for the largest, ``largest_region`` (area in pixels),
+    - ``n_regions``, the number of regions of anomalous pixels; for the largest, ``largest_area`` (area in pixels),
       ``largest_top``, ``largest_left``, ``largest_bottom``, ``largest_right`` (box, half-open), ``largest_row`` and
       ``largest_column`` (centre), ``largest_peak`` (value of the map) and ``largest_p_value``; empty for a detector
       without masks;
@@ -47,8 +47,8 @@ def score_files(
     ----------
     model : path-like
         Path of a model file written by `skanomaly.save`.
-    paths : sequence of path-like
-        Paths of the images.
+    paths : iterable of path-like, or str
+        Paths of the images; a str is the path of a folder, or a glob pattern.
     out : path-like
         Path of the output folder, which is created if needed.
     overlays : bool, default=False
@@ -82,7 +82,7 @@ def score_files(
     Warns
     -----
     ImageReadWarning
-        If any images cannot be read and `on_error` is "record"; the message says how many.
+        If any images cannot be read and `on_error` is "record"; the message names some of them.
 
     See Also
     --------
@@ -91,11 +91,13 @@ def score_files(
     skanomaly.save : Save a fitted detector.
     """
     options = {"overlays": overlays, "report": report, "false_alarm_rate": false_alarm_rate, "on_error": on_error}
+    paths = find_images(paths)[0] if isinstance(paths, str) else list(paths)
     with ScoringRun(model, out, len(paths), trusted=trusted, verbose=verbose, **options) as run:
-        n_errors = run.score(paths)
-    if n_errors:
+        unreadable = run.score(paths)
+    if unreadable:
         warnings.warn(
-            f"{n_errors} of {len(paths)} images could not be read; {run.table} says why.",
+            f"{len(unreadable)} of {len(paths)} images could not be read: {name_files(unreadable)}; {run.table} says "
+            "why.",
             ImageReadWarning,
             stacklevel=2,
         )
@@ -167,6 +169,6 @@ def watch_files(
         while True:
             before, seen = seen, {path: stamp_of(path) for pattern in patterns for path in find_images(pattern)[0]}
             stable = [path for path, stamp in seen.items() if before.get(path) == stamp != scored.get(path)]
-            yield len(stable), run.score(stable) if stable else 0
+            yield len(stable), len(run.score(stable)) if stable else 0
             scored |= {path: seen[path] for path in stable}
             time.sleep(interval)

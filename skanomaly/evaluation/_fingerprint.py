@@ -4,7 +4,11 @@ import hashlib
 import os
 from importlib.metadata import version
 
+import joblib
 import numpy as np
+from sklearn.frozen import FrozenEstimator
+
+from .._inputs.reference import Reference
 
 
 def fingerprint(detector, data, settings):
@@ -49,6 +53,10 @@ def _add(digest, value):
             _add(digest, item)
     elif isinstance(value, type):
         digest.update(f"{value.__module__}.{value.__qualname__}".encode())
+    elif isinstance(value, FrozenEstimator):  # its parameters do not say what it has learnt
+        digest.update(joblib.hash(value.estimator).encode())
+    elif isinstance(value, Reference):
+        _add(digest, [value.images, value.labels])
     elif hasattr(value, "get_params"):
         _add(digest, type(value))
     elif hasattr(value, "image_path"):  # a mask that is read later

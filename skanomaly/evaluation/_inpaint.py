@@ -6,6 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .._inputs.images import check_images
+from ..maps import images_as_seen
 from ..persistence import load
 from ._table import name_of
 
@@ -37,7 +38,7 @@ def inpaint_files(model, paths, masks, out, *, trusted=(), verbose=False):
     Raises
     ------
     ValueError
-        If the model does not inpaint, or an image has no mask.
+        If the model does not inpaint, an image has no mask, or several masks have the same name.
     ImageReadError
         If any of the files cannot be read as images.
 
@@ -52,7 +53,7 @@ def inpaint_files(model, paths, masks, out, *, trusted=(), verbose=False):
         raise ValueError(
             f"The model is of type {type(detector).__name__}, which has no inpaint; fit a GradientProjection."
         )
-    images, holes = check_images(paths), check_images(_masks_of(paths, masks))
+    images, holes = images_as_seen(detector, paths), check_images(_masks_of(paths, masks))
     out, written = Path(out), []
     out.mkdir(parents=True, exist_ok=True)
     for i, path in enumerate(tqdm(paths, unit="image", disable=not verbose)):
@@ -65,6 +66,11 @@ def inpaint_files(model, paths, masks, out, *, trusted=(), verbose=False):
 def _masks_of(paths, masks):
     """Return the path of the mask of each image."""
     by_name = {Path(mask).stem.removesuffix("_mask"): mask for mask in masks}
+    if len(by_name) < len(masks):
+        twice = next(mask for mask in masks if mask not in by_name.values())
+        raise ValueError(
+            f"masks: several are called like {twice} apart from folder, suffix or _mask; names of masks must differ."
+        )
     missing = [str(path) for path in paths if Path(path).stem not in by_name]
     if missing:
         raise ValueError(

@@ -5,6 +5,7 @@ from collections import namedtuple
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 from .._inputs.labels import anomalous
 from .._kernels.localization import PixelCurves, image_pixels
@@ -212,5 +213,7 @@ def _is_cached(part):
 
 
 def _parts(estimator):
-    """Return the estimator and the values of its parameters, by the prefix of the names of their own parameters."""
-    return {"": estimator} | {f"{name}__": value for name, value in estimator.get_params(deep=True).items()}
+    """Return the estimator and its parameters, by the prefix of the names of their own; nothing that is frozen."""
+    found = {"": estimator} | {f"{name}__": value for name, value in estimator.get_params(deep=True).items()}
+    frozen = tuple(name for name, value in found.items() if isinstance(value, FrozenEstimator))
+    return {name: value for name, value in found.items() if not name.startswith(frozen)}

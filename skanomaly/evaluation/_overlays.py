@@ -1,7 +1,6 @@
 """Pictures of images with their anomaly maps, verdicts and regions."""
 
-from .._inputs.images import check_images
-from ..maps import scale_of_maps
+from ..maps import pixels_as_seen, scale_of_maps
 from ._table import name_of
 
 
@@ -24,6 +23,22 @@ class OfImages:
         self.folder, self.detector = folder, detector
         folder.mkdir(parents=True, exist_ok=True)
 
+    @classmethod
+    def name_of(cls, path):
+        """Return the name of the file of an image.
+
+        Parameters
+        ----------
+        path : Path
+            Path of the image.
+
+        Returns
+        -------
+        str
+            Name of the file, which depends on the path only.
+        """
+        return f"{name_of(path)}{cls.suffix}"
+
     def path_of(self, path):
         """Return the path of the file of an image.
 
@@ -37,7 +52,7 @@ class OfImages:
         Path
             Path of the file.
         """
-        return self.folder / f"{name_of(path)}{self.suffix}"
+        return self.folder / self.name_of(path)
 
 
 class Overlays(OfImages):
@@ -72,7 +87,7 @@ class Overlays(OfImages):
         from matplotlib.figure import Figure
 
         display = self._display(
-            pixels_of(path, self.detector),
+            pixels_as_seen(self.detector, [path])[0],
             verdict.anomaly_map,
             predicted_mask=verdict.mask,
             **scale_of_maps(self.detector),
@@ -83,24 +98,6 @@ class Overlays(OfImages):
         display.plot(ax=figure.add_subplot(), colorbar=True, alpha=0.8)
         display.ax_.set_title(describe(verdict, self.detector), fontsize=9)
         figure.savefig(self.path_of(path), dpi=100)
-
-
-def pixels_of(path, detector):
-    """Read an image in the range of values that the detector sees, so that it is neither too dark nor refused.
-
-    Parameters
-    ----------
-    path : Path
-        Path of the image.
-    detector : detector
-        Detector that judged the image.
-
-    Returns
-    -------
-    ndarray of shape (H, W, C)
-        Image, float in [0, 1].
-    """
-    return check_images([path], data_range=getattr(detector.features_, "data_range", None)).read(0)
 
 
 def describe(verdict, detector):

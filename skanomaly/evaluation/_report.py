@@ -1,12 +1,12 @@
 """One HTML page that shows images with their anomaly maps and verdicts, the most anomalous first."""
 
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from .._inputs.images import check_images
 from .._kernels.evidence import values_of
-from ..maps import scale_of_maps
+from ..maps import images_as_seen, scale_of_maps
 from ._rows import COLUMNS, row_of
 from ._table import path_of, shown, write_atomically
 from ._thumbnails import bytes_per_image, thumbnail
@@ -61,7 +61,7 @@ def save_report(path, detector, X, *, names=None, title="Anomaly report"):
     ...     page.stat().st_size > 10_000
     True
     """
-    source = check_images(X, data_range=getattr(detector.features_, "data_range", None))
+    source = images_as_seen(detector, X)
     if names is None:
         names = [f"image {i}" if isinstance(item, np.ndarray) else shown(item) for i, item in enumerate(source.items)]
     if len(names) != len(source):
@@ -77,7 +77,7 @@ def save_report(path, detector, X, *, names=None, title="Anomaly report"):
     return path
 
 
-def write_report(path, records, detector, title="Anomaly report"):
+def write_report(path, records, detector, title="Anomaly report", facts=()):
     """Write the page of images that were judged before.
 
     Parameters
@@ -90,6 +90,8 @@ def write_report(path, records, detector, title="Anomaly report"):
         Detector that judged the images.
     title : str, default="Anomaly report"
         Title of the page.
+    facts : sequence of (str, str), default=()
+        What the page says about the detector in the first place, as pairs of a name and a text.
     """
     scores = [float(record["score"]) for record in records if not record["error"]]
     images = [_image(record) for record in sorted(records, key=lambda record: float(record["score"] or "inf"))]
@@ -100,7 +102,7 @@ def write_report(path, records, detector, title="Anomaly report"):
             title=title,
             counts={kind: sum(image["kind"] == kind for image in images) for kind in kinds},
             n_disagree=sum(bool(image["note"]) for image in images),
-            detector=_facts(detector),
+            detector=[*facts, ("Written", f"{datetime.now():%Y-%m-%d %H:%M}"), *_facts(detector)],
             histogram=_histogram(scores, detector.offset_),
             ticks=_ticks(scale_of_maps(detector)),
             has_maps=any(image["map"] for image in images),
@@ -143,12 +145,15 @@ def _facts(detector):
     expected = detector.calibration_.expected_rate(rate)
     facts = [
         ("Detector", type(detector).__name__),
-        ("Flagged", f"if the score is below {detector.offset_:.4g}"),
-        ("False alarms", f"{rate:.3g} of normal images asked for, {expected:.3g} expected"),
+        ("Flagged", f"if the score is below {detector.offset_:.4g} (higher scores are more normal)"),
+        ("False alarms", f"at most {100 * rate:.3g} % of normal images allowed, {100 * expected:.3g} % expected"),
+        ("p", "share of normal images expected to look at least as anomalous; small p, strong evidence"),
     ]
     if np.isfinite(n):
-        facts.append(("Calibrated on", f"{n} normal images, so that no p-value is below {1 / (n + 1):.3g}"))
-    return facts if level is None else [*facts, ("Threshold of maps", f"{level:.4g}")]
+        facts.append(("Calibrated on", f"{n} normal images, so that no p is below {1 / (n + 1):.3g}"))
+    if level is None:
+        return facts
+    return [*facts, ("Anomalous pixels", f"if the map is above {level:.4g} (higher values are more anomalous)")]
 
 
 def _ticks(scale):

@@ -1,7 +1,9 @@
 """The columns of scores.csv."""
 
+from ..exceptions import ImageReadError
+
 _OF_REGION = (
-    "largest_region",
+    "largest_area",
     "largest_top",
     "largest_left",
     "largest_bottom",
@@ -36,7 +38,8 @@ def row_of(path, verdict, threshold, stamp):
         Value of each of the `COLUMNS`; "" stands for those that do not apply.
     """
     if isinstance(verdict, Exception):
-        reason = " ".join(f"{type(verdict).__name__}: {verdict}".encode("utf-8", "replace").decode().split())
+        kind = "" if isinstance(verdict, ImageReadError) else f"{type(verdict).__name__}: "
+        reason = " ".join(f"{kind}{verdict}".encode("utf-8", "replace").decode().split())
         return [path, *[""] * len(_OF_VERDICT), reason, *stamp]
     numbers = [repr(verdict.score), repr(threshold), verdict.label, repr(verdict.p_value)]
     return [path, *numbers, *_region_columns(verdict.regions), note_of(verdict), "", *stamp]

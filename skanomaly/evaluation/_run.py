@@ -10,7 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .._inputs.files import check_writable
-from ..exceptions import MissingWeightsError
+from ..exceptions import ImageReadError, MissingWeightsError
+from ..model_selection import FitOnNormal
 from ..persistence import load
 from ._overlays import Overlays
 from ._report import write_report
@@ -19,6 +20,7 @@ from ._table import RunLock, path_of, shown, write_atomically
 from ._thumbnails import Thumbnails
 
 _BATCH_LEN = 32
+_PICTURES = {"overlays": Overlays, "thumbnails": Thumbnails}  # by the name of their folder
 
 
 class ScoringRun:
@@ -92,21 +94,20 @@ class ScoringRun:
 
         Returns
         -------
-        int
-            Number of images that could not be read.
+        list of Path
+            Images that could not be read.
         """
-        n_errors = self._write_rows(list(dict.fromkeys(map(Path, paths))))
+        unreadable = self._write_rows(list(dict.fromkeys(map(Path, paths))))
         if self.report is not None:
             rows = [dict(zip(COLUMNS, row, strict=True)) for row in _read_rows(self.table)[1]]
-            write_report(
-                self.report, [row | self._thumbnails.read(path_of(row["path"])) for row in rows], self.detector
-            )
-        return n_errors
+            records = [row | self._thumbnails.read(path_of(row["path"])) for row in rows]
+            write_report(self.report, records, self.detector, facts=[("Model", str(self.model))])
+        return unreadable
 
     def _write_rows(self, paths):
         done = _finished_paths(self.table, {shown(path): path for path in paths}, self._pictures)
         waiting = [path for path in paths if path not in done]
-        n_errors = 0
+        unreadable = []
         with (
             open(self.table, "a", newline="", encoding="utf-8") as file,
             tqdm(total=len(paths), initial=len(done), unit="image", disable=not self.verbose) as bar,
@@ -115,21 +116,27 @@ class ScoringRun:
             if file.tell() == 0:
                 writer.writerow(COLUMNS)
             for start in range(0, len(waiting), _BATCH_LEN):
-                for row, failed in self._rows(waiting[start : start + _BATCH_LEN]):
+                for path, row in self._rows(waiting[start : start + _BATCH_LEN]):
                     writer.writerow(row)
-                    n_errors += failed
+                    unreadable += [path] if row[ERROR] else []
                     bar.update()
                 file.flush()
                 os.fsync(file.fileno())
-        return n_errors
+        return unreadable
 
     def _rows(self, batch):
-        """Yield the row of each image, and whether it could not be read; its pictures are written before."""
+        """Yield each image with its row; its pictures are written before."""
         for path, stamp, result in _results(self.detector, batch, self.on_error):
-            failed = isinstance(result, Exception)
-            for picture in [] if failed else self._pictures:
-                picture.write(path, result)
-            yield row_of(shown(path), result, self.detector.offset_, stamp), failed
+            for folder, kind in _PICTURES.items():  # those of what the file was before
+                (self.out / folder / kind.name_of(path)).unlink(missing_ok=True)
+            try:
+                for picture in [] if isinstance(result, Exception) else self._pictures:
+                    picture.write(path, result)
+            except ImageReadError as error:  # the file has gone since it was scored
+                if self.on_error == "raise":
+                    raise
+                result = error
+            yield path, row_of(shown(path), result, self.detector.offset_, stamp)
 
 
 def _results(detector, batch, on_error):
@@ -173,6 +180,8 @@ def stamp_of(path):
 
 def _decider(detector):
     """Return the detector, or raise if it cannot make decisions."""
+    while isinstance(detector, FitOnNormal):
+        detector = detector.estimator_
     if not hasattr(detector, "iter_verdicts"):
         raise ValueError(
             f"The model is of type {type(detector).__name__}; it must be a detector with a threshold. Wrap it in "
@@ -198,11 +207,12 @@ def _claim(path, model, false_alarm_rate):
         for part in iter(lambda: file.read(2**20), b""):
             digest.update(part)
     mine = {"model_sha256": digest.hexdigest(), "false_alarm_rate": false_alarm_rate}
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != mine:
-        raise ValueError(
-            f"out={str(path.parent)!r} holds results of a model other than {model}, or with another false_alarm_rate; "
-            "choose another folder."
-        )
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else mine
+    if before != mine:
+        rate = before.get("false_alarm_rate")
+        known = before.get("model_sha256") == mine["model_sha256"]
+        other = f"with false_alarm_rate={rate}, not {false_alarm_rate}" if known else f"of a model other than {model}"
+        raise ValueError(f"out={str(path.parent)!r} holds results {other}; choose another folder.")
     write_atomically(path, json.dumps(mine))
 
 

@@ -5,6 +5,8 @@ import json
 import os
 from pathlib import Path
 
+_MAX_BYTES = 200  # of a stem; file systems take 255 for a name, to which a hash and suffixes are added
+
 
 def shown(path):
     """Return a path as text that neither breaks a table nor is taken for a formula.
@@ -56,6 +58,7 @@ def name_of(path):
         Stem of the path, as far as it is printable, and a hash of the whole path.
     """
     stem = "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "_" for c in path.stem)[:100]
+    stem = stem.encode()[:_MAX_BYTES].decode(errors="ignore")
     return f"{stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
 
 

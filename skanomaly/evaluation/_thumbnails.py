@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from .._kernels.evidence import evidence, pooled_max
-from ..maps import scale_of_maps
-from ._overlays import OfImages, pixels_of
+from ..maps import pixels_as_seen, scale_of_maps
+from ._overlays import OfImages
 from ._table import write_atomically
 
 _MAP_SIDE, _LARGE_MAP_SIDE = 96, 224
@@ -67,7 +67,7 @@ class Thumbnails(OfImages):
         verdict : Verdict
             Verdict on the image.
         """
-        pictures = thumbnail(pixels_of(path, self.detector), verdict, self.scale, self.n_bytes)
+        pictures = thumbnail(pixels_as_seen(self.detector, [path])[0], verdict, self.scale, self.n_bytes)
         write_atomically(self.path_of(path), json.dumps(pictures))
 
     def read(self, path):

@@ -2,7 +2,7 @@
 
 from numbers import Integral
 
-from .._kernels.localization import check_lengths, check_max_fpr, pixel_curves
+from .._kernels.localization import check_lengths, check_max_fpr, pixel_curves, with_known_masks
 
 
 def pixel_auroc(masks, anomaly_maps):
@@ -258,30 +258,9 @@ def auspro(masks, anomaly_maps, *, saturation=1.0, max_fpr=0.05):
     return float(_curves(masks, anomaly_maps, saturation).aupro(max_fpr))
 
 
-def _curves(masks, anomaly_maps, saturation=1.0):
+def _curves(masks, anomaly_maps, saturation=None):
     masks, anomaly_maps = with_known_masks(masks, anomaly_maps)
     check_lengths(masks, anomaly_maps)
+    if not len(masks):
+        raise ValueError("masks holds no known mask; at least one with a defect is needed.")
     return pixel_curves(zip(masks, anomaly_maps, strict=True), saturation)
-
-
-def with_known_masks(masks, anomaly_maps):
-    """Leave out the images whose masks say that they are not known; see `skanomaly.datasets.load_image_folder`.
-
-    Parameters
-    ----------
-    masks : sequence of n masks
-        Defect masks.
-    anomaly_maps : sequence of n arrays
-        Anomaly maps.
-
-    Returns
-    -------
-    masks : sequence
-        Masks of the images whose masks are known.
-    anomaly_maps : sequence
-        Their anomaly maps.
-    """
-    known = [getattr(mask, "known", True) for mask in masks]
-    if all(known) or len(known) != len(anomaly_maps):
-        return masks, anomaly_maps
-    return tuple([value for value, kept in zip(values, known, strict=True) if kept] for values in (masks, anomaly_maps))

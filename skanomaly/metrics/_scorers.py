@@ -145,8 +145,8 @@ def _known(y, results):
             yield mask, result
 
 
-def _curves(estimator, X, y):
-    return pixel_curves(_known(y, iter_anomaly_maps(estimator, X)), max_distinct=_MAX_DISTINCT)
+def _curves(estimator, X, y, saturation=None):
+    return pixel_curves(_known(y, iter_anomaly_maps(estimator, X)), saturation, max_distinct=_MAX_DISTINCT)
 
 
 def _mean_over_regions(estimator, X, y, name):
@@ -226,7 +226,7 @@ class AUSPROScorer(Scorer):
     _name = "auspro_scorer"
 
     def _score(self, estimator, X, y):
-        return float(_curves(estimator, X, y).aupro(0.05))
+        return float(_curves(estimator, X, y, saturation=1.0).aupro(0.05))
 
 
 class PixelMetricsScorer(Scorer):

@@ -80,6 +80,8 @@ class ComparisonDisplay:
         if metric not in comparison.metrics:
             known = ", ".join(comparison.metrics)
             raise ValueError(f"metric={metric!r} is not one of those in the comparison, {known}.")
+        if differences and len(comparison.detectors) < 2:
+            raise ValueError("differences=True needs a comparison of at least two detectors.")
         rows, key = (comparison.differences(metric), "difference") if differences else (comparison.rows, metric)
         low, high = ("low", "high") if differences else (f"{metric}_low", f"{metric}_high")
         found = {(row["detector"], row["dataset"]): [row.get(k, np.nan) for k in (key, low, high)] for row in rows}

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from .._inputs.images import check_images
 from .._kernels.evidence import evidence, values_of
-from ..maps import anomaly_map, scale_of_maps
+from ..maps import anomaly_map, pixels_as_seen, scale_of_maps
 from ._axes import given_or_new, grid_of_axes, show_image
 
 _TICKS = (0, 1 / 3, 1 / 2, 2 / 3, 4 / 5)  # if `span` is the level: at 0, 0.5, 1, 2 and 4 times the level
@@ -96,6 +96,7 @@ class AnomalyMapDisplay:
         from_predictions : Plot an image with a given map.
         """
         (score_map,) = anomaly_map(estimator, [image])
+        (image,) = pixels_as_seen(estimator, [image])
         return cls.from_predictions(image, score_map, mask=mask, ax=ax, **scale_of_maps(estimator), **plot_options)
 
     @classmethod
@@ -312,7 +313,8 @@ class AnomalyMapsDisplay:
         from_predictions : Plot images with given maps.
         """
         maps, scale = anomaly_map(estimator, X), scale_of_maps(estimator)
-        return cls.from_predictions(X, maps, masks=masks, titles=titles, axes=axes, **scale, **plot_options)
+        images = pixels_as_seen(estimator, X)
+        return cls.from_predictions(images, maps, masks=masks, titles=titles, axes=axes, **scale, **plot_options)
 
     @classmethod
     def from_predictions(

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .._inputs.images import check_images
+from ..maps import pixels_as_seen
 from ._axes import grid_of_axes, show_image
 
 _TITLES = ("original", "reconstruction", "residual", "anomaly map")
@@ -96,17 +97,19 @@ class ReconstructionDisplay:
             )
         restored = (estimator.project if projects else estimator.reconstruct)(X)
         options = {"restored": "projection" if projects else "reconstruction", **plot_options}
+        images = pixels_as_seen(estimator, X)
         if not hasattr(estimator, "iter_scores_and_maps"):
-            return cls.from_predictions(X, restored, estimator.anomaly_map(X), **options)
+            return cls.from_predictions(images, restored, estimator.anomaly_map(X), **options)
         scores, score_maps = zip(*estimator.iter_scores_and_maps(X), strict=True)
-        return cls.from_predictions(X, restored, score_maps, scores=-np.array(scores), **options)
+        return cls.from_predictions(images, restored, score_maps, scores=-np.array(scores), **options)
 
     @classmethod
     def _explain(cls, estimator, X, **plot_options):
         found = list(estimator.iter_explanations(X))
         captions = [f"L_R {e.residual_loss:.3g}, L_C {e.feature_loss:.3g}" for e in found]
         options = {"restored": "rebuilt", "captions": captions, **plot_options}
-        return cls.from_predictions(X, [e.image for e in found], [e.anomaly_map for e in found], **options)
+        restored, maps = [e.image for e in found], [e.anomaly_map for e in found]
+        return cls.from_predictions(pixels_as_seen(estimator, X), restored, maps, **options)
 
     @classmethod
     def from_predictions(cls, images, reconstructions, anomaly_maps, *, scores=None, captions=None, **plot_options):

@@ -4,6 +4,7 @@ import numpy as np
 
 from .._inputs.images import check_images
 from .._kernels.ssim import ssim_factors
+from ..maps import pixels_as_seen
 from ._axes import grid_of_axes, show_image
 
 _TITLES = ("original", "reconstruction", "luminance", "contrast", "structure", "SSIM")
@@ -70,7 +71,7 @@ class SSIMDisplay:
         --------
         from_predictions : Plot given reconstructions.
         """
-        return cls.from_predictions(X, estimator.reconstruct(X), **options)
+        return cls.from_predictions(pixels_as_seen(estimator, X), estimator.reconstruct(X), **options)
 
     @classmethod
     def from_predictions(cls, images, reconstructions, *, window=11, c1=0.01, c2=0.03, **plot_options):

@@ -115,9 +115,9 @@ function wordsOf(image, into, full) {
 
 function tableOf(image) {
   const table = make("table"), head = make("tr"), left = image.n_regions - image.regions.length;
-  const rest = left ? ` (${left} more are not listed)` : "", size = `${image.size[1]} × ${image.size[0]}`;
-  table.append(make("caption", "", `Regions, the largest first${rest}; pixels of the ${size} image`));
-  for (const title of ["", "rows", "columns", "centre", "area", "peak", "p"]) {
+  const rest = left ? ` (${left} more are not listed)` : "", size = `${image.size[1]} × ${image.size[0]} px`;
+  table.append(make("caption", "", `Regions, the largest first${rest}; image of ${size} (width × height)`));
+  for (const title of ["", "rows", "columns", "centre (row, column)", "area", "peak", "p"]) {
     const cell = make("th", "", title);
     cell.scope = "col";
     head.append(cell);
