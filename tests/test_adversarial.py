@@ -117,3 +117,16 @@ def test_gradients_pass(images):
     x = images.requires_grad_()
     changed(x, seeded()).sum().backward()
     assert (x.grad != 0).any(dim=(1, 2, 3)).all()
+
+
+def test_normalised_weights_stay_as_they_are_in_a_second_training(gan):
+    """The first division is already by the largest singular value, whatever the starting vectors are."""
+    spectral = SpectralNorm(gan.discriminator, seeded())
+    for _ in range(100):
+        weights = spectral.weights()
+    with torch.no_grad():
+        for name, weight in weights.items():
+            gan.discriminator.get_parameter(name).copy_(weight)
+    for again in SpectralNorm(gan.discriminator, seeded(7)).weights().values():
+        exact = torch.linalg.matrix_norm(again.detach().flatten(1), 2)
+        assert_allclose(exact, 1, rtol=0.03)

@@ -258,3 +258,16 @@ def test_what_cannot_be_aligned_is_refused(parts):
         Aligned(Grids("a scorer")).fit(np.zeros((3, 2)))
     with pytest.raises(TypeError, match="put Augmented around Aligned instead"):
         Aligned(Augmented(Pixels(), rotations=4)).fit(parts.X_train)
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_a_blank_image_is_flagged_and_spoils_no_others(parts, value):
+    """Nothing of the reference is in it, so that there is no light to match."""
+    detector = VariationModel(Aligned(Pixels(32), match_light=True), false_alarm_rate=0.3, random_state=0)
+    X = parts.X_test[:3].copy()
+    expected = detector.fit(parts.X_train).score_samples(X)
+    X[0] = value
+    scores = detector.score_samples(X)
+    assert_array_equal(scores[1:], expected[1:])
+    assert scores[0] < detector.offset_
+    assert_array_equal(np.isfinite(detector.anomaly_map(X[:1])).any(), True)

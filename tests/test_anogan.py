@@ -287,3 +287,9 @@ def test_every_size_and_number_of_channels(shape, rng):
     detector = AnoGAN(**{**SMALL, "features": Pixels(shape[:2])}, n_steps=1, max_epochs=1, chunk_size=3).fit(images)
     assert detector.reconstruct(images).shape == images.squeeze().shape
     assert detector.anomaly_map(images).shape == images.shape[:3]
+
+
+def test_diversity_of_a_single_image_is_a_number(images):
+    """Nothing varies in it, so that no generator can collapse onto less."""
+    options = {"max_epochs": 1, "false_alarm_rate": None, "random_state": 0}
+    assert AnoGAN(Pixels(32), DCGAN(4, width=2), **options).fit(images[:1]).diversity_ > 1

@@ -616,3 +616,13 @@ def test_the_real_table(shared_data):
     data = load_creditcard(shared_data / "tables" / "creditcard.npz")
     assert data.X.shape == (284_807, 30)
     assert (data.y == -1).sum() == 492
+
+
+def test_another_residual_acts_at_once(plane):
+    """The network is the same, so the scores are those of a fit with that residual."""
+    train, normal, _ = plane
+    options = {"max_epochs": 2, "random_state": 0, "false_alarm_rate": None}
+    changed = dense(6, 2, **options).fit(train)
+    for residual in ("mahalanobis", "standardized", "mse"):
+        expected = dense(6, 2, residual=residual, **options).fit(train).score_samples(normal)
+        assert_array_equal(changed.set_params(residual=residual).score_samples(normal), expected)

@@ -336,3 +336,15 @@ def test_normals_may_be_a_class(data):
     alone = Mixture(normals, reference, labels, -1)
     assert len(alone) == 4
     assert [part.tolist() for part in alone[torch.tensor([3, 0])]] == [[10, 13], [0, 1]]
+
+
+@both
+def test_the_generators_of_other_devices_are_left_alone(kind, data, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeded.append)
+    before = torch.get_rng_state()
+    options = {"max_epochs": 1, "training": QUICK, "false_alarm_rate": None, "random_state": 0}
+    kind(clone(TINY), reference=Reference(data["images"], data["labels"]), **options).fit(data["normal"])
+    assert seeded == []
+    assert torch.equal(torch.get_rng_state(), before)

@@ -179,3 +179,15 @@ def test_contributions_are_of_rows(rng):
         plain().fit(X).contributions(X[:, 0, 0])
     with pytest.raises(ValueError, match="anomaly_map shows"):
         plain().fit(X).contributions(X)
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, 0.1, 0.7, 23.1, 1000.1])
+def test_constant_features_do_not_depend_on_their_value(rng, value):
+    """Sums of most values are inexact, and their rounding is no variance."""
+    X = np.c_[rng.normal(size=(100, 2)), np.full(100, value)]
+    queries = X[:2].copy()
+    queries[1, 2] += 0.1
+    shifted = GaussianScorer(false_alarm_rate=None).fit(X - [0, 0, value]).score_samples(queries - [0, 0, value])
+    np.testing.assert_allclose(GaussianScorer(false_alarm_rate=None).fit(X).score_samples(queries), shifted, rtol=1e-6)
+    with pytest.raises(ValueError, match="singular"):
+        GaussianScorer(ridge=0, false_alarm_rate=None).fit(X).score_samples(queries)

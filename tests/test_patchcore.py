@@ -375,3 +375,11 @@ def test_pixel_scorer_searches_over_lazily_read_masks(small_features, cloth, tmp
     ).fit(data.X_test, data.masks_test)
     assert search.best_estimator_.n_normal_ == 6
     assert 0 < search.best_score_ <= 1
+
+
+def test_small_banks_without_threshold_need_no_other_image(small_features, cloth):
+    """Scales of layers are set from images left out; where too few patches are left, layers keep the scale 1."""
+    few = {"coreset_size": 1, "false_alarm_rate": None, "random_state": 0}
+    detector = PatchCore(small_features, **few).fit(cloth.X_train)
+    assert detector.scales_.tolist() == [1.0] * len(detector.scales_)
+    assert np.isfinite(detector.score_samples(cloth.X_test[:2])).all()

@@ -101,3 +101,10 @@ def test_networks_that_do_not_suit(images):
         SkipGANomaly(Pixels(16)).fit(images)
     with pytest.raises(ValueError, match="build_skip_gan"):
         SkipGANomaly(network=DCGAN()).fit(images)
+
+
+@pytest.mark.parametrize("size", [(32, 47), (48, 48), (63, 63), (96, 100)])
+def test_images_of_any_size(size, rng):
+    X = rng.random((4, *size), dtype=np.float32)
+    detector = SkipGANomaly(Pixels(size), SkipGAN(2), max_epochs=0, false_alarm_rate=None, random_state=0)
+    assert detector.fit(X).anomaly_map(X[:2]).shape == (2, *size)

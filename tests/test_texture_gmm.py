@@ -179,3 +179,13 @@ def test_wrong_parameters_are_refused(rng, options, message):
 def test_one_image_is_too_few(rng):
     with pytest.raises(ValueError, match="TextureGMM needs at least 2 images, got 1"):
         TextureGMM(Pixels(32), n_levels=1, **QUICK).fit(rng.random((1, 32, 32)))
+
+
+def test_levels_that_do_not_vary_have_unit_deviation(rng):
+    """The coarsest level has one patch, and one image is held out."""
+    X = rng.integers(0, 255, (7, 56, 56), dtype=np.uint8)
+    detector = TextureGMM(Pixels(56, gray=True), n_components=2, n_patches=200, false_alarm_rate=None, random_state=0)
+    detector.fit(X)
+    assert detector.level_deviations_[-1] == 1
+    assert (detector.level_deviations_[:-1] > 0.1).all()
+    assert np.isfinite(detector.score_samples(X)).all()

@@ -140,7 +140,7 @@ def _strided_plan(size):
 
 def halved_sizes(size, smallest):
     """Return the size (H, W) of an image, and of each half of the one before, down to a side of about `smallest`."""
-    n_halvings = max(1, round(math.log2(min(size) / smallest)))
+    n_halvings = max(1, min(round(math.log2(min(size) / smallest)), int(math.log2(min(size)))))  # no side of 0
     return [tuple(side >> i for side in size) for i in range(n_halvings + 1)]
 
 

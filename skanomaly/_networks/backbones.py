@@ -194,7 +194,7 @@ def _create(name, seed=0, **options):
 
     def create(**sizes):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
             return timm.create_model(name, **sizes, **options)
 
     try:  # transformers then interpolate their positions in every pass, so that their weights suit images of all sizes

@@ -13,6 +13,7 @@ _BETAS = 0.5, 0.999  # of Adam, after Radford et al.
 _DECAY = 0.995  # of the moving average of the generator, once there are enough steps
 _N_BATCHES, _BATCH = 20, 32  # number and size of the batches from which the statistics of batch norm are computed
 _LARGEST_SHIFT = 8  # of images in front of the discriminator, as this fraction of their side
+_N_ITERATIONS = 15  # of the power method, before the first step
 _CUT = 2  # the largest rectangle that is cut out of them has this fraction of their side
 
 
@@ -145,6 +146,8 @@ class SpectralNorm:
             for name, weight in module.named_parameters()
             if weight.ndim > 1
         }
+        for _ in range(_N_ITERATIONS):  # a single one would divide the weights of a trained module by too little
+            self.weights()
 
     def weights(self):
         """Return the divided weights by name; gradients pass to the parameters of the module."""

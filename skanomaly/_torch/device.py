@@ -64,3 +64,22 @@ def full_precision(device):
             yield
         finally:
             setattr(matmul, setting, before)
+
+
+@contextmanager
+def seeded(seed, device):
+    """Context in which the global generators of torch on the CPU and on a device begin anew; others are left alone.
+
+    Parameters
+    ----------
+    seed : int
+        Seed.
+    device : torch.device
+        Device.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

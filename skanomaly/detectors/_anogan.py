@@ -441,4 +441,4 @@ class AnoGAN(AdversarialDetector):
 
 
 def _total_variance(x):
-    return x.var(dim=0).sum()
+    return x.var(dim=0, correction=int(len(x) > 1)).sum()

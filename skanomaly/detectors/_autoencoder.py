@@ -296,15 +296,20 @@ class Autoencoder(ReconstructionDetector):
         loss = self.loss_.losses(x, module(seen), mean_values).mean()
         return loss + self.network_.penalty(module, seen)
 
-    _private_state = {"_precision": "ndarray of shape (d, d), float64"}
+    _private_state = {
+        "_precision": "ndarray of shape (d, d), float64",
+        "_residual_variances": "ndarray of shape (d,), float64",
+    }
 
     def _check_state(self):
         super()._check_state()
         if hasattr(self, "network_state_") and len(self._view().shape) == 1:
             d = (self._view().shape[0],)
-            found = getattr(self, "residual_mean_", np.empty(0)).shape, getattr(self, "_precision", np.empty(0)).shape
-            require(found == (d, d * 2), "the statistics of residuals are missing, or have another width")
-            require(np.isfinite(self._precision).all(), "the statistics of residuals are not finite")
+            names = "residual_mean_", "_residual_variances", "_precision"
+            found = [getattr(self, name, np.empty(0)) for name in names]
+            shapes = [part.shape for part in found]
+            require(shapes == [d, d, d * 2], "the statistics of residuals are missing, or have another width")
+            require(all(np.isfinite(part).all() for part in found), "the statistics of residuals are not finite")
 
     def _learn_residuals(self, train, held_out):
         super()._learn_residuals(train, held_out)
@@ -319,10 +324,8 @@ class Autoencoder(ReconstructionDetector):
         n, d = residuals.shape
         covariance = np.cov(residuals.T, bias=True) if n >= _ROWS_PER_COLUMN * d else ledoit_wolf(residuals)[0]
         self.residual_covariance_ = covariance + _RIDGE * np.eye(d)
-        if self.residual == "standardized":
-            self._precision = np.diag(1 / (residuals.var(axis=0) + _RIDGE))
-        else:
-            self._precision = np.linalg.inv(self.residual_covariance_)
+        self._residual_variances = residuals.var(axis=0, dtype=np.float64) + _RIDGE
+        self._precision = np.linalg.inv(self.residual_covariance_)
 
     # ----------------------------------------------------------------------------------------- scoring
 
@@ -342,5 +345,6 @@ class Autoencoder(ReconstructionDetector):
         r = x - module(x)
         if self.residual == "mse":
             return r.square() / r.shape[1]
-        mean, precision = (torch.from_numpy(part).to(x) for part in (self.residual_mean_, self._precision))
+        precision = self._precision if self.residual == "mahalanobis" else np.diag(1 / self._residual_variances)
+        mean, precision = (torch.from_numpy(part).to(x) for part in (self.residual_mean_, precision))
         return (r - mean) * row_by_row(r - mean, precision) / r.shape[1]  # the precision is symmetric

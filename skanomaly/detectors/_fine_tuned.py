@@ -16,7 +16,7 @@ from torch import nn
 from .._inputs.reference import Reference, open_reference
 from .._kernels.neighbors import k_nearest
 from .._kernels.outlier_factors import local_densities, outlier_factors
-from .._torch.device import resolve_device
+from .._torch.device import resolve_device, seeded
 from .._torch.state import initialized, to_arrays
 from .._torch.training import gradient_step
 from ..base import BaseDetector
@@ -240,8 +240,7 @@ class FineTunedDetector(TransformerMixin, BaseDetector):
         net.module.learn_all_but(self.frozen, self.batch_statistics)
         head = initialized(lambda: nn.Linear(width, n_classes + self.normals_as_class), generator)
         module = nn.ModuleDict({"network": net.module, "head": head.to(net.device)})
-        with torch.random.fork_rng(devices=[]):  # from which the dropout of some backbones is drawn
-            torch.manual_seed(generator.initial_seed())
+        with seeded(generator.initial_seed(), net.device):  # from which the dropout of some backbones is drawn
             self.history_ = self._run(module, data, held_out, generator)
         self.features_ = self.features_.trained(to_arrays(net.module.body))
 

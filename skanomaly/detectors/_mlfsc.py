@@ -46,7 +46,7 @@ class MLFSC(FeatureDetector):
         Network, its input size and its layers. The layer with the largest reduction r sees the whole image, a layer
         with reduction r / 2 sees the image max-pooled by 2, and so on; their order does not matter. None is
         ``PretrainedPatchFeatures(layers=("/8", "/4", "/2"), image_size=256)``, with 80 channels of 32 x 32 cells. The
-        parameters `neighborhood`, `dim` and `memory` are not used.
+        parameters `neighborhood`, `dim`, `normalize`, `combine` and `memory` are not used.
     n_components : int, default=5
         Number of atoms of each dictionary.
     n_nonzero_coefs : int, default=3

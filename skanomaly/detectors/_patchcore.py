@@ -274,8 +274,10 @@ class PatchCore(FeatureDetector):
         return scorer.set_bank(_rows(layer)[coreset.indices_], _image_of_row(layer)[coreset.indices_])
 
     def _set_scales(self, Z, groups):
-        """Set the scales from some of the images, each scored without its own group."""
-        if len(Z.arrays) == 1 or groups.max() == 0:
+        """Set the scales from some of the images, each scored without its own group, unless too few rows are left."""
+        owners = [groups[scorer.bank_images_] for scorer in self.scorers_]
+        fewest = min(len(of_rows) - np.bincount(of_rows).max() for of_rows in owners)
+        if len(Z.arrays) == 1 or fewest < self.n_neighbors:
             return
         chosen = _evenly_spaced(len(Z))
         left_out = [LeftOut(groups[chosen], groups[scorer.bank_images_]) for scorer in self.scorers_]

@@ -287,10 +287,12 @@ class TextureGMM(FeatureDetector):
         for images in Z.batches(_IMAGES_AT_A_TIME):
             for image in images:
                 levels = self._surprises(image)
-                found.append([(level.mean(), np.square(level).mean(), level.max()) for level in levels])
-        means, squares, peaks = np.moveaxis(found, 2, 0)
+                found.append([(level.mean(), level.var(), level.max()) for level in levels])
+        means, variances, peaks = np.moveaxis(np.array(found, np.float64), 2, 0)
         self.level_means_ = means.mean(axis=0)
-        self.level_deviations_ = np.sqrt(squares.mean(axis=0) - self.level_means_**2)
+        deviations = np.sqrt(variances.mean(axis=0) + means.var(axis=0))
+        rounding = 10 * np.finfo(_DTYPE).eps * np.abs(self.level_means_)
+        self.level_deviations_ = np.where(deviations > rounding, deviations, 1.0)
         self.level_thresholds_ = (peaks.max(axis=0) - self.level_means_) / self.level_deviations_
 
     # ----------------------------------------------------------------------------------------- scoring

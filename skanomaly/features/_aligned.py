@@ -15,6 +15,7 @@ from .._kernels.smoothing import resize_antialiased
 from ._base import OuterImageFeatures
 
 _SIDE = 256  # largest side of the reference, in pixels
+_LEAST_GAIN = 1e-6  # of the light in which an image shows the reference
 _N_AVERAGED = 16  # training images that the reference is the median of
 _OF_PIXELS_IN_PLACE = ("fill", "transform_masks")  # these would need masks in the frame of the reference
 
@@ -278,7 +279,8 @@ class Aligned(OuterImageFeatures):
             image = _reduced(samples.read(int(i)), first.shape[:2], first.shape[2])
             found = registration.find(_gray(image))
             values, inside = warp(image, *found.to_image(first.shape[:2], first.shape[:2]))
-            layers.append(np.where(inside[..., None], (values - found.bias) / found.gain, np.nan))
+            gain, bias = _light(found)
+            layers.append(np.where(inside[..., None], (values - bias) / gain, np.nan))
         return np.clip(np.nanmedian(layers, axis=0), 0, 1).astype(np.float32)
 
     def _register_to(self, reference):
@@ -310,9 +312,10 @@ class Aligned(OuterImageFeatures):
         pixels = source.read(i)
         motion = self._motion(source, i, pixels)
         pixels, inside = warp(pixels, *motion.to_image(pixels.shape[:2], self.reference_.shape[:2]))
+        gain, bias = _light(motion)
         if not self.match_light:
-            return pixels, inside, (motion.gain, motion.bias)
-        return np.clip((pixels - motion.bias) / motion.gain, 0, 1).astype(np.float32), inside, (1.0, 0.0)
+            return pixels, inside, (gain, bias)
+        return np.clip((pixels - bias) / gain, 0, 1).astype(np.float32), inside, (1.0, 0.0)
 
     def _filled(self, source, i):
         """Return image i aligned; where there is no data, the reference in the light of the image."""
@@ -326,8 +329,8 @@ class Aligned(OuterImageFeatures):
         """Return an image in the light of its sample."""
         if not self.match_light:
             return image
-        motion = self._motion(sample.source, sample.i)
-        return np.clip(motion.gain * image + motion.bias, 0, 1).astype(np.float32)
+        gain, bias = _light(self._motion(sample.source, sample.i))
+        return np.clip(gain * image + bias, 0, 1).astype(np.float32)
 
     def _to_own_frame(self, image, sample):
         """Return an aligned image or map in the frame of its sample, and where there is data."""
@@ -353,3 +356,8 @@ def _with_channels(pixels, n_channels):
 
 def _gray(pixels):
     return pixels.mean(axis=2)
+
+
+def _light(motion):
+    """Return gain and bias; an image that shows nothing of the reference, such as a blank one, stays as it is."""
+    return (motion.gain, motion.bias) if motion.gain > _LEAST_GAIN else (1.0, 0.0)

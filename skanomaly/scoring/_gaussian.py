@@ -22,6 +22,8 @@ from .._kernels.gaussian import (
 from ..base import IncrementalMixin
 from ._grids import GridScorer, check_rows
 
+_ROUNDING = 10  # times the smallest relative step: deviations up to this are those of constant features
+
 
 class GaussianScorer(IncrementalMixin, GridScorer):
     r"""Score rows or patch grids by their Mahalanobis distance to a Gaussian fitted to normal ones.
@@ -51,7 +53,8 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         How thresholds are calibrated.
 
         - "loo" scores each training sample by the Gaussians of the other samples (of the other groups, with `groups`),
-          which are computed exactly from the Gaussians of all samples.
+          which are computed exactly from the Gaussians of all samples; the standard deviations that features are
+          divided by, which matter to `ridge` only, remain those of all samples.
         - "cv" uses 10-fold cross-validation.
         - "split" holds out a random 20 % of the samples. Only "split" carries the guarantee of split-conformal
           prediction.
@@ -233,14 +236,21 @@ class GaussianScorer(IncrementalMixin, GridScorer):
             )
         return units, self.location_ / units, factor
 
-    def _units(self):
-        """Return the standard deviations over all positions; 1 for constant features."""
+    def _deviations(self):
+        """Return the standard deviations over all positions; 0 for features that are constant but for rounding."""
         diagonal = pack(np.eye(self.n_features_in_)) > 0
         variances = self.scatter_[:, diagonal].mean(axis=0) / max(self.n_samples_seen_ - 1, 1)
-        return np.sqrt(np.where(variances > 0, variances, 1.0))
+        rounding = _ROUNDING * np.finfo(np.float64).eps * np.abs(self.location_).max(axis=0)
+        return np.sqrt(np.where(variances > rounding**2, variances, 0.0))
+
+    def _units(self):
+        """Return the standard deviations over all positions; 1 for constant features."""
+        deviations = self._deviations()
+        return np.where(deviations > 0, deviations, 1.0)
 
     def _scatter_in(self, units):
-        return self.scatter_ / pack(np.outer(units, units))
+        varies = self._deviations() > 0
+        return self.scatter_ / pack(np.outer(units, units)) * pack(np.outer(varies, varies).astype(np.float64))
 
     def _score(self, Z, maps=True):
         self._check_grid(Z)
