@@ -18,7 +18,10 @@ from _intervals import intervals
 
 from skanomaly import (
     Aligned,
+    AnoGAN,
     Autoencoder,
+    FeatureDictionary,
+    GradientProjection,
     PaDiM,
     PatchCore,
     Pixels,
@@ -71,6 +74,11 @@ METHODS = {
     ),
     "L2 AE": lambda: Autoencoder(Pixels(), StridedNetwork(patch_size=None), **COMMON),
     "SSIM AE": lambda: Autoencoder(Pixels(), StridedNetwork(patch_size=None), loss=SSIMLoss(), **COMMON),
+    "L2 AE, projected": lambda: GradientProjection(
+        Autoencoder(Pixels(), StridedNetwork(patch_size=None), **COMMON), **COMMON
+    ),
+    "AnoGAN": lambda: AnoGAN(**COMMON),
+    "CNN feature dictionary": lambda: FeatureDictionary(**COMMON),
 }
 OF_TABLE = {
     **dict.fromkeys(SURFACES, ("PatchCore", "TextureGMM", "TextureGMM, adjacent", "VariationModel")),
@@ -94,6 +102,9 @@ OF_RATES = (
     "VariationModel, aligned, light matched",
     "L2 AE",
     "SSIM AE",
+    "L2 AE, projected",
+    "AnoGAN",
+    "CNN feature dictionary",
     "dense AE",
     "PaDiM, aligned",
     "PatchCore",
