@@ -1,6 +1,7 @@
 """Kills (SIGKILL) at random moments while models are saved, images scored and features cached: nothing is lost."""
 
 import csv
+import math
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ features.transform(paths)
 def run(share):
     """Return the outcomes of kills during each of the three."""
     rng, outcomes = np.random.default_rng(0), Counter()
-    n = max(1, round(_N_KILLS * share / 3))
+    n = max(1, math.ceil(_N_KILLS * share / 3))
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for i, image in enumerate(rng.integers(0, 256, (200, 40, 40), np.uint8)):
