@@ -365,7 +365,7 @@ class BaseDetector(OutlierMixin, DocLinkMixin, BaseEstimator):
         X : array-like
             Samples, in any form that the detector accepts.
         fdr : float, default=0.1
-            False-discovery rate, in (0, 1).
+            False discovery rate, in (0, 1).
 
         Returns
         -------

@@ -116,7 +116,7 @@ def expected_false_alarm_rate(n, false_alarm_rate):
 
 
 def false_alarms_p_value(n_flagged, n_normal, n_calibration, false_alarm_rate):
-    """Compute the probability that a threshold flags at least so many of fresh normal samples.
+    """Compute the probability that a threshold flags at least this many fresh normal samples.
 
     The threshold is the k-th smallest of n calibration scores, k = ceil((n + 1)(1 - alpha)), at most n. If all scores
     are exchangeable and have no ties, the number of flagged samples follows a beta-binomial distribution with
@@ -500,7 +500,7 @@ def select_anomalies(p_values, *, fdr=0.1, n_calibration=None):
     p_values : array-like of shape (m,)
         The p-values, in (0, 1], as returned by ``detector.p_values(X)``.
     fdr : float, default=0.1
-        False-discovery rate q, in (0, 1).
+        False discovery rate q, in (0, 1).
     n_calibration : int, default=None
         Number n of calibration samples behind the p-values (`detector.select` passes it). If given, a warning is issued
         when n is too small for any anomaly to be selected.

@@ -58,7 +58,8 @@ class GradientProjection(BaseDetector):
     ----------
     model : Autoencoder, VAE, FrozenEstimator of a fitted one or None, default=None
         Model whose loss is lowered, and whose features embed the samples. It is cloned and fitted, without a threshold
-        of its own, or used as it is if frozen; None is ``Autoencoder()``.
+        of its own, or used as it is if frozen; None is ``Autoencoder()``. A `SkipGANomaly`, or an `AnoGAN` with
+        ``inversion="encoder"``, is accepted as well.
     alpha : float, default=0.5
         Length of steps. With "line_search", the first step that is tried changes no value by more than `alpha` times
         the largest residual; with "fixed", it is the factor :math:`\alpha`.

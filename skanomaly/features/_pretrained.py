@@ -49,7 +49,7 @@ class PretrainedPatchFeatures(ImageFeatures):
         Layers of the network. Each is an index into timm's ``feature_info``, a reduction such as "/8", which stands for
         the last feature map with an eighth of the side of the input, or the name of a module, whose output is used.
         Transformers give one vector per patch of the image, after a block (by index, negative from the end) or after
-        any module; "norm" is their last normalisation. Tokens of the class and registers are left out.
+        any module; "norm" is their last normalisation. Class and register tokens are left out.
     weights : str, path-like or None, default=None
         Path of a state dict (.safetensors or .pth, read without executing code), or "random" for an untrained network.
         None uses an installed weights package, or else timm's cache or download. Model files do not store the path:
