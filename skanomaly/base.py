@@ -730,7 +730,8 @@ class IncrementalMixin:
             Fitted estimator.
         """
         with all_or_nothing(self):
-            if hasattr(self, "features_"):
+            fitted = hasattr(self, "features_")
+            if fitted:
                 samples = self.features_.check_samples(X)
             else:
                 samples = self._open(X)
@@ -739,7 +740,8 @@ class IncrementalMixin:
             self._add(self._embed(training_views(self.features_, samples, None)[0]))
             self._forget_thresholds()
             self._forget_derived()
-            self._fitted_digests = _joined(getattr(self, "_fitted_digests", None), digests(samples))
+            seen = digests(samples)
+            self._fitted_digests = _joined(getattr(self, "_fitted_digests", None), seen) if fitted else seen
         return self
 
     def merge(self, other):

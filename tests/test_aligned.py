@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 from skimage.registration import phase_cross_correlation
 from sklearn.frozen import FrozenEstimator
 
@@ -271,3 +272,16 @@ def test_a_blank_image_is_flagged_and_spoils_no_others(parts, value):
     assert_array_equal(scores[1:], expected[1:])
     assert scores[0] < detector.offset_
     assert_array_equal(np.isfinite(detector.anomaly_map(X[:1])).any(), True)
+
+
+def test_a_given_reference_is_read_as_the_images_are(part, tmp_path):
+    images = np.stack([part, moved(part, Motion(0.0, 3.0, -4.0))])
+    grey = (4095 * images).astype(np.uint16)
+    features = Aligned(Pixels(128, data_range=4095), reference=grey[0]).fit(grey)
+    assert_allclose(features.reference_[..., 0], part, atol=1e-3)
+    frames = np.repeat((255 * images).astype(np.uint8)[..., None], 3, axis=3)
+    frames[..., 0] //= 2  # blue, for OpenCV
+    features = Aligned(Pixels(128, channels="bgr"), reference=frames[0]).fit(frames)
+    assert_array_equal(np.argmin(features.reference_.mean(axis=(0, 1))), 2)
+    Image.fromarray(frames[0]).save(tmp_path / "r.png")
+    assert Aligned(Pixels(128), reference=tmp_path / "r.png").fit(frames).reference_.shape == (128, 128, 3)

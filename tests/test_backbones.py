@@ -1,6 +1,7 @@
 """Networks other than the default: convolutional ones and transformers, all untrained."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sklearn.utils import check_random_state
 
 import skanomaly
 from skanomaly import PatchCore, PretrainedPatchFeatures
+from skanomaly._networks import backbones
 
 
 def untrained(backbone, layers, image_size, **options):
@@ -168,3 +170,52 @@ def test_normalized_zeros_stay_zeros(rng):
     for values in (grids, *layers):
         assert not values[0].any()
         np.testing.assert_allclose(np.linalg.norm(values[1], axis=-1), 1, rtol=1e-5)
+
+
+def test_a_file_of_weights_that_has_changed_is_read_again(rng, tmp_path):
+    X, module = rng.random((2, 32, 32, 3)), timm.create_model("test_efficientnet")
+
+    def fitted():
+        options = {"weights": str(tmp_path / "w.pth"), "image_size": 32, "layers": (2,)}
+        return PretrainedPatchFeatures("test_efficientnet", **options).fit(X)
+
+    torch.save(module.state_dict(), tmp_path / "w.pth")
+    before = fitted()
+    for parameter in module.parameters():
+        parameter.data.mul_(1.05)
+    torch.save(module.state_dict(), tmp_path / "w.pth")
+    assert fitted().weights_sha256_ != before.weights_sha256_
+    with pytest.raises(ValueError, match="are not the weights used in fit"):
+        before.transform(X)
+
+
+def test_seeds_do_not_multiply_pretrained_networks(rng, tmp_path):
+    torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "w.pth")
+    options = {"weights": str(tmp_path / "w.pth"), "image_size": 32, "layers": (2,)}
+    networks = [
+        PretrainedPatchFeatures("test_efficientnet", random_state=seed, **options).fit(rng.random((2, 32, 32, 3)))
+        for seed in range(3)
+    ]
+    assert len({id(features.network_._loaded().module) for features in networks}) == 1
+
+
+def test_threads_create_the_networks_of_their_seeds(rng):
+    X = rng.random((1, 32, 32, 3))
+
+    def fitted(seed):
+        options = {"weights": "random", "image_size": 32, "layers": (2,), "random_state": seed}
+        return PretrainedPatchFeatures("test_efficientnet", **options).fit(X).weights_sha256_
+
+    expected, state = [fitted(seed) for seed in range(6)], torch.get_rng_state()
+    backbones._shared_backbone.cache_clear()
+    with ThreadPoolExecutor(4) as executor:
+        assert list(executor.map(fitted, range(6))) == expected
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_states_are_copies(rng):
+    options = {"weights": "random", "image_size": 32, "layers": (2,), "random_state": 0}
+    features = PretrainedPatchFeatures("test_efficientnet", **options).fit(rng.random((1, 32, 32, 3)))
+    for array in features.network_.state().values():
+        array[...] = 0
+    assert any(array.any() for array in features.network_.state().values())

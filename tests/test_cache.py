@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 
-from skanomaly import FitOnNormal, GreedyCoreset, KNNScorer, PretrainedPatchFeatures
+from skanomaly import Aligned, FitOnNormal, GreedyCoreset, KNNScorer, PretrainedPatchFeatures
 from skanomaly.exceptions import CacheWarning
 from skanomaly.features import _cache
 from skanomaly.metrics import image_auroc_scorer
@@ -314,3 +314,24 @@ def test_two_processes_at_a_tiny_limit(cached, small_features, rng):
     jobs = (delayed(_score_with_tiny_limit)(features, images, seed) for seed in range(2))
     for order, grids in Parallel(n_jobs=2)(jobs):
         np.testing.assert_allclose(grids, expected[order], rtol=1e-5, atol=1e-5)  # workers have one thread each
+
+
+def test_parameters_that_act_later_do_not_name_what_is_stored(rng, tmp_path):
+    """Layers and light are those of the fit, also in the keys."""
+    X = rng.random((3, 32, 32, 3))
+
+    def blocks(layer, memory=None):
+        options = {"weights": "random", "random_state": 0, "image_size": 160, "neighborhood": 1, "memory": memory}
+        return PretrainedPatchFeatures("test_vit", layers=(layer,), **options).fit(X)
+
+    blocks(0, tmp_path / "a").set_params(layers=(3,)).transform(X)
+    np.testing.assert_array_equal(blocks(3, tmp_path / "a").transform(X), blocks(3).transform(X))
+
+    def aligned(memory=None):
+        inner = PretrainedPatchFeatures(
+            "test_efficientnet", layers=(2,), weights="random", random_state=0, image_size=32, memory=memory
+        )
+        return Aligned(inner, reference=X[0]).fit(X / 2)
+
+    aligned(tmp_path / "b").set_params(match_light=True).transform(X / 2)
+    np.testing.assert_array_equal(aligned(tmp_path / "b").transform(X / 2), aligned().transform(X / 2))

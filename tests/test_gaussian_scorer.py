@@ -191,3 +191,12 @@ def test_constant_features_do_not_depend_on_their_value(rng, value):
     np.testing.assert_allclose(GaussianScorer(false_alarm_rate=None).fit(X).score_samples(queries), shifted, rtol=1e-6)
     with pytest.raises(ValueError, match="singular"):
         GaussianScorer(ridge=0, false_alarm_rate=None).fit(X).score_samples(queries)
+
+
+def test_calibration_on_what_partial_fit_has_seen_warns(rng):
+    X = rng.normal(size=(60, 3))
+    with pytest.warns(CalibrationWarning, match="100% of the samples"):
+        GaussianScorer().partial_fit(X[:30]).partial_fit(X[30:]).calibrate(X)
+    other = GaussianScorer().partial_fit(X[30:])
+    with pytest.warns(CalibrationWarning, match="100% of the samples"):
+        GaussianScorer().partial_fit(X[:30]).merge(other).calibrate(X)

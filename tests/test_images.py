@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from skanomaly import Pixels
 from skanomaly._inputs.files import find_images
 from skanomaly._inputs.images import ImageSample, ImageSource, check_images
 from skanomaly.exceptions import ImageReadError
@@ -231,3 +232,25 @@ def test_each_image_is_decoded_once_for_its_digest(tmp_path, rng, monkeypatch):
     source[2:].note_digest(1, 7)
     assert source.digests()[3] == 7
     assert len(decoded) == 4
+
+
+def test_pillow_images_are_rgb_whatever_the_order_of_arrays(rng, tmp_path):
+    colours = rng.integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
+    picture = Image.fromarray(colours[0])
+    picture.save(tmp_path / "c.png")
+    features = Pixels(16, channels="bgr").fit(colours[..., ::-1])
+    from_file = features.transform([str(tmp_path / "c.png")])
+    np.testing.assert_array_equal(features.transform([picture]), from_file)
+    np.testing.assert_array_equal(features.transform(colours[..., ::-1]), from_file)
+
+
+def test_ranges_of_numpy_integers_and_foreign_byte_orders(rng):
+    X = rng.integers(-20_000, 20_001, (4, 16, 16)).astype(np.int16)
+    X[0, 0, :2] = -20_000, 20_000
+    found = Pixels(16, data_range=(X.min(), X.max())).fit_transform(X)
+    np.testing.assert_array_equal(found, Pixels(16, data_range=(-20_000, 20_000)).fit_transform(X))
+    assert (found.min(), found.max()) == (0, 1)
+    unsigned = rng.integers(0, 65_536, (4, 16, 16)).astype(np.uint16)
+    expected = Pixels(16).fit_transform(unsigned)
+    np.testing.assert_array_equal(Pixels(16).fit_transform(unsigned.astype(">u2")), expected)
+    np.testing.assert_array_equal(Pixels(16).fit_transform(list(unsigned.astype(">u2"))), expected)

@@ -2,6 +2,8 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
+from numpy.testing import assert_array_equal
 from scipy.spatial.distance import cdist
 
 from skanomaly import KNNScorer
@@ -203,3 +205,11 @@ def test_contributions_are_of_rows(rng):
     assert scorer.contributions(rng.normal(size=(5, 4))).shape == (5, 4)
     with pytest.raises(ValueError, match=r"patch grid of shape \(5, 2, 3, 4\).*anomaly_map shows"):
         scorer.contributions(rng.normal(size=(5, 2, 3, 4)))
+
+
+def test_banks_are_not_the_memory_of_a_tensor(rng):
+    X = torch.from_numpy(rng.normal(size=(30, 3)))
+    queries = X[:2].numpy().copy()
+    scorer = KNNScorer(false_alarm_rate=None).fit(X)
+    X.fill_(100.0)
+    assert_array_equal(scorer.score_samples(queries), [0, 0])

@@ -170,9 +170,9 @@ def no_weights(monkeypatch):
     monkeypatch.setattr(backbones, "_packaged_file", lambda name: None)
     monkeypatch.setattr(backbones, "_cached_files", lambda config: [])
     monkeypatch.setattr(backbones, "_from_timm", fetch)
-    backbones.load_backbone.cache_clear()
+    backbones._shared_backbone.cache_clear()
     yield
-    backbones.load_backbone.cache_clear()
+    backbones._shared_backbone.cache_clear()
 
 
 @pytest.fixture

@@ -21,13 +21,19 @@ from sklearn.utils import Bunch
 
 import skanomaly
 from skanomaly import (
+    Aligned,
     ConformalDetector,
     FitOnNormal,
+    GaussianScorer,
     GreedyCoreset,
     KNNScorer,
+    PaDiM,
     PatchCore,
+    PatchFeatures,
     Pixels,
     PretrainedPatchFeatures,
+    SubspaceScorer,
+    VariationModel,
     load,
     persistence,
     save,
@@ -35,6 +41,7 @@ from skanomaly import (
 from skanomaly._model_files.archive import seal
 from skanomaly._networks import backbones
 from skanomaly.exceptions import MissingWeightsError, ModelFileError
+from skanomaly.scoring._grids import GridScorer
 
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 
@@ -42,7 +49,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.Calibratio
 @pytest.fixture(autouse=True)
 def _no_networks_of_other_tests():
     yield
-    backbones.load_backbone.cache_clear()
+    backbones._shared_backbone.cache_clear()
 
 
 class Smuggled(BaseEstimator):
@@ -504,7 +511,32 @@ def test_included_weights_stand_in_for_missing_ones(tmp_path, cloth, monkeypatch
 
     monkeypatch.setattr(backbones, "_packaged_file", lambda name: None)
     monkeypatch.setattr(backbones, "_from_timm", no_network)
-    backbones.load_backbone.cache_clear()
+    backbones._shared_backbone.cache_clear()
     with pytest.raises(MissingWeightsError):
         load(tmp_path / "needs").score_samples(cloth.X_test)
     np.testing.assert_array_equal(load(tmp_path / "alone").score_samples(cloth.X_test), scores)
+
+
+@pytest.mark.parametrize(
+    ("detector", "changed"),
+    [
+        (GaussianScorer(), {"ridge": 10.0}),
+        (SubspaceScorer(1), {"n_components": 3}),
+        (PaDiM(PatchFeatures(8, image_size=32), n_channels=5, random_state=0), {"ridge": 10.0}),
+        (VariationModel(Aligned(Pixels(32))), {"features__motion": "rigid", "features__match_light": True}),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
+)
+@pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
+def test_parameters_act_at_the_next_fit_in_memory_and_in_a_file(detector, changed, cloth, rng, tmp_path):
+    rows = rng.normal(size=(60, 5)) * [5, 3, 2, 1, 0.5]
+    X, queries = (rows, rows[:4] + 1) if isinstance(detector, GridScorer) else (cloth.X_train, cloth.X_test[:4])
+    detector = clone(detector).fit(X)
+    if isinstance(detector, VariationModel):
+        changed = {name.replace("features__", ""): value for name, value in changed.items()}
+        detector.features_.set_params(**changed)
+    expected = detector.score_samples(queries)
+    detector.set_params(**{name: value for name, value in changed.items() if name in detector.get_params()})
+    np.testing.assert_array_equal(detector.score_samples(queries), expected)
+    save(detector, tmp_path / "m.skops")
+    np.testing.assert_array_equal(load(tmp_path / "m.skops").score_samples(queries), expected)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import pdist
+from sklearn.decomposition import PCA
 from sklearn.exceptions import DataDimensionalityWarning, NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection, johnson_lindenstrauss_min_dim
@@ -119,3 +120,10 @@ def test_bad_input_is_named(rng):
         projection.fit(np.full((5, 3), np.nan))
     with pytest.warns(DataDimensionalityWarning, match="higher than the number of features"):
         RandomProjection(9, random_state=0).fit(np.zeros((5, 3)))
+
+
+def test_a_projection_that_is_passed_to_a_coreset_stays_as_it_is(rng):
+    projection = PCA(2).fit(rng.normal(size=(50, 4)))
+    before = projection.mean_.copy()
+    GreedyCoreset(projection=projection, random_state=0).fit(rng.normal(size=(50, 4)) + 5)
+    np.testing.assert_array_equal(projection.mean_, before)

@@ -204,7 +204,7 @@ def check_images(X, *, data_range=None, max_pixels=MAX_PIXELS, min_samples=1, ch
     """
     if isinstance(X, ImageSource):
         return X
-    items, left_aside = _expand(X)
+    items, left_aside = _expand(X, channels)
     if len(items) < min_samples:
         shown = f" ({explain_no_match(X)})" if isinstance(X, str) else ""
         raise ValueError(f"X holds {len(items)} images{shown}; at least {min_samples} needed.")
@@ -224,7 +224,7 @@ def as_pair(size):
     return (size, size) if isinstance(size, Integral) else tuple(size)
 
 
-def _expand(X):
+def _expand(X, channels):
     """Return X as a list of paths or of 3-D arrays, and the files that were left aside."""
     if isinstance(X, str):
         return find_images(X)
@@ -235,11 +235,12 @@ def _expand(X):
     if _is_tensor(X):
         X = _channels_last(X) if X.ndim == 4 else X.detach().cpu().numpy()
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
+        X = X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
         return list(_check_stack(X)), ()
     if not hasattr(X, "__len__") or not hasattr(X, "__iter__"):
         hint = " Pass list(X) if X yields paths or images." if hasattr(X, "__iter__") else ""
         raise TypeError(f"X is of type {type(X).__name__}; it must be {_ACCEPTED}.{hint}")
-    return [_as_item(item) for item in X], ()
+    return [_as_item(item, channels) for item in X], ()
 
 
 def _check_stack(X):
@@ -277,11 +278,13 @@ def _channels_last(tensor):
     return np.moveaxis(array, -3, -1) if first else array
 
 
-def _as_item(item):
-    if isinstance(item, Image.Image):
-        return _on_white(pixels_of(item), None)
+def _as_item(item, channels):
+    if isinstance(item, Image.Image):  # whose channels are in the order of RGB; arrays are taken to be in that given
+        return _in_rgb_order(_on_white(pixels_of(item), None), channels)
     if _is_tensor(item):
         item = _channels_last(item)
+    if isinstance(item, np.ndarray) and not item.dtype.isnative:
+        item = item.astype(item.dtype.newbyteorder("="))
     if isinstance(item, np.ndarray) and item.ndim == 2:
         return item[..., None]
     return Path(item) if isinstance(item, str) else item
@@ -359,7 +362,7 @@ def _on_white(pixels, data_range):
 def _limits(dtype, data_range):
     """Return the values that become 0 and 1."""
     if isinstance(data_range, (tuple, list)):
-        return tuple(data_range)
+        return tuple(float(value) for value in data_range)  # differences of NumPy integers may overflow
     if dtype.kind not in "iu":
         return 0, 1
     return 0, np.iinfo(dtype).max if data_range is None else data_range

@@ -107,7 +107,7 @@ class Grids(BaseEstimator):
         computed_in = self.computed_in or (None if reset else self.dtype_)
         grids = check_patches(plate, X, reset=reset, computed_in=computed_in)
         if reset:
-            if isinstance(X, np.ndarray) and np.may_share_memory(grids, X):
+            if np.may_share_memory(grids, np.asarray(X)):
                 grids = grids.copy()  # what is learnt must not change with the array of the caller
             plate.dtype_ = grids.dtype.name
             vars(self).pop("feature_names_in_", None)  # left from an earlier fit

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 import torch
 from safetensors.torch import load_file
 
+from .._torch.device import seeded
 from ..exceptions import MissingWeightsError
 from .layers import LayerMaps, layer_info, resolve_layers
 from .sizes import check_size
@@ -92,9 +93,8 @@ def withheld(weights):
     return _WITHHELD + PurePath(str(weights).removeprefix(_WITHHELD)).name
 
 
-@lru_cache(maxsize=4)  # clones of an estimator share the network
 def load_backbone(name, weights, layers, device, seed, download=True):
-    """Load a pretrained network.
+    """Load a pretrained network; clones of an estimator share it.
 
     Parameters
     ----------
@@ -124,8 +124,22 @@ def load_backbone(name, weights, layers, device, seed, download=True):
     MissingWeightsError
         If no weights are found; the message says how to get them.
     """
+    seed = seed if weights == "random" else 0
+    return _shared_backbone(name, weights, layers, device, seed, download, _stamp(weights))
+
+
+@lru_cache(maxsize=4)
+def _shared_backbone(name, weights, layers, device, seed, download, stamp):
     module, source = _load_module(name, weights, seed, download)
     return _as_backbone(module, source, name, layers, device)
+
+
+def _stamp(weights):
+    """Return what tells whether a file of weights has changed since it was read."""
+    if weights in (None, "random") or not Path(weights).is_file():
+        return None
+    status = Path(weights).stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def backbone_of_state(name, state, layers, device):
@@ -193,8 +207,7 @@ def _create(name, seed=0, **options):
     _check_name(name)  # timm would fetch what names such as "hf-hub:owner/model" stand for
 
     def create(**sizes):
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
+        with seeded(seed, torch.device("cpu")):
             return timm.create_model(name, **sizes, **options)
 
     try:  # transformers then interpolate their positions in every pass, so that their weights suit images of all sizes
@@ -281,7 +294,10 @@ def _cached_files(config):
 def _load_state(module, path, by_order):
     """Load the weights of a module from a file; with `by_order`, tensors are matched by order, not by name."""
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"weights={str(path)!r} is not a state dict that can be loaded without executing code: {error}"

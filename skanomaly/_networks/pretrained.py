@@ -137,7 +137,7 @@ class PretrainedNetwork:
         """Return the parameters and buffers of the network by name, as numpy arrays."""
         if self._state is not None:
             return dict(self._state)
-        return {name: value.cpu().numpy() for name, value in self._loaded().module.state_dict().items()}
+        return {name: value.cpu().numpy().copy() for name, value in self._loaded().module.state_dict().items()}
 
     def copy(self):
         """Return a backbone of its own with the same weights on the CPU, which may be trained or converted."""
@@ -190,8 +190,10 @@ class PretrainedNetwork:
         if self._state is None:
             backbone = load_backbone(self.backbone, self.weights, self.layers, device, self.seed, self.download)
         else:
-            backbone = vars(self).get("_own") or backbone_of_state(self.backbone, self._state, self.layers, device)
-            self._own = backbone
+            held_on, backbone = vars(self).get("_own", (None, None))
+            if held_on != device:
+                backbone = backbone_of_state(self.backbone, self._state, self.layers, device)
+                self._own = device, backbone
         if self.sha256 is None:
             self.sha256, self.source = backbone.sha256, backbone.source
         if backbone.sha256 != self.sha256:

@@ -8,6 +8,7 @@ import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _PRECISION = RLock()
+_SEEDING = RLock()  # of the global generators, which all threads share
 
 
 def resolve_device(device, dtype=np.float32):
@@ -77,7 +78,7 @@ def seeded(seed, device):
     device : torch.device
         Device.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _SEEDING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             with torch.cuda.device(device):

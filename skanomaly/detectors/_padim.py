@@ -85,6 +85,8 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         Fitted features.
     channels_ : ndarray of shape (d,), int64
         Indices of the channels that are kept, ascending.
+    ridge_ : float
+        Value of `ridge` in `fit`.
     location_ : ndarray of shape (h * w, d), float64
         Means of the Gaussians.
     scatter_ : ndarray of shape (h * w, d (d + 1) / 2)
@@ -227,6 +229,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
     def _check_state(self):
         super()._check_state()
         if hasattr(self, "scatter_"):
+            require(0 <= self.ridge_ < np.inf, "ridge_ is negative or infinite")
             height, width = self.features_.grid_shape_
             require(len(self.location_) == height * width, "location_ has another number of positions than the grid")
             require((np.diff(self.channels_) > 0).all() and self.channels_[0] >= 0, "channels_ are not ascending")
@@ -244,6 +247,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
 
     def _take_over(self, moments):
         self.n_samples_seen_, self.location_, self.scatter_ = moments
+        self.ridge_ = self.ridge
 
     # ----------------------------------------------------------------------------------------- scoring
 
@@ -273,10 +277,10 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         return self._factorize(1 / (self.n_samples_seen_ - 1))
 
     def _factorize(self, weight):
-        factor, singular = factorize(self.scatter_, weight, self.ridge)
+        factor, singular = factorize(self.scatter_, weight, self.ridge_)
         if singular.any():
             raise ValueError(
-                f"ridge={self.ridge} is too small for these features: {singular.sum()} of {len(singular)} covariances "
+                f"ridge={self.ridge_} is too small for these features: {singular.sum()} of {len(singular)} covariances "
                 "are singular. Raise it in proportion to the variance of the features."
             )
         return factor

@@ -2,13 +2,13 @@
 
 import copy
 import hashlib
+from os import PathLike
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .._inputs.images import check_images
 from .._inputs.views import ChangedSource
 from .._kernels.registration import Registration, warp
 from .._kernels.smoothing import resize_antialiased
@@ -57,6 +57,10 @@ class Aligned(OuterImageFeatures):
         Fitted features.
     reference_ : ndarray of shape (h, w, C), float32
         Reference, reduced to a longer side of at most 256 pixels.
+    motion_ : str
+        Value of `motion` in `fit`.
+    match_light_ : bool
+        Value of `match_light` in `fit`.
 
     See Also
     --------
@@ -95,7 +99,7 @@ class Aligned(OuterImageFeatures):
         **OuterImageFeatures._parameter_constraints,
         "motion": [StrOptions({"translation", "rigid"})],
         "match_light": ["boolean"],
-        "reference": [np.ndarray, "array-like", str, None],
+        "reference": [np.ndarray, "array-like", str, PathLike, None],
     }
     _why_images = "only images can be aligned"
 
@@ -159,10 +163,11 @@ class Aligned(OuterImageFeatures):
             Fitted estimator.
         """
         vars(self).pop("_registration", None)
+        self.motion_, self.match_light_ = self.motion, bool(self.match_light)
         if self.reference is None:
             self.reference_ = self._learn_reference(samples)
         else:
-            self.reference_ = _reduced(check_images([self.reference]).read(0))
+            self.reference_ = _reduced(self.features_.check_samples([self.reference]).read(0))
         self.features_ = copy.copy(self.features_).fit_samples(self._aligned(samples))
         return self
 
@@ -284,15 +289,15 @@ class Aligned(OuterImageFeatures):
         return np.clip(np.nanmedian(layers, axis=0), 0, 1).astype(np.float32)
 
     def _register_to(self, reference):
-        return Registration(_gray(reference), self.motion == "rigid")
+        return Registration(_gray(reference), self.motion_ == "rigid")
 
     def _named_registration(self):
         """Return the registration, which is built once, and a name that differs for each reference."""
         if "_registration" not in vars(self):
             digest = hashlib.blake2b(f"{self.reference_.shape}".encode(), digest_size=8)
             digest.update(np.ascontiguousarray(self.reference_))
-            light = " in its light" if self.match_light else ""
-            name = f"aligned by {self.motion} to {digest.hexdigest()}{light}"
+            light = " in its light" if self.match_light_ else ""
+            name = f"aligned by {self.motion_} to {digest.hexdigest()}{light}"
             self._registration = self._register_to(self.reference_), name
         return self._registration
 
@@ -313,7 +318,7 @@ class Aligned(OuterImageFeatures):
         motion = self._motion(source, i, pixels)
         pixels, inside = warp(pixels, *motion.to_image(pixels.shape[:2], self.reference_.shape[:2]))
         gain, bias = _light(motion)
-        if not self.match_light:
+        if not self.match_light_:
             return pixels, inside, (gain, bias)
         return np.clip((pixels - bias) / gain, 0, 1).astype(np.float32), inside, (1.0, 0.0)
 
@@ -327,7 +332,7 @@ class Aligned(OuterImageFeatures):
 
     def _in_own_light(self, image, sample):
         """Return an image in the light of its sample."""
-        if not self.match_light:
+        if not self.match_light_:
             return image
         gain, bias = _light(self._motion(sample.source, sample.i))
         return np.clip(gain * image + bias, 0, 1).astype(np.float32)

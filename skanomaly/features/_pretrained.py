@@ -331,7 +331,8 @@ class PretrainedPatchFeatures(ImageFeatures):
             for name, value in self.get_params().items()
             if name not in NO_EFFECT
         }
-        settings["weights"], settings["format"] = self.weights_sha256_, 4
+        settings["backbone"], settings["layers"] = self.network_.backbone, str(self.network_.layers)  # those of fit
+        settings["weights"], settings["format"] = self.weights_sha256_, 5
         settings["image_size"], settings["crop"] = str(self.frame_shape_), str(self.input_shape)
         settings["device"], settings["output"] = resolve_device(self.device).type, output
         return settings

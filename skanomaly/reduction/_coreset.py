@@ -4,7 +4,7 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.random_projection import GaussianRandomProjection
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -205,7 +205,7 @@ class GreedyCoreset(TransformerMixin, DocLinkMixin, BaseEstimator):
     def _project(self, rows, random_state):
         if self.projection is None:
             return rows
-        projection = self.projection
+        projection = clone(self.projection, safe=False)
         if isinstance(projection, Integral):
             projection = GaussianRandomProjection(projection, random_state=random_state)
         output = f"the output of projection={projection!r}"

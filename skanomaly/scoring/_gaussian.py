@@ -71,6 +71,8 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         Means of the Gaussians; a single position for rows and with `pooled`.
     scatter_ : ndarray of shape (n_positions, d (d + 1) / 2), float64
         Sums of the outer products of deviations from the mean, as lower triangles stored row by row.
+    ridge_ : float
+        Value of `ridge` in `fit`.
     grid_shape_ : tuple of int
         Height and width (h, w) of the grid of Gaussians; (1, 1) for rows and with `pooled`.
     n_samples_seen_ : int
@@ -207,6 +209,7 @@ class GaussianScorer(IncrementalMixin, GridScorer):
     def _check_state(self):
         super()._check_state()
         if hasattr(self, "scatter_"):
+            require(0 <= self.ridge_ < np.inf, "ridge_ is negative or infinite")
             require(len(self.grid_shape_) == 2 and min(self.grid_shape_) >= 1, "grid_shape_ is not a shape")
             shape = (self.grid_shape_[0] * self.grid_shape_[1], self.features_.n_features_in_)
             require(self.location_.shape == shape, "location_ has another shape than the grid")
@@ -218,6 +221,7 @@ class GaussianScorer(IncrementalMixin, GridScorer):
 
     def _take_over(self, moments):
         self.n_samples_seen_, self.location_, self.scatter_ = moments
+        self.ridge_ = self.ridge
 
     def _factors(self):
         """Return the units of the features, and the means and factors in these units."""
@@ -227,11 +231,11 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         if self.n_samples_seen_ < 2:
             raise ValueError(f"GaussianScorer needs at least 2 samples, but it has seen only {self.n_samples_seen_}.")
         units = self._units()
-        factor, singular = factorize(self._scatter_in(units), 1 / (self.n_samples_seen_ - 1), self.ridge)
+        factor, singular = factorize(self._scatter_in(units), 1 / (self.n_samples_seen_ - 1), self.ridge_)
         if singular.any():
             raise ValueError(
                 f"The covariance of {singular.sum()} of {len(singular)} positions is singular: {self.n_samples_seen_} "
-                f"samples with {self.n_features_in_} features, ridge={self.ridge}. Raise ridge, to 0.01 for example, "
+                f"samples with {self.n_features_in_} features, ridge={self.ridge_}. Raise ridge, to 0.01 for example, "
                 "or remove features that are linear combinations of others."
             )
         return units, self.location_ / units, factor
@@ -269,11 +273,11 @@ class GaussianScorer(IncrementalMixin, GridScorer):
             )
         units = self._units()
         moments = Moments(n, self.location_ / units, self._scatter_in(units))
-        distances = leave_one_out(X / units, moments, self.ridge, groups)
+        distances = leave_one_out(X / units, moments, self.ridge_, groups)
         if not np.isfinite(distances).all():
             raise ValueError(
                 f"calibration='loo': a covariance is singular without one group of the {n} samples, with ridge="
-                f"{self.ridge}. Fit on more samples, raise ridge, or set false_alarm_rate=None."
+                f"{self.ridge_}. Fit on more samples, raise ridge, or set false_alarm_rate=None."
             )
         return _summarize(distances, Z.shape)
 

@@ -205,6 +205,8 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
         theirs = Moments(other.n_samples_seen_, other.mean_[None], other.scatter_[None])
         self._take_over(merge_moments(self._moments().copy(), theirs))
 
+    _private_state = {"_wanted_components": "int, float or None"}
+
     def _check_state(self):
         super()._check_state()
         if hasattr(self, "scatter_"):
@@ -216,12 +218,13 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
 
     def _take_over(self, moments):
         self.n_samples_seen_, (self.mean_,), (self.scatter_,) = moments
+        self._wanted_components = self.n_components
 
     def _principal_axes(self):
         """Return the scatter along all axes, these axes, and the number that is kept."""
         if not hasattr(self, "scatter_"):
             raise AttributeError("this SubspaceScorer is not fitted")
-        return self._derived_state("_axes", lambda: _diagonalized(self.scatter_, self.n_components))
+        return self._derived_state("_axes", lambda: _diagonalized(self.scatter_, self._wanted_components))
 
     # ----------------------------------------------------------------------------------------- scoring
 

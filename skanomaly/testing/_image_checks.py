@@ -641,12 +641,13 @@ def check_new_process(detector, images):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "model.pkl").write_bytes(pickle.dumps(fitted))
         joblib.dump(fitted, f"{folder}/model.joblib")
-        save(fitted, f"{folder}/model.skops")
+        foreign = _foreign_types(fitted)
+        save(fitted, f"{folder}/model.skops", trusted=foreign)
         np.save(f"{folder}/X.npy", test)
         answer = score_elsewhere(
             folder=folder,
             n_threads=n_threads,
-            trusted=_foreign_types(fitted, folder),
+            trusted=foreign,
             paths=[str(Path(__file__).parents[2]), *(path or os.getcwd() for path in sys.path)],
         )
         _require(
@@ -664,11 +665,11 @@ def check_new_process(detector, images):
                 _require_equal(scores, fitted.score_samples(test), f"scores differ after {way} in another process.")
 
 
-def _foreign_types(detector, folder):
-    """Return the types in a model file that have to be trusted: none for the detectors of skanomaly."""
+def _foreign_types(detector):
+    """Return the types of a model file that have to be trusted: none for the detectors of skanomaly."""
     if type(detector).__module__.startswith("skanomaly."):
         return []
-    return skops.io.get_untrusted_types(file=f"{folder}/model.skops")
+    return skops.io.get_untrusted_types(data=skops.io.dumps(detector))
 
 
 @_register(_CHECKS)
