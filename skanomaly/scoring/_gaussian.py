@@ -125,7 +125,7 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         "ridge": [Interval(Real, 0, None, closed="left")],
     }
     _computed_in = "float64"
-    _derived = ("_gaussians",)
+    _derived = ("_gaussians", "_constants")
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class GaussianScorer(IncrementalMixin, GridScorer):
         Z = check_rows(self, X)
         self._check_grid(Z)
         units, location, factor = self._factors()
-        rows = self._by_position(Z) / units
+        rows = self._in_units(Z, units)
         deviations, d = (rows - location)[:, 0], rows.shape[2]
         solved = cho_solve((unpack(factor[0])[:d, :d], True), deviations.T).T
         distances = mahalanobis(rows, location, factor)
@@ -243,9 +243,24 @@ class GaussianScorer(IncrementalMixin, GridScorer):
     def _deviations(self):
         """Return the standard deviations over all positions; 0 for features that are constant but for rounding."""
         diagonal = pack(np.eye(self.n_features_in_)) > 0
-        variances = self.scatter_[:, diagonal].mean(axis=0) / max(self.n_samples_seen_ - 1, 1)
-        rounding = _ROUNDING * np.finfo(np.float64).eps * np.abs(self.location_).max(axis=0)
-        return np.sqrt(np.where(variances > rounding**2, variances, 0.0))
+        deviations = np.sqrt(self.scatter_[:, diagonal].mean(axis=0) / max(self.n_samples_seen_ - 1, 1))
+        return np.where(deviations > self._rounding(), deviations, 0.0)
+
+    def _rounding(self):
+        return _ROUNDING * np.finfo(np.float64).eps * np.abs(self.location_).max(axis=0)
+
+    def _constant(self):
+        """Return the indices of constant features."""
+        return self._derived_state("_constants", lambda: np.flatnonzero(self._deviations() == 0))
+
+    def _in_units(self, Z, units):
+        """Return samples (n, positions, d) in units; differences to constant features within rounding are dropped."""
+        X, constant = self._by_position(Z), self._constant()
+        if len(constant):
+            own, value = X[..., constant], self.location_[:, constant]
+            X = X.copy()
+            X[..., constant] = np.where(np.abs(own - value) <= self._rounding()[constant], value, own)
+        return X / units
 
     def _units(self):
         """Return the standard deviations over all positions; 1 for constant features."""
@@ -259,11 +274,12 @@ class GaussianScorer(IncrementalMixin, GridScorer):
     def _score(self, Z, maps=True):
         self._check_grid(Z)
         units, location, factor = self._factors()
-        return _summarize(mahalanobis(self._by_position(Z) / units, location, factor), Z.shape)
+        return _summarize(mahalanobis(self._in_units(Z, units), location, factor), Z.shape)
 
     def _leave_one_out(self, Z, groups):
         """Score each sample by the Gaussians of the other groups, in the units of all samples."""
-        X, n = self._by_position(Z), self.n_samples_seen_
+        units, n = self._units(), self.n_samples_seen_
+        X = self._in_units(Z, units)
         groups = np.repeat(groups, len(X) // len(Z))  # pooled: the cells of an image leave together
         fewest = n - np.bincount(groups).max()
         if fewest < 2:
@@ -271,9 +287,8 @@ class GaussianScorer(IncrementalMixin, GridScorer):
                 f"calibration='loo' needs at least 2 samples outside each group, but {fewest} of {n} samples are "
                 "outside the largest group; set false_alarm_rate=None to fit without a threshold."
             )
-        units = self._units()
         moments = Moments(n, self.location_ / units, self._scatter_in(units))
-        distances = leave_one_out(X / units, moments, self.ridge_, groups)
+        distances = leave_one_out(X, moments, self.ridge_, groups)
         if not np.isfinite(distances).all():
             raise ValueError(
                 f"calibration='loo': a covariance is singular without one group of the {n} samples, with ridge="
