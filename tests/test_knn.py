@@ -150,7 +150,7 @@ def test_without_a_rate_there_is_no_decision(rng):
     [
         (KNNScorer(0), "'n_neighbors' parameter"),
         (KNNScorer(reweight=True), "'reweight' parameter"),
-        (KNNScorer(false_alarm_rate=1.0), "'false_alarm_rate' parameter"),
+        (KNNScorer(false_alarm_rate=1.0), "false_alarm_rate=1.0 is not accepted"),
         (KNNScorer(30), "n_neighbors=30 is larger than the number of patches, 20"),
         (KNNScorer(20), "only 19 bank rows are left"),
         (KNNScorer(calibration="none"), "'calibration' parameter"),
@@ -160,9 +160,8 @@ def test_bad_parameters_leave_the_old_fit(scorer, message, rng):
     X = rng.normal(size=(20, 2))
     fitted = KNNScorer().fit(X)
     bank = fitted.bank_
-    fitted.set_params(**scorer.get_params())
     with pytest.raises(ValueError, match=message):
-        fitted.fit(X * 2)
+        fitted.set_params(**scorer.get_params()).fit(X * 2)
     assert fitted.bank_ is bank
     assert not hasattr(scorer, "bank_")
 
