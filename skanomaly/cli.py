@@ -382,7 +382,8 @@ def _print_results(table, options):
     with open(table, newline="", encoding="utf-8") as file:
         labels = [row["label"] for row in csv.DictReader(file)]
     n_unreadable = f", {labels.count('')} unreadable" if "" in labels else ""
-    print(f"{table}: {len(labels)} images, {labels.count('-1')} flagged{n_unreadable}")
+    images = "1 image" if len(labels) == 1 else f"{len(labels)} images"
+    print(f"{table}: {images}, {labels.count('-1')} flagged{n_unreadable}")
     _print_report(options)
 
 
