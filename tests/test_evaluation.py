@@ -437,3 +437,11 @@ def test_defects_that_no_map_covers_and_masks_of_0_and_255(cloth):
     inverted = Bunch(**cloth) | {"masks_test": 255 * (1 - np.asarray(cloth.masks_test, np.uint8))}
     with pytest.raises(ValueError, match=r"mark more than \d\d% of their image"):
         evaluate(VariationModel(Pixels(16)), Bunch(**inverted))
+
+
+def test_masks_may_hold_class_ids(cloth):
+    expected = evaluate(VariationModel(Pixels(16), false_alarm_rate=None), cloth)
+    classes = Bunch(**cloth | {"masks_test": 2 * np.asarray(cloth.masks_test, np.uint8)})
+    report = evaluate(VariationModel(Pixels(16), false_alarm_rate=None), classes)
+    assert (report.aupro, report.pixel_auroc) == (expected.aupro, expected.pixel_auroc)
+    assert report.aupro > 0

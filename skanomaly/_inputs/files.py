@@ -102,6 +102,26 @@ def explain_no_match(pattern):
     )
 
 
+def stamp_of(path):
+    """Return what tells whether a file has changed.
+
+    Parameters
+    ----------
+    path : path-like
+        Path of the file.
+
+    Returns
+    -------
+    tuple of str
+        Size and time of the last change; empty if there is no such file.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return "", ""
+    return str(status.st_size), str(status.st_mtime_ns)
+
+
 def check_writable(path, name):
     """Raise an OSError before work is done whose result could not be saved.
 

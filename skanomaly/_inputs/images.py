@@ -235,8 +235,7 @@ def _expand(X, channels):
     if _is_tensor(X):
         X = _channels_last(X) if X.ndim == 4 else X.detach().cpu().numpy()
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUT":
-        X = X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
-        return list(_check_stack(X)), ()
+        return list(_check_stack(_native(X))), ()
     if not hasattr(X, "__len__") or not hasattr(X, "__iter__"):
         hint = " Pass list(X) if X yields paths or images." if hasattr(X, "__iter__") else ""
         raise TypeError(f"X is of type {type(X).__name__}; it must be {_ACCEPTED}.{hint}")
@@ -283,11 +282,15 @@ def _as_item(item, channels):
         return _in_rgb_order(_on_white(pixels_of(item), None), channels)
     if _is_tensor(item):
         item = _channels_last(item)
-    if isinstance(item, np.ndarray) and not item.dtype.isnative:
-        item = item.astype(item.dtype.newbyteorder("="))
-    if isinstance(item, np.ndarray) and item.ndim == 2:
-        return item[..., None]
+    if isinstance(item, np.ndarray):
+        item = _native(item)
+        return item[..., None] if item.ndim == 2 else item
     return Path(item) if isinstance(item, str) else item
+
+
+def _native(array):
+    """Return an array in the byte order of the machine."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _check_arrays(items, max_pixels, data_range):

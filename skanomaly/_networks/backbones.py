@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 import torch
 from safetensors.torch import load_file
 
+from .._inputs.files import stamp_of
 from .._torch.device import seeded
 from ..exceptions import MissingWeightsError
 from .layers import LayerMaps, layer_info, resolve_layers
@@ -125,21 +126,14 @@ def load_backbone(name, weights, layers, device, seed, download=True):
         If no weights are found; the message says how to get them.
     """
     seed = seed if weights == "random" else 0
-    return _shared_backbone(name, weights, layers, device, seed, download, _stamp(weights))
+    stamp = None if weights in (None, "random") else stamp_of(weights)  # a file that has changed is read again
+    return _shared_backbone(name, weights, layers, device, seed, download, stamp)
 
 
 @lru_cache(maxsize=4)
 def _shared_backbone(name, weights, layers, device, seed, download, stamp):
     module, source = _load_module(name, weights, seed, download)
     return _as_backbone(module, source, name, layers, device)
-
-
-def _stamp(weights):
-    """Return what tells whether a file of weights has changed since it was read."""
-    if weights in (None, "random") or not Path(weights).is_file():
-        return None
-    status = Path(weights).stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def backbone_of_state(name, state, layers, device):

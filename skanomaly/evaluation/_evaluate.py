@@ -81,7 +81,8 @@ def evaluate(detector, data, *, map_size=None):
     anomalies = anomalous(data.y_test)
     both = anomalies.any() and not anomalies.all()
     of_pixels = [[v for v, kept in zip(values, known, strict=True) if kept] for values in (masks, maps or masks)]
-    outlined = has_maps and any((mask & ~np.isnan(values)).any() for mask, values in zip(*of_pixels, strict=True))
+    defects = [(mask != 0) & ~np.isnan(values) for mask, values in zip(*of_pixels, strict=True)] if has_maps else []
+    outlined = any(defect.any() for defect in defects)
     flagged_normal, flagged_anomalous, expected = decided(detector, anomalies, scores)
     message = too_many_flagged(detector, flagged_normal, np.count_nonzero(~anomalies))
     if message:

@@ -3,9 +3,9 @@
 import time
 import warnings
 
-from .._inputs.files import check_watchable, find_images, name_files
+from .._inputs.files import check_watchable, find_images, name_files, stamp_of
 from ..exceptions import ImageReadWarning
-from ._run import ScoringRun, stamp_of
+from ._run import ScoringRun
 
 _MANY = 5_000  # images that a watched folder is expected to receive, which bounds the size of the report
 

@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
+from .._inputs.files import stamp_of
 from .._inputs.reference import Reference
 
 
@@ -65,15 +66,5 @@ def _add(digest, value):
         _add(digest, [getattr(value, "label", None), getattr(value, "known", None), np.asarray(value)])
     else:
         digest.update(repr(value).encode())
-        digest.update(_stamp(value).encode())
-
-
-def _stamp(value):
-    """Return the size and the time of the last change of a file; nothing for other values."""
-    if not isinstance(value, (str, os.PathLike)):
-        return ""
-    try:
-        status = os.stat(value)
-    except (OSError, ValueError):
-        return ""
-    return f" {status.st_size} {status.st_mtime_ns}"
+        if isinstance(value, (str, os.PathLike)):
+            digest.update(" ".join(stamp_of(value)).encode())

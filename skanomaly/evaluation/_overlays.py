@@ -7,43 +7,31 @@ from ._table import name_of
 class OfImages:
     """Folder with a file for each image, named after the path of the image.
 
-    A subclass has a suffix, and a method ``write(path, verdict)``, which writes the file of an image.
+    A subclass has a ``place``, the name of the folder, a ``suffix``, and a method ``write(path, verdict)``, which
+    writes the file of an image.
 
     Parameters
     ----------
-    folder : Path
-        Path of the folder, which is created.
+    out : Path
+        Path of the folder around it, in which it is created.
     detector : detector
         Detector that judges the images.
     """
 
-    suffix = None
+    place = suffix = None
 
-    def __init__(self, folder, detector):
-        self.folder, self.detector = folder, detector
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, out, detector):
+        self.out, self.detector = out, detector
+        (out / self.place).mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def name_of(cls, path):
-        """Return the name of the file of an image.
+    def path_in(cls, out, path):
+        """Return the path of the file of an image, which depends on the path of the image only.
 
         Parameters
         ----------
-        path : Path
-            Path of the image.
-
-        Returns
-        -------
-        str
-            Name of the file, which depends on the path only.
-        """
-        return f"{name_of(path)}{cls.suffix}"
-
-    def path_of(self, path):
-        """Return the path of the file of an image.
-
-        Parameters
-        ----------
+        out : Path
+            Path of the folder around it.
         path : Path
             Path of the image.
 
@@ -52,7 +40,7 @@ class OfImages:
         Path
             Path of the file.
         """
-        return self.folder / self.name_of(path)
+        return out / cls.place / f"{name_of(path)}{cls.suffix}"
 
 
 class Overlays(OfImages):
@@ -60,18 +48,18 @@ class Overlays(OfImages):
 
     Parameters
     ----------
-    folder : Path
-        Path of the folder, which is created.
+    out : Path
+        Path of the folder around it, in which it is created.
     detector : detector
         Detector that judges the images.
     """
 
-    suffix = ".png"
+    place, suffix = "overlays", ".png"
 
-    def __init__(self, folder, detector):
+    def __init__(self, out, detector):
         from .. import plotting  # without matplotlib, this fails here already
 
-        super().__init__(folder, detector)
+        super().__init__(out, detector)
         self._display = plotting.AnomalyMapDisplay
 
     def write(self, path, verdict):
@@ -97,7 +85,7 @@ class Overlays(OfImages):
         figure = Figure(figsize=(max(scale * width, 2.5) + 1.4, max(scale * height, 1) + 0.6), layout="constrained")
         display.plot(ax=figure.add_subplot(), colorbar=True, alpha=0.8)
         display.ax_.set_title(describe(verdict, self.detector), fontsize=9)
-        figure.savefig(self.path_of(path), dpi=100)
+        figure.savefig(self.path_in(self.out, path), dpi=100)
 
 
 def describe(verdict, detector):

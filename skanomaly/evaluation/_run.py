@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .._inputs.files import check_writable
+from .._inputs.files import check_writable, stamp_of
 from ..exceptions import ImageReadError, MissingWeightsError
 from ..model_selection import FitOnNormal
 from ..persistence import load
@@ -20,7 +20,6 @@ from ._table import RunLock, path_of, shown, write_atomically
 from ._thumbnails import Thumbnails
 
 _BATCH_LEN = 32
-_PICTURES = {"overlays": Overlays, "thumbnails": Thumbnails}  # by the name of their folder
 
 
 class ScoringRun:
@@ -73,8 +72,8 @@ class ScoringRun:
             _claim(self.out / "model.json", self.model, self.detector.false_alarm_rate)
             if self.report is not None:
                 n_images = max(self.n_images, len(_read_rows(self.table)[1]))
-                self._thumbnails = Thumbnails(self.out / "thumbnails", self.detector, n_images)
-            self._pictures = [Overlays(self.out / "overlays", self.detector)] if self.overlays else []
+                self._thumbnails = Thumbnails(self.out, self.detector, n_images)
+            self._pictures = [Overlays(self.out, self.detector)] if self.overlays else []
             self._pictures += [] if self.report is None else [self._thumbnails]
         except BaseException:
             self._lock.__exit__()
@@ -127,8 +126,8 @@ class ScoringRun:
     def _rows(self, batch):
         """Yield each image with its row; its pictures are written before."""
         for path, stamp, result in _results(self.detector, batch, self.on_error):
-            for folder, kind in _PICTURES.items():  # those of what the file was before
-                (self.out / folder / kind.name_of(path)).unlink(missing_ok=True)
+            for kind in (Overlays, Thumbnails):  # those of what the file was before
+                kind.path_in(self.out, path).unlink(missing_ok=True)
             try:
                 for picture in [] if isinstance(result, Exception) else self._pictures:
                     picture.write(path, result)
@@ -156,26 +155,6 @@ def _results(detector, batch, on_error):
             yield from _results(detector, [path], on_error)
         return
     yield from zip(batch, stamps, verdicts, strict=True)
-
-
-def stamp_of(path):
-    """Return what tells whether a file has changed.
-
-    Parameters
-    ----------
-    path : path-like
-        Path of the file.
-
-    Returns
-    -------
-    tuple of str
-        Size and time of the last change; empty if there is no such file.
-    """
-    try:
-        status = os.stat(path)
-    except OSError:
-        return "", ""
-    return str(status.st_size), str(status.st_mtime_ns)
 
 
 def _decider(detector):
@@ -242,4 +221,4 @@ def _finished_paths(table, paths, pictures):
 
 def _is_up_to_date(row, path, pictures):
     unchanged = not row[ERROR] and tuple(row[ERROR + 1 :]) == stamp_of(path)
-    return unchanged and all(picture.path_of(path).is_file() for picture in pictures)
+    return unchanged and all(picture.path_in(picture.out, path).is_file() for picture in pictures)

@@ -43,18 +43,18 @@ class Thumbnails(OfImages):
 
     Parameters
     ----------
-    folder : Path
-        Path of the folder, which is created.
+    out : Path
+        Path of the folder around it, in which it is created.
     detector : detector
         Detector that judges the images.
     n_images : int
         Number of images in the report.
     """
 
-    suffix = ".json"
+    place, suffix = "thumbnails", ".json"
 
-    def __init__(self, folder, detector, n_images):
-        super().__init__(folder, detector)
+    def __init__(self, out, detector, n_images):
+        super().__init__(out, detector)
         self.n_bytes, self.scale = bytes_per_image(n_images), scale_of_maps(detector)
 
     def write(self, path, verdict):
@@ -68,7 +68,7 @@ class Thumbnails(OfImages):
             Verdict on the image.
         """
         pictures = thumbnail(pixels_as_seen(self.detector, [path])[0], verdict, self.scale, self.n_bytes)
-        write_atomically(self.path_of(path), json.dumps(pictures))
+        write_atomically(self.path_in(self.out, path), json.dumps(pictures))
 
     def read(self, path):
         """Read the file of an image.
@@ -83,7 +83,7 @@ class Thumbnails(OfImages):
         dict
             What `thumbnail` returned for the image; empty if there is no file.
         """
-        file = self.path_of(path)
+        file = self.path_in(self.out, path)
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 

@@ -269,7 +269,7 @@ class GaussianScorer(IncrementalMixin, GridScorer):
 
     def _scatter_in(self, units):
         varies = self._deviations() > 0
-        return self.scatter_ / pack(np.outer(units, units)) * pack(np.outer(varies, varies).astype(np.float64))
+        return self.scatter_ / pack(np.where(np.outer(varies, varies), np.outer(units, units), np.inf))  # 0 if constant
 
     def _score(self, Z, maps=True):
         self._check_grid(Z)

@@ -123,6 +123,7 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
         "image_score": [StrOptions({"max", "mean"}), Interval(RealNotInt, 0, 1, closed="neither")],
     }
     _computed_in = "float64"
+    _private_state = {"_wanted_components": "int, float or None"}
     _derived = ("_axes",)
 
     def __init__(
@@ -204,8 +205,6 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
             )
         theirs = Moments(other.n_samples_seen_, other.mean_[None], other.scatter_[None])
         self._take_over(merge_moments(self._moments().copy(), theirs))
-
-    _private_state = {"_wanted_components": "int, float or None"}
 
     def _check_state(self):
         super()._check_state()
