@@ -28,7 +28,7 @@ def print_machine():
     print(f"{machine}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
 
 
-PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "image_score": "patch", "sigma": 4.0}  # as in the paper
+PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "n_neighbors": 1, "image_score": "patch", "sigma": 4.0}
 
 
 class RecalledFeatures(PretrainedPatchFeatures):

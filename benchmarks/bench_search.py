@@ -52,10 +52,10 @@ def main():
         quiet = {"false_alarm_rate": None, "random_state": 0}
         candidates = {
             f"PatchCore, 1 %, {options.image_sizes[0]} px": PatchCore(
-                large, combine="concatenated", coreset_ratio=0.01, **quiet
+                large, combine="concatenated", coreset_ratio=0.01, n_neighbors=1, **quiet
             ),
             f"PatchCore, 5 %, {options.image_sizes[0]} px": PatchCore(
-                large, combine="concatenated", coreset_ratio=0.05, **quiet
+                large, combine="concatenated", coreset_ratio=0.05, n_neighbors=1, **quiet
             ),
             f"PaDiM, {options.image_sizes[0]} px": PaDiM(large, **quiet),
             f"PaDiM, {options.image_sizes[1]} px": PaDiM(small, **quiet),

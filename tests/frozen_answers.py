@@ -54,7 +54,7 @@ from skanomaly.networks import DCGAN, DenseNetwork, FeatureLoss, PooledNetwork, 
 
 FILE = Path(__file__).with_suffix(".npz")
 SIZE = (24, 24)  # of the maps that are kept
-PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "image_score": "patch", "sigma": 4.0}
+PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "n_neighbors": 1, "image_score": "patch", "sigma": 4.0}
 WHOLE = {**PAPER, "coreset_ratio": 1.0}
 
 

@@ -15,7 +15,7 @@ from skanomaly._kernels.neighbors import k_nearest
 from skanomaly._kernels.pruned_neighbors import build_index, search_index
 from skanomaly._kernels.ranking import area_under, weighted_curve
 from skanomaly._kernels.regions import label_regions, largest_level, remove_small_regions
-from skanomaly._kernels.smoothing import map_operator, resize_matrix
+from skanomaly._kernels.smoothing import average_grids, harmonic_grids, map_operator, resize_matrix
 
 DTYPES = [np.float32, np.float64]
 EIGHT = np.ones((3, 3))
@@ -453,3 +453,14 @@ def test_pruned_search_equals_brute_force(d, k, dtype):
         one = (choice[0], choice[1][7:8]) if choice else ()
         assert_array_equal(search_index(index, queries[7:8], k, *one)[0], distances[7:8])
     assert (search_index(index, bank[:20], 1)[0] == 0).all()
+
+
+def test_means_of_grids_by_hand():
+    """A coarse grid of one value is that value everywhere; the means of 1 and 7 are 4 and (2 / (1 + 1/49))^(1/2)."""
+    fine, coarse = np.array([[1.0, 7.0], [0.0, 1e300]]), np.array([[7.0]])
+    assert_allclose(average_grids([fine, coarse]), [[4, 7], [3.5, 5e299]])
+    expected = [[1.4, 7], [0, 7 * np.sqrt(2)]]  # 2 / (1 + 1/49) is 1.96
+    assert_allclose(harmonic_grids([fine, coarse]), expected)
+    assert_allclose(harmonic_grids([fine * 1e-300, coarse * 1e-300]), np.multiply(expected, 1e-300))
+    assert_array_equal(harmonic_grids([fine]), fine)
+    assert_array_equal(harmonic_grids([np.zeros((2, 2)), np.zeros((1, 1))]), np.zeros((2, 2)))

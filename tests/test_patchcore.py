@@ -30,7 +30,7 @@ from skanomaly.scoring._knn import LeftOut
 pytestmark = pytest.mark.filterwarnings("ignore::skanomaly.exceptions.CalibrationWarning")
 
 
-PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "image_score": "patch", "sigma": 4.0}
+PAPER = {"combine": "concatenated", "coreset_ratio": 0.1, "n_neighbors": 1, "image_score": "patch", "sigma": 4.0}
 WHOLE = {"coreset_ratio": 1.0}
 
 
@@ -44,17 +44,19 @@ def paper(small_features, cloth):
     return PatchCore(small_features, **PAPER, random_state=0).fit(cloth.X_train)
 
 
-def distances_to(bank, grids):
-    """Return the distance (n, h, w) of each patch to the nearest bank row, by brute force in float64."""
+def distances_to(bank, grids, k=2):
+    """Return the mean distance (n, h, w) of each patch to the k nearest bank rows, by brute force in float64."""
     rows = grids.reshape(-1, grids.shape[-1]).astype(np.float64)
-    return cdist(rows, np.reshape(bank, (-1, grids.shape[-1])).astype(np.float64)).min(axis=1).reshape(grids.shape[:3])
+    distances = np.sort(cdist(rows, np.reshape(bank, (-1, grids.shape[-1])).astype(np.float64)), axis=1)
+    return distances[:, :k].mean(axis=1).reshape(grids.shape[:3])
 
 
-def averaged(layers, scales):
-    """Return the mean (n, h, w) of scaled distances [(n, h_l, w_l)], enlarged by torch."""
+def combined(layers, scales, power=-2):
+    """Return the power mean (n, h, w) of scaled distances [(n, h_l, w_l)], enlarged by torch."""
     scaled = [torch.from_numpy(d / scale)[:, None] for d, scale in zip(layers, scales, strict=True)]
     size = max(tuple(d.shape[2:]) for d in scaled)
-    return torch.stack([F.interpolate(d, size, mode="bilinear") for d in scaled]).mean(dim=0)[:, 0].numpy()
+    enlarged = torch.stack([F.interpolate(d, size, mode="bilinear") for d in scaled])[:, :, 0].numpy()
+    return np.mean(enlarged**power, axis=0) ** (1 / power)
 
 
 @pytest.mark.parametrize(("sides", "expected"), [((64, 64, 900), 256), ((256, 300, 100), 256), ((257, 300, 64), 320)])
@@ -87,16 +89,37 @@ def test_banks_of_layers_equal_the_formula(fitted, small_features, cloth):
         left_out = [distances_to(scorer.bank_[scorer.bank_images_ != i], layer[i : i + 1]) for i in range(12)]
         scales.append(np.mean(left_out))
     np.testing.assert_allclose(fitted.scales_, scales, rtol=1e-6)
-    grids = averaged([distances_to(s.bank_, layer) for s, layer in zip(fitted.scorers_, test, strict=True)], scales)
+    grids = combined([distances_to(s.bank_, layer) for s, layer in zip(fitted.scorers_, test, strict=True)], scales)
     maps = np.stack([small_features.map_to_image(grid, None, 2.0, size=(64, 64)) for grid in grids])
     np.testing.assert_allclose(fitted.anomaly_map(cloth.X_test), maps, rtol=1e-5)
     np.testing.assert_allclose(-fitted.score_samples(cloth.X_test), maps.max(axis=(1, 2)), rtol=1e-5)
+
+
+def test_averaged_layers_equal_the_formula(small_features, cloth):
+    settings = {"coreset_ratio": 0.1, "n_neighbors": 1, "false_alarm_rate": None, "random_state": 0}
+    detector = PatchCore(small_features, combine="averaged", **settings).fit(cloth.X_train)
+    test = small_features.transform_layers(cloth.X_test).arrays
+    distances = [distances_to(s.bank_, layer, 1) for s, layer in zip(detector.scorers_, test, strict=True)]
+    grids = combined(distances, detector.scales_, 1)
+    maps = np.stack([small_features.map_to_image(grid, None, 2.0, size=(64, 64)) for grid in grids])
+    np.testing.assert_allclose(detector.anomaly_map(cloth.X_test), maps, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"combine": "averaged"}, {"combine": "concatenated"}])
+def test_thresholds_belong_to_the_scores(small_features, cloth, settings):
+    """Calibration and scoring combine layers alike: with every patch in the bank, leaving out is refitting."""
+    detector = PatchCore(small_features, **WHOLE, **settings).fit(cloth.X_train)
+    rest = PatchCore(small_features, **WHOLE, **settings, false_alarm_rate=None).fit(cloth.X_train[1:])
+    if len(detector.scales_) == 2:
+        rest.scales_ = detector._scales_without(np.arange(12))[0]  # those of the others with image 0 in their banks
+    np.testing.assert_allclose(detector.calibration_scores_[0], -rest.score_samples(cloth.X_train[:1])[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("image_score", "expected"),
     [
         ("max", lambda score_map: score_map.max()),
+        ("contrast", lambda score_map: score_map.max() - score_map.mean(dtype=np.float64)),
         (0.1, lambda score_map: np.sort(score_map.ravel())[-410:].mean()),  # of 64 * 64 pixels
         (1e-9, lambda score_map: score_map.max()),
     ],
@@ -108,7 +131,7 @@ def test_image_scores_are_levels_of_the_map(fitted, cloth, image_score, expected
 
 
 def test_training_images_score_zero_at_ratio_one(small_features, cloth):
-    detector = PatchCore(small_features, **WHOLE, false_alarm_rate=None).fit(cloth.X_train)
+    detector = PatchCore(small_features, **WHOLE, n_neighbors=1, false_alarm_rate=None).fit(cloth.X_train)
     np.testing.assert_array_equal(detector.score_samples(cloth.X_train), 0)
     np.testing.assert_array_equal(detector.anomaly_map(cloth.X_train), 0)
 
@@ -146,7 +169,7 @@ def test_leaving_groups_out_of_banks_and_scales(small_features, cloth):
         for layer in layers
     ]
     expected = [
-        averaged([d[i : i + 1] for d in left_out], [d[g != GROUPS].mean() for d in left_out]).max()
+        combined([d[i : i + 1] for d in left_out], [d[g != GROUPS].mean() for d in left_out]).max()
         for i, g in enumerate(GROUPS)
     ]
     np.testing.assert_allclose(detector.calibration_scores_, expected, rtol=1e-6)
@@ -164,14 +187,14 @@ def test_scales_take_a_few_images(small_features, cloth, monkeypatch):
     ]
     np.testing.assert_allclose(detector.scales_, [d[[0, 4, 7, 11]].mean() for d in left_out], rtol=1e-6)
     for i, others in ((4, [0, 7, 11]), (5, [0, 4, 7, 11])):
-        expected = averaged([d[i : i + 1] for d in left_out], [d[others].mean() for d in left_out]).max()
+        expected = combined([d[i : i + 1] for d in left_out], [d[others].mean() for d in left_out]).max()
         np.testing.assert_allclose(detector.calibration_scores_[i], expected, rtol=1e-6)
 
 
 def test_equal_images_do_not_set_the_scales(small_features, cloth):
     """Copies would score 0 by each other; each pair counts as one image."""
-    single = PatchCore(small_features, **WHOLE).fit(cloth.X_train)
-    double = PatchCore(small_features, **WHOLE).fit(np.concatenate([cloth.X_train, cloth.X_train]))
+    single = PatchCore(small_features, **WHOLE, n_neighbors=1).fit(cloth.X_train)
+    double = clone(single).fit(np.concatenate([cloth.X_train, cloth.X_train]))
     np.testing.assert_allclose(double.scales_, single.scales_, rtol=1e-6)
     alone = PatchCore(small_features, false_alarm_rate=None).fit(cloth.X_train[[0, 0]])
     np.testing.assert_array_equal(alone.scales_, 1)
@@ -182,7 +205,7 @@ def test_weights_of_several_banks(small_features, cloth):
     kwargs = {"coreset_ratio": 0.1, "random_state": 0, "false_alarm_rate": None, "image_score": "patch"}
     weighted, plain = (PatchCore(small_features, reweight=b, **kwargs).fit(cloth.X_train) for b in (3, False))
     layers = weighted.features_.transform_layers(cloth.X_test[:4]).arrays
-    grids = averaged(
+    grids = combined(
         [distances_to(s.bank_, layer) for s, layer in zip(plain.scorers_, layers, strict=True)], plain.scales_
     )
     for i, grid in enumerate(grids):
@@ -191,8 +214,8 @@ def test_weights_of_several_banks(small_features, cloth):
         for scorer, layer in zip(weighted.scorers_, layers, strict=True):
             step = grid.shape[0] // layer.shape[1]
             cell = layer[i, row // step, column // step][None, None, None]
-            alone = KNNScorer(reweight=3, false_alarm_rate=None).fit(scorer.bank_)
-            unweighted = KNNScorer(false_alarm_rate=None).fit(scorer.bank_)
+            alone = KNNScorer(2, reweight=3, false_alarm_rate=None).fit(scorer.bank_)
+            unweighted = KNNScorer(2, false_alarm_rate=None).fit(scorer.bank_)
             factors.append(alone.score_samples(cell) / unweighted.score_samples(cell))
         np.testing.assert_allclose(
             weighted.score_samples(cloth.X_test[i : i + 1]), -grid.max() * np.mean(factors), rtol=1e-6
@@ -326,6 +349,14 @@ def test_pipeline_fits_scores_maps_clones_and_searches(small_features, cloth):
     assert anomaly_map(search.best_estimator_, cloth.X_test).shape == (16, 64, 64)
 
 
+@pytest.mark.parametrize("settings", [{"coreset_size": 1}, {"coreset_ratio": 1e-9}])
+def test_banks_have_enough_patches(small_features, cloth, settings):
+    with pytest.raises(
+        ValueError, match=r"n_neighbors=2 is larger than the number of patches in a bank, 1; .*coreset_size"
+    ):
+        PatchCore(small_features, **settings).fit(cloth.X_train)
+
+
 @pytest.mark.weights
 def test_finds_defects_and_its_controls_do_not():
     """Real weights tell defects apart; labels shuffled or weights random do clearly worse."""
@@ -338,7 +369,7 @@ def test_finds_defects_and_its_controls_do_not():
     auroc, pro = image_auroc(data.y_test, scores), aupro(data.masks_test, real.anomaly_map(data.X_test))
     assert auroc > 0.85
     assert pro > 0.7
-    assert image_auroc(data.y_test, -untrained.score_samples(data.X_test)) < auroc - 0.1
+    assert image_auroc(data.y_test, -untrained.score_samples(data.X_test)) < auroc - 0.05
     assert aupro(data.masks_test, untrained.anomaly_map(data.X_test)) < pro - 0.2
     assert image_auroc(np.random.default_rng(1).permutation(data.y_test), scores) < auroc - 0.15
 
@@ -379,7 +410,7 @@ def test_pixel_scorer_searches_over_lazily_read_masks(small_features, cloth, tmp
 
 def test_small_banks_without_threshold_need_no_other_image(small_features, cloth):
     """Scales of layers are set from images left out; where too few patches are left, layers keep the scale 1."""
-    few = {"coreset_size": 1, "false_alarm_rate": None, "random_state": 0}
+    few = {"coreset_size": 1, "n_neighbors": 1, "false_alarm_rate": None, "random_state": 0}
     detector = PatchCore(small_features, **few).fit(cloth.X_train)
     assert detector.scales_.tolist() == [1.0] * len(detector.scales_)
     assert np.isfinite(detector.score_samples(cloth.X_test[:2])).all()

@@ -104,7 +104,23 @@ def map_operator(n_grid, n_cropped, n_resized, n_out, sigma):
 
 def average_grids(grids):
     """Return the mean (h, w) of score grids [(h_l, w_l)], resized bilinearly to the finest of them."""
-    return np.mean(resize_to_finest([grid[..., None] for grid in grids]), axis=0)[..., 0]
+    return np.mean(_resized(grids), axis=0)
+
+
+def harmonic_grids(grids):
+    """Return the root of the harmonic mean (h, w) of the squares of grids [(h_l, w_l)], resized to the finest of them.
+
+    The lowest value at each place is factored out, so that no square overflows or vanishes. Values are not negative.
+    """
+    grids = _resized(grids)
+    lowest = grids.min(axis=0)
+    ratios = np.divide(lowest, grids, out=np.ones_like(grids), where=grids != lowest)
+    return lowest / np.sqrt(np.mean(np.square(ratios), axis=0))
+
+
+def _resized(grids):
+    """Return grids [(h_l, w_l)] as (L, h, w), resized bilinearly to the finest of them."""
+    return np.stack(resize_to_finest([grid[..., None] for grid in grids]))[..., 0]
 
 
 def resize_to_finest(grids):

@@ -9,7 +9,7 @@ from .._inputs.images import as_pair
 from .._kernels.checks import require
 from .._kernels.levels import level
 
-IMAGE_SCORE = [StrOptions({"max", "mean"}), Interval(Real, 0, 1, closed="neither")]  # constraints of `image_score`
+IMAGE_SCORE = [StrOptions({"max", "mean", "contrast"}), Interval(Real, 0, 1, closed="neither")]  # of `image_score`
 
 
 def image_score_or(option):
@@ -37,9 +37,9 @@ def image_scores(detector, grids, image_score="max"):
         Fitted detector.
     grids : ndarray of shape (n, h, w)
         Score grids.
-    image_score : {"max", "mean"} or float, default="max"
-        Level of the smoothed anomaly map, at the size at which the features see images: its maximum, its mean, or the
-        mean over this share of its highest pixels.
+    image_score : {"max", "mean", "contrast"} or float, default="max"
+        Level of the smoothed anomaly map, at the size at which the features see images: its maximum, its mean, its
+        maximum less its mean, or the mean over this share of its highest pixels.
 
     Returns
     -------

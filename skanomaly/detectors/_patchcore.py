@@ -10,7 +10,7 @@ from .._calibration import grouped
 from .._inputs.images import check_images
 from .._kernels.checks import require
 from .._kernels.coreset import cover_again, covering_radius
-from .._kernels.smoothing import average_grids
+from .._kernels.smoothing import average_grids, harmonic_grids
 from ..features import PretrainedPatchFeatures
 from ..features._base import Layers, layer_widths
 from ..reduction import GreedyCoreset
@@ -28,19 +28,22 @@ class PatchCore(FeatureDetector):
 
     The patch features of all training images (`PretrainedPatchFeatures`) are reduced to a bank by the greedy k-centre
     rule (`GreedyCoreset`), one bank :math:`M_l` for each layer l at its own resolution. The score of a test patch is
-    its distance to the nearest patch in the bank, in units of the mean distance :math:`\mu_l` of normal patches to a
-    bank without the patches of their own image; the scores of the layers are enlarged bilinearly to the finest layer
-    and averaged:
+    its mean distance to the nearest patches in the bank, in units of the mean :math:`\mu_l` for normal patches and a
+    bank without the patches of their own image. The scores of the layers are enlarged bilinearly to the finest layer,
+    and combined by the harmonic mean of their squares, which is high only where all layers find the patch unusual:
 
     .. math::
 
-        s(p) = \frac{1}{L} \sum_l \frac{1}{\mu_l} \min_{m \in M_l} \lVert p_l - m \rVert_2
+        s_l(p) = \frac{1}{\mu_l} \frac{1}{k} \sum_{m \in N_k(p_l)} \lVert p_l - m \rVert_2, \qquad
+        s(p) = \Bigl( \frac{1}{L} \sum_l s_l(p)^{-2} \Bigr)^{-1/2}
+
+    where :math:`N_k(p_l)` are the k patches of :math:`M_l` that are nearest to p.
 
     The map is the grid of patch scores, bilinearly enlarged and smoothed by a Gaussian, and the score of an image is
     the maximum of its map.
 
-    In the paper, the layers are concatenated to a single grid, with one bank and no scaling. The score of an image is
-    that of its highest patch :math:`p^*`, which is re-weighted where the bank itself is sparse:
+    In the paper, k is 1, and the layers are concatenated to a single grid, with one bank and no scaling. The score of
+    an image is that of its highest patch :math:`p^*`, which is re-weighted where the bank itself is sparse:
 
     .. math::
 
@@ -54,10 +57,12 @@ class PatchCore(FeatureDetector):
         ``PretrainedPatchFeatures(image_size=320)``, or 256 if most training images have no side of more than 256
         pixels. Pass an object to choose or search its parameters (``features__layers``), or a `FrozenEstimator` of
         fitted features.
-    combine : {"averaged", "concatenated"}, default="averaged"
+    combine : {"harmonic", "averaged", "concatenated"}, default="harmonic"
         How the layers are combined.
 
-        - "averaged" uses a bank for each layer, at its own resolution, and averages the scores.
+        - "harmonic" uses a bank for each layer, at its own resolution, and combines the scores by the harmonic mean of
+          their squares: an anomaly has to stand out in every layer.
+        - "averaged" takes the arithmetic mean of the same scores instead: a layer that finds nothing matters less.
         - "concatenated" resizes all layers bilinearly to the finest one and concatenates them, as in the paper.
     coreset_ratio : float or None, default=None
         Share of the patches that is kept in a bank, in (0, 1]; None keeps `coreset_size` patches.
@@ -65,12 +70,12 @@ class PatchCore(FeatureDetector):
         Number of patches that are kept in a bank; all, if there are fewer. Used only if `coreset_ratio` is None.
     projection : int, transformer or None, default=None
         Projection in which the coreset is selected; see `GreedyCoreset`.
-    n_neighbors : int, default=1
-        Number of bank patches whose distances are averaged.
-    image_score : {"max", "mean", "patch"} or float, default="max"
+    n_neighbors : int, default=2
+        Number k of bank patches whose distances are averaged.
+    image_score : {"max", "mean", "contrast", "patch"} or float, default="max"
         How the score of an image is computed from its map, at the size at which the features see images.
 
-        - "max" is the maximum, and "mean" the mean.
+        - "max" is the maximum, "mean" the mean, and "contrast" the maximum less the mean.
         - A float in (0, 1) is the mean over this share of its highest pixels.
         - "patch" is the score of the highest patch, re-weighted, as in the paper.
     reweight : int or False, default=9
@@ -139,11 +144,11 @@ class PatchCore(FeatureDetector):
     Variants:
 
     - the paper: ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224, dim=1024),
-      combine="concatenated", coreset_ratio=0.1, projection=128, image_score="patch", sigma=4.0)``; the authors' code
-      does not re-weight, which is ``reweight=False``, and squares distances, which ranks images alike;
+      combine="concatenated", coreset_ratio=0.1, projection=128, n_neighbors=1, image_score="patch", sigma=4.0)``; the
+      authors' code does not re-weight, which is ``reweight=False``, and squares distances, which ranks images alike;
     - anomalib: ``PatchCore(PretrainedPatchFeatures("wide_resnet50_2", image_size=256, crop=224),
-      combine="concatenated", coreset_ratio=0.1, projection=SparseRandomProjection(eps=0.9), image_score="patch",
-      sigma=4.0)``.
+      combine="concatenated", coreset_ratio=0.1, projection=SparseRandomProjection(eps=0.9), n_neighbors=1,
+      image_score="patch", sigma=4.0)``.
 
     Pickles hold the parameters and the attributes above, not the network.
 
@@ -165,7 +170,7 @@ class PatchCore(FeatureDetector):
     _parameter_constraints = {
         **FeatureDetector._parameter_constraints,
         "features": [HasMethods(["fit_samples", "transform_layers", "map_to_image"]), None],
-        "combine": [StrOptions({"averaged", "concatenated"})],
+        "combine": [StrOptions({"harmonic", "averaged", "concatenated"})],
         "coreset_ratio": [*GreedyCoreset._parameter_constraints["ratio"], None],
         "coreset_size": [Interval(Integral, 1, None, closed="left")],
         "projection": GreedyCoreset._parameter_constraints["projection"],
@@ -180,11 +185,11 @@ class PatchCore(FeatureDetector):
         self,
         features=None,
         *,
-        combine="averaged",
+        combine="harmonic",
         coreset_ratio=None,
         coreset_size=2500,
         projection=None,
-        n_neighbors=1,
+        n_neighbors=2,
         image_score="max",
         reweight=9,
         sigma=2.0,
@@ -270,6 +275,12 @@ class PatchCore(FeatureDetector):
         ).fit(layer)
 
     def _scorer_of(self, layer, coreset):
+        size = len(coreset.indices_)
+        if size < self.n_neighbors:
+            raise ValueError(
+                f"n_neighbors={self.n_neighbors} is larger than the number of patches in a bank, {size}; lower it, or "
+                "keep more patches (coreset_size, coreset_ratio)."
+            )
         scorer = KNNScorer(self.n_neighbors, reweight=self.reweight, device=self.device, false_alarm_rate=None)
         return scorer.set_bank(_rows(layer)[coreset.indices_], _image_of_row(layer)[coreset.indices_])
 
@@ -287,13 +298,13 @@ class PatchCore(FeatureDetector):
     # ----------------------------------------------------------------------------------------- scoring
 
     def _score(self, Z, maps=True):
-        grids = _average(self._distances(Z), [self.scales_] * len(Z))
+        grids = self._combined(self._distances(Z), [self.scales_] * len(Z))
         return self._image_scores(Z, grids), grids
 
     def _leave_one_out(self, Z, groups):
         """Score each image by banks and scales without its own group."""
         left_out = self._left_out(Z, groups)
-        grids = _average(self._distances(Z, left_out), self._scales_without(groups))
+        grids = self._combined(self._distances(Z, left_out), self._scales_without(groups))
         return self._image_scores(Z, grids, left_out), grids
 
     def _distances(self, Z, left_out=None):
@@ -301,6 +312,12 @@ class PatchCore(FeatureDetector):
         left_out = [None] * len(Z.arrays) if left_out is None else left_out
         layers = zip(self.scorers_, Z.arrays, left_out, strict=True)
         return [scorer.patch_scores(layer, without) for scorer, layer, without in layers]
+
+    def _combined(self, distances, scales):
+        """Return the scores (n, h, w) for distances [(n, h_l, w_l)] and the scales (L,) of each image."""
+        combine = harmonic_grids if self.combine == "harmonic" else average_grids
+        images = zip(zip(*distances, strict=True), scales, strict=True)
+        return np.stack([combine([grid / scale for grid, scale in zip(*image, strict=True)]) for image in images])
 
     def _scales_without(self, groups):
         """Return the scales (L,) for each image, set from images of other groups."""
@@ -371,9 +388,3 @@ def _scales(means):
     """Return the scales (L,) for mean distances (L, n) of left-out images; 1 where all distances are 0."""
     scales = means.mean(axis=1)
     return np.where(scales > 0, scales, 1.0)
-
-
-def _average(distances, scales):
-    """Return the scores (n, h, w) for distances [(n, h_l, w_l)] and the scales (L,) of each image."""
-    images = zip(zip(*distances, strict=True), scales, strict=True)
-    return np.stack([average_grids([grid / scale for grid, scale in zip(*image, strict=True)]) for image in images])

@@ -51,12 +51,13 @@ class SPADE(FeatureDetector):
           to the finest layer and averaged.
         - "concatenated" resizes all layers bilinearly to the finest one and concatenates them, as in the paper. It
           takes several times the memory and time.
-    image_score : {"image", "max", "mean"} or float, default="image"
+    image_score : {"image", "max", "mean", "contrast"} or float, default="image"
         How the score of an image is computed.
 
         - "image" is d(y), as in the paper. It needs no map, but averages over the image, so it misses small defects (an
           AUROC below 0.5 has been published for MVTec's grid).
-        - "max" is the maximum of the map at the size at which the features see images, and "mean" its mean.
+        - "max" is the maximum of the map at the size at which the features see images, "mean" its mean, and "contrast"
+          its maximum less its mean.
         - A float in (0, 1) is the mean over this share of its highest pixels.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.

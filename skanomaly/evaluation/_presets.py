@@ -4,7 +4,14 @@ from sklearn.base import clone
 
 _PAPER_SIZE = {"image_size": 256, "crop": 224}
 _PADIM = {"neighborhood": 1, **_PAPER_SIZE}
-_PATCHCORE = {"combine": "concatenated", "projection": 128, "image_score": "patch", "reweight": False}
+_PATCHCORE = {
+    "combine": "concatenated",
+    "projection": 128,
+    "n_neighbors": 1,
+    "image_score": "patch",
+    "reweight": False,
+    "sigma": 4.0,
+}
 _B4_LAYERS = ("bn1", *(f"blocks.{i}" for i in range(7)), "bn2")
 _B5_LAYERS = ("blocks.1.3", "blocks.3.6", "blocks.4.5")
 _VGG_LAYERS = ("features.21", "features.14", "features.7")

@@ -65,7 +65,9 @@ def models():
     }
     pictures = {
         "PatchCore": sk.PatchCore(features(), coreset_size=600, random_state=0),
-        "PatchCore paper": sk.PatchCore(features(), combine="concatenated", image_score="patch", coreset_size=50),
+        "PatchCore paper": sk.PatchCore(
+            features(), combine="concatenated", n_neighbors=1, image_score="patch", coreset_size=50
+        ),
         "PaDiM": sk.PaDiM(features(), n_channels=8, random_state=0),
         "SPADE": sk.SPADE(features(layers=(2, 3, 4)), n_neighbors=3),
         "MahalanobisAD": sk.MahalanobisAD(features(layers=(1, 2))),
