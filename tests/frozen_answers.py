@@ -87,7 +87,9 @@ IMAGE_DETECTORS = {
     "PatchCore split": lambda: PatchCore(
         network(), **{**PAPER, "coreset_ratio": 1.0}, calibration="split", random_state=0
     ),
-    "PatchCore projection": lambda: PatchCore(network(dim=64), **PAPER, projection=16, n_neighbors=2, random_state=0),
+    "PatchCore projection": lambda: PatchCore(
+        network(dim=64), **{**PAPER, "n_neighbors": 2}, projection=16, random_state=0
+    ),
     "PatchCore pixels": lambda: PatchCore(PatchFeatures(image_size=48), **PAPER, random_state=0),
     "PatchCore crop": lambda: PatchCore(network(crop=32), **PAPER, random_state=0),
     "PaDiM loo": lambda: PaDiM(network((1, 2, 3), 1), n_channels=20, random_state=0),

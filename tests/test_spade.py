@@ -164,7 +164,7 @@ def test_with_all_neighbors_the_map_is_patchcores(cloth):
     """One pixel stage and a gallery of everything: the grid of a full memory bank."""
     options = {"weights": "random", "neighborhood": 1, "image_size": 64, "random_state": 0}
     spade = SPADE(PretrainedPatchFeatures(layers=(2, 4), **options), n_neighbors=12, image_score="max")
-    patchcore = PatchCore(PretrainedPatchFeatures(layers=(2,), **options), coreset_ratio=1.0, reweight=False, sigma=4.0)
+    patchcore = PatchCore(PretrainedPatchFeatures(layers=(2,), **options), coreset_ratio=1.0, n_neighbors=1, sigma=4.0)
     spade.fit(cloth.X_train), patchcore.fit(cloth.X_train)
     np.testing.assert_allclose(spade.score_samples(cloth.X_test), patchcore.score_samples(cloth.X_test), rtol=1e-6)
     np.testing.assert_allclose(spade.anomaly_map(cloth.X_test), patchcore.anomaly_map(cloth.X_test), rtol=1e-5)

@@ -33,9 +33,9 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
         Number of components that are kept. A share in (0, 1) stands for the smallest number that explains at least this
         share of the variance. At most d - 1 are kept, because d components reconstruct any patch, and no more than
         there are directions in which the training patches vary.
-    image_score : {"max", "mean", "contrast"} or float, default="max"
-        Score of an image: the highest score of its cells, their mean, the highest less the mean, or the mean over this
-        share of its highest cells, in (0, 1). The share is rounded to whole cells, at least one.
+    image_score : {"max", "mean"} or float, default="max"
+        Score of an image: the highest score of its cells, their mean, or the mean over this share of its highest cells,
+        in (0, 1). The share is rounded to whole cells, at least one.
     false_alarm_rate : float or None, default=0.05
         Share of normal samples that may be flagged, in (0, 1); None sets no threshold.
     calibration : {"loo", "cv", "split"}, default="cv"
@@ -120,7 +120,7 @@ class SubspaceScorer(IncrementalMixin, GridScorer):
     _parameter_constraints = {
         **GridScorer._parameter_constraints,
         "n_components": [Interval(RealNotInt, 0, 1, closed="neither"), Interval(Integral, 1, None, closed="left")],
-        "image_score": [StrOptions({"max", "mean", "contrast"}), Interval(RealNotInt, 0, 1, closed="neither")],
+        "image_score": [StrOptions({"max", "mean"}), Interval(RealNotInt, 0, 1, closed="neither")],
     }
     _computed_in = "float64"
     _private_state = {"_wanted_components": "int, float or None"}
