@@ -37,6 +37,11 @@ SETTINGS = {  # name: (parameters of the features, views, parameters of the dete
     "4 rotations": ({}, {"rotations": 4}, {}),
     "4 rot., 10,000": ({}, {"rotations": 4}, {"coreset_size": 10_000}),
     "the same, contrast": ({}, {"rotations": 4}, {"coreset_size": 10_000, "image_score": "contrast"}),
+    "also averaged, 1": (
+        {},
+        {"rotations": 4},
+        {"coreset_size": 10_000, "image_score": "contrast", "combine": "averaged", "n_neighbors": 1},
+    ),
     "8 rotations": ({}, {"rotations": 8}, {}),
     "8 rot., 10,000": ({}, {"rotations": 8}, {"coreset_size": 10_000}),
 }
