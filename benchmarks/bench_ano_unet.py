@@ -38,7 +38,12 @@ from skanomaly.networks import UNet
 SURFACES = "cloth", "grid", "metal", "speckle"
 NETS = "trained", "frozen", "random"
 PUBLISHED = {"beta": 80.0, "n_steps": 200, "optimizer": "momentum", "lr": 1e-3}
-SETTINGS = {"default": {}, "published": PUBLISHED, "normals": {"init": "normals", "n_steps": 20, "lr": 1e-3}}
+SETTINGS = {
+    "default": {},
+    "published": PUBLISHED,
+    "normals": {"init": "normals", "n_steps": 20, "lr": 1e-3},
+    "strong": {"beta": 1.0, "n_steps": 20},
+}
 STEPS = 150  # of the author, for the cost
 EPOCHS = 3  # of the feature net
 PARTS = "quality", "search", "cost", "memory", "pictures"
@@ -103,14 +108,14 @@ def run_quality(options):
     print(f"{'set':<8} {'setting':<10} {'net':<8} {'beta = 0':<22} {'beta':<22} {'gain':<24} L_R, L_C   s/image")
     for name in options.sets:
         X, X_test, y, masks = load(name, options)
-        nets = {kind: feature_net(kind, X, options) for kind in options.nets}
+        nets = {kind: feature_net(kind, X, options, layer=options.layer) for kind in options.nets}
         for setting in options.settings:
             control = None
             for kind, net in nets.items():
                 fitted = detector(net, options, **SETTINGS[setting]).fit(X)
                 if control is None:
                     control = maps_of(fitted.set_params(beta=0.0), X_test, options)
-                    fitted.set_params(beta=SETTINGS[setting].get("beta", detector(net, options).beta))
+                    fitted.set_params(beta=detector(net, options, **SETTINGS[setting]).beta)
                 start = time.perf_counter()
                 found = maps_of(fitted, X_test, options)
                 seconds = (time.perf_counter() - start) / len(masks)
@@ -266,6 +271,7 @@ def main():
     options.add_argument("--sets", nargs="+", default=["tile", *SURFACES])
     options.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     options.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    options.add_argument("--layer", default="bn2", help="layer of the feature net, in the part `quality`")
     options.add_argument("--image-size", type=int, default=96)
     options.add_argument("--map-size", type=int, default=96)
     options.add_argument("--tiles", type=int, default=40, help="number of test images of magnetic_tile")

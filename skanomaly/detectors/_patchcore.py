@@ -137,8 +137,8 @@ class PatchCore(FeatureDetector):
     image that is scored.
 
     Measured false alarms (`benchmarks/bench_thresholds.py`): 40 draws of 80 training images of MVTec's screw and 120
-    fresh normal ones, lite0 features, default settings. For a false_alarm_rate of 0.05, .036 of the fresh images are
-    flagged, and .036 have any masked pixel; for 0.2, .165 and .165. If the thresholds were exact, 95 % of such means
+    fresh normal ones, lite0 features, default settings. For a false_alarm_rate of 0.05, .040 of the fresh images are
+    flagged, and .040 have any masked pixel; for 0.2, .165 and .165. If the thresholds were exact, 95 % of such means
     would lie within .040-.059 and .180-.215: "loo" errs on the safe side.
 
     Variants:
