@@ -244,7 +244,8 @@ class BaseDetector(OutlierMixin, DocLinkMixin, BaseEstimator):
         """Set the parameters of this estimator.
 
         A new `false_alarm_rate` takes effect immediately on a calibrated detector; `sigma` and `min_defect_area` take
-        effect at the next `fit` or `calibrate`.
+        effect at the next `fit` or `calibrate`. Parameters that only combine or summarise scores, such as
+        `image_score`, change the scores at once; call `calibrate` after them.
 
         Parameters
         ----------

@@ -111,7 +111,10 @@ def test_groups_keep_copies_together(calibration):
 @copies_said
 @pytest.mark.parametrize("calibration", ["loo", "cv", "split"])
 def test_equal_images_are_one_group(small_features, cloth, calibration):
-    """Thresholds of images that are all there twice are those of the images themselves, as far as they were drawn."""
+    """Thresholds of images that are all there twice are those of the images themselves, as far as they were drawn.
+
+    With one neighbour: if the bank keeps every patch, a copy is the second neighbour.
+    """
     detector = PatchCore(small_features, calibration=calibration, coreset_ratio=1.0, n_neighbors=1, random_state=0)
     once = clone(detector).fit(cloth.X_train)
     detector.fit(np.concatenate([cloth.X_train, cloth.X_train]))

@@ -347,6 +347,8 @@ def test_presets_are_valid_and_have_the_networks_of_the_papers():
         network = name.split("-", 1)[1]
         assert detector.features.backbone == networks.get(network, f"tf_{network.replace('-', '_')}")
         assert type(detector).__name__.lower().startswith(name.split("-")[0])
+    paper = {"combine": "concatenated", "n_neighbors": 1, "image_score": "patch", "sigma": 4.0, "coreset_ratio": 0.1}
+    assert paper.items() <= preset("patchcore-wrn50").get_params(deep=False).items()
     with pytest.raises(ValueError, match="name='wrn50' is not accepted; it must be one of patchcore-wrn50"):
         preset("wrn50")
 

@@ -13,12 +13,16 @@ from sklearn.pipeline import make_pipeline
 from torch.nn import functional as F
 
 from skanomaly import (
+    SPADE,
     FitOnNormal,
     GreedyCoreset,
     KNNScorer,
+    PaDiM,
     PatchCore,
     PatchFeatures,
+    Pixels,
     PretrainedPatchFeatures,
+    VariationModel,
     anomaly_map,
 )
 from skanomaly.datasets import load_mvtec, make_surfaces
@@ -130,6 +134,28 @@ def test_image_scores_are_levels_of_the_map(fitted, cloth, image_score, expected
     np.testing.assert_allclose(-detector.score_samples(cloth.X_test), [expected(m) for m in maps], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "detector",
+    [
+        SPADE(n_neighbors=3, image_score="contrast"),
+        PaDiM(n_channels=5, image_score="contrast", random_state=0),
+        VariationModel(Pixels(64), image_score="contrast"),
+    ],
+    ids=lambda detector: type(detector).__name__,
+)
+@pytest.mark.parametrize("crop", [None, 32])
+def test_contrast_of_other_detectors(cloth, detector, crop):
+    """It is the maximum minus the mean of what the detector sees, which a crop does not see all of."""
+    if not isinstance(detector, VariationModel):
+        layers = (2, 3, 4) if isinstance(detector, SPADE) else (1, 2)
+        network = {"weights": "random", "image_size": 64, "crop": crop, "random_state": 0}
+        detector = clone(detector).set_params(features=PretrainedPatchFeatures(layers=layers, **network))
+    maps = detector.fit(cloth.X_train).anomaly_map(cloth.X_test).reshape(len(cloth.X_test), -1)
+    assert np.isnan(maps).any() == (crop is not None and not isinstance(detector, VariationModel))
+    expected = np.nanmax(maps, axis=1) - np.nanmean(maps, axis=1, dtype=np.float64)
+    np.testing.assert_allclose(-detector.score_samples(cloth.X_test), expected, rtol=1e-5)
+
+
 def test_training_images_score_zero_at_ratio_one(small_features, cloth):
     detector = PatchCore(small_features, **WHOLE, n_neighbors=1, false_alarm_rate=None).fit(cloth.X_train)
     np.testing.assert_array_equal(detector.score_samples(cloth.X_train), 0)
@@ -198,6 +224,23 @@ def test_equal_images_do_not_set_the_scales(small_features, cloth):
     np.testing.assert_allclose(double.scales_, single.scales_, rtol=1e-6)
     alone = PatchCore(small_features, false_alarm_rate=None).fit(cloth.X_train[[0, 0]])
     np.testing.assert_array_equal(alone.scales_, 1)
+
+
+@pytest.mark.parametrize("combine", ["harmonic", "averaged"])
+def test_a_layer_that_is_the_same_everywhere_is_left_out(small_features, cloth, combine):
+    class Dead(PretrainedPatchFeatures):
+        def transform_layers(self, X):
+            first, *others = super().transform_layers(X).arrays
+            return Layers([np.zeros_like(first), *others])
+
+    settings = {"combine": combine, "false_alarm_rate": 0.2, "random_state": 0}
+    detector = PatchCore(Dead(**small_features.get_params()), **settings).fit(cloth.X_train)
+    alone = PatchCore(clone(small_features).set_params(layers=(3,)), **settings).fit(cloth.X_train)
+    assert detector.scales_[0] == np.inf
+    expected = alone.score_samples(cloth.X_test)
+    np.testing.assert_allclose(np.corrcoef(detector.score_samples(cloth.X_test), expected)[0, 1], 1, atol=0.01)
+    assert detector.offset_ < -0.1
+    assert -1 in detector.predict(cloth.X_test)
 
 
 def test_weights_of_several_banks(small_features, cloth):

@@ -35,7 +35,7 @@ def pixels_of(text):
 
 @pytest.fixture(scope="module")
 def detector(small_features, cloth):
-    settings = {"combine": "averaged", "n_neighbors": 1, "false_alarm_rate": 0.2}  # several images have regions
+    settings = {"combine": "averaged", "n_neighbors": 1, "false_alarm_rate": 0.2}  # so that several images have regions
     return PatchCore(small_features, **settings, random_state=0).fit(cloth.X_train)
 
 

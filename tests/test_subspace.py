@@ -84,7 +84,7 @@ def test_image_scores_of_left_out_images(rng, image_score):
     assert (scorer.calibration_scores_ < scorer.calibration_peaks_).all()
 
 
-@pytest.mark.parametrize("image_score", [0.0, 1.0, 1, "median"])
+@pytest.mark.parametrize("image_score", [0.0, 1.0, 1, "median", "contrast"])
 def test_bad_image_scores(image_score, rng):
     with pytest.raises(ValueError, match="'image_score' parameter"):
         plain(image_score=image_score).fit(rng.normal(size=(9, 3)))

@@ -11,7 +11,7 @@ def level(values, which):
     values : ndarray of shape (n,)
         Values, none of them NaN.
     which : {"max", "mean", "contrast"} or float
-        Maximum, mean, maximum less mean, or mean over this share of the highest values, at least one of them.
+        Maximum, mean, maximum minus mean, or mean over this share of the highest values, at least one of them.
 
     Returns
     -------

@@ -94,7 +94,7 @@ class Autoencoder(ReconstructionDetector):
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     image_score : {"max", "mean", "contrast"} or float, default="max"
         How the score of an image is computed from its map, at the size at which the features see images: its maximum,
-        its mean, its maximum less its mean, or the mean over this share of its highest pixels, in (0, 1).
+        its mean, its maximum minus its mean, or the mean over this share of its highest pixels, in (0, 1).
     max_epochs : int or "auto", default="auto"
         Maximum number of epochs; "auto" uses the default of the network.
     training : Training or None, default=None

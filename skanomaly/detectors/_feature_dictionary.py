@@ -84,7 +84,7 @@ class FeatureDictionary(FeatureDetector):
 
     See Also
     --------
-    PatchCore : Distance to the nearest patch of a larger bank.
+    PatchCore : Distance to the nearest patches of a larger bank.
     MLFSC : Error of sparse codes over learned atoms.
 
     Notes

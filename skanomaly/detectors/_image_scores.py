@@ -39,7 +39,7 @@ def image_scores(detector, grids, image_score="max"):
         Score grids.
     image_score : {"max", "mean", "contrast"} or float, default="max"
         Level of the smoothed anomaly map, at the size at which the features see images: its maximum, its mean, its
-        maximum less its mean, or the mean over this share of its highest pixels.
+        maximum minus its mean, or the mean over this share of its highest pixels.
 
     Returns
     -------

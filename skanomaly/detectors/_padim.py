@@ -58,7 +58,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
         images do not vary.
     image_score : {"max", "mean", "contrast"} or float, default="max"
         How the score of an image is computed from its map, at the size at which the features see images: its maximum,
-        its mean, its maximum less its mean, or the mean over this share of its highest pixels, in (0, 1).
+        its mean, its maximum minus its mean, or the mean over this share of its highest pixels, in (0, 1).
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05
@@ -110,7 +110,7 @@ class PaDiM(IncrementalMixin, FeatureDetector):
     --------
     GaussianScorer : The same score for given patch grids or rows, in standardised units.
     MahalanobisAD : Gaussians of features averaged over the image, for objects at any place.
-    PatchCore : Distance to the nearest normal patch at any position.
+    PatchCore : Distance to the nearest normal patches at any position.
 
     Notes
     -----

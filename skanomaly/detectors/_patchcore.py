@@ -21,23 +21,25 @@ from ._image_scores import image_score_or, image_scores
 
 _SMALL, _LARGE = 256, 320  # sides to which small and other images are resized; enlarged patches have less context
 _MOST_SCALING = 64  # images that set the scales of the layers
+_FAR = 1e300  # score that leaves the harmonic mean of the squares to the other layers, but for its number of layers
 
 
 class PatchCore(FeatureDetector):
-    r"""PatchCore: distance to the nearest patch of a coreset of normal patches.
+    r"""PatchCore: distance to the nearest patches of a coreset of normal patches.
 
     The patch features of all training images (`PretrainedPatchFeatures`) are reduced to a bank by the greedy k-centre
-    rule (`GreedyCoreset`), one bank :math:`M_l` for each layer l at its own resolution. The score of a test patch is
-    its mean distance to the nearest patches in the bank, in units of the mean :math:`\mu_l` for normal patches and a
-    bank without the patches of their own image. The scores of the layers are enlarged bilinearly to the finest layer,
-    and combined by the harmonic mean of their squares, which is high only where all layers find the patch unusual:
+    rule (`GreedyCoreset`), one bank :math:`M_l` for each layer l at its own resolution. The score of a test patch in a
+    layer is its mean distance to the k nearest patches in the bank, divided by :math:`\mu_l`, the mean of this distance
+    over normal patches when the patches of their own image are left out of the bank. The scores of the layers are
+    enlarged bilinearly to the finest layer, and combined by the root of the harmonic mean of their squares, which is
+    high only where all layers find the patch unusual:
 
     .. math::
 
         s_l(p) = \frac{1}{\mu_l} \frac{1}{k} \sum_{m \in N_k(p_l)} \lVert p_l - m \rVert_2, \qquad
         s(p) = \Bigl( \frac{1}{L} \sum_l s_l(p)^{-2} \Bigr)^{-1/2}
 
-    where :math:`N_k(p_l)` are the k patches of :math:`M_l` that are nearest to p.
+    where :math:`N_k(p_l)` are the k patches of :math:`M_l` nearest to :math:`p_l`.
 
     The map is the grid of patch scores, bilinearly enlarged and smoothed by a Gaussian, and the score of an image is
     the maximum of its map.
@@ -60,9 +62,9 @@ class PatchCore(FeatureDetector):
     combine : {"harmonic", "averaged", "concatenated"}, default="harmonic"
         How the layers are combined.
 
-        - "harmonic" uses a bank for each layer, at its own resolution, and combines the scores by the harmonic mean of
-          their squares: an anomaly has to stand out in every layer.
-        - "averaged" takes the arithmetic mean of the same scores instead: a layer that finds nothing matters less.
+        - "harmonic" uses a bank for each layer, at its own resolution, and combines the scores by the root of the
+          harmonic mean of their squares, so that an anomaly has to stand out in every layer.
+        - "averaged" takes the arithmetic mean of the same scores, so that one layer alone can raise the score.
         - "concatenated" resizes all layers bilinearly to the finest one and concatenates them, as in the paper.
     coreset_ratio : float or None, default=None
         Share of the patches that is kept in a bank, in (0, 1]; None keeps `coreset_size` patches.
@@ -71,11 +73,11 @@ class PatchCore(FeatureDetector):
     projection : int, transformer or None, default=None
         Projection in which the coreset is selected; see `GreedyCoreset`.
     n_neighbors : int, default=2
-        Number k of bank patches whose distances are averaged.
+        Number k of bank patches whose distances are averaged, at most the number of patches in a bank.
     image_score : {"max", "mean", "contrast", "patch"} or float, default="max"
         How the score of an image is computed from its map, at the size at which the features see images.
 
-        - "max" is the maximum, "mean" the mean, and "contrast" the maximum less the mean.
+        - "max" is the maximum, "mean" the mean, and "contrast" the maximum minus the mean.
         - A float in (0, 1) is the mean over this share of its highest pixels.
         - "patch" is the score of the highest patch, re-weighted, as in the paper.
     reweight : int or False, default=9
@@ -112,7 +114,9 @@ class PatchCore(FeatureDetector):
     scorers_ : list of KNNScorer
         Fitted scorer of each layer; ``scorers_[l].bank_`` is its bank.
     scales_ : ndarray of shape (n_layers,), float64
-        Mean distance :math:`\mu_l` of each layer; 1 for a single layer, or if all training images are in one group.
+        Mean distance :math:`\mu_l` of each layer; infinite for a layer whose features are the same everywhere, which
+        is left out of the mean; 1 for a single layer, if all training images are in one group, or if fewer than
+        `n_neighbors` patches of a bank are left without one group.
     offset_ : float
         Threshold on `score_samples`.
     pixel_threshold_ : float
@@ -128,7 +132,7 @@ class PatchCore(FeatureDetector):
     --------
     SPADE : Distance to the nearest patches of the most similar images, without a coreset.
     PaDiM : Gaussian of normal patches at each position of the image.
-    KNNScorer : The same score for given patch grids or rows.
+    KNNScorer : The score of one layer, for given patch grids or rows.
     GreedyCoreset : The selection of a bank.
 
     Notes
@@ -247,7 +251,7 @@ class PatchCore(FeatureDetector):
             [scorer.bank_.shape[1] for scorer in self.scorers_] == widths, "the banks have other widths than the layers"
         )
         require(len(self.coresets_) == len(self.scorers_) == len(self.scales_), "there is not one scale per bank")
-        require((np.isfinite(self.scales_) & (self.scales_ > 0)).all(), "scales_ are not positive")
+        require((self.scales_ > 0).all() and np.isfinite(self.scales_).any(), "scales_ are not positive")
         same = all(scorer.n_neighbors == self.n_neighbors for scorer in self.scorers_)
         require(same, "n_neighbors differs between the detector and its banks")
 
@@ -315,9 +319,9 @@ class PatchCore(FeatureDetector):
 
     def _combined(self, distances, scales):
         """Return the scores (n, h, w) for distances [(n, h_l, w_l)] and the scales (L,) of each image."""
-        combine = harmonic_grids if self.combine == "harmonic" else average_grids
-        images = zip(zip(*distances, strict=True), scales, strict=True)
-        return np.stack([combine([grid / scale for grid, scale in zip(*image, strict=True)]) for image in images])
+        combine, neutral = (harmonic_grids, _FAR) if self.combine == "harmonic" else (average_grids, 0.0)
+        images = (zip(*image, strict=True) for image in zip(zip(*distances, strict=True), scales, strict=True))
+        return np.stack([combine([_scaled(*layer, neutral) for layer in image]) for image in images])
 
     def _scales_without(self, groups):
         """Return the scales (L,) for each image, set from images of other groups."""
@@ -385,6 +389,14 @@ def _means(distances):
 
 
 def _scales(means):
-    """Return the scales (L,) for mean distances (L, n) of left-out images; 1 where all distances are 0."""
+    """Return the scales (L,) for mean distances (L, n) of left-out images.
+
+    They are infinite for layers of which all distances are 0, or 1 if these are all layers.
+    """
     scales = means.mean(axis=1)
-    return np.where(scales > 0, scales, 1.0)
+    return np.where(scales > 0, scales, np.inf if scales.any() else 1.0)
+
+
+def _scaled(grid, scale, neutral):
+    """Return a grid of distances in units of a scale, or a grid without influence if the scale is infinite."""
+    return grid / scale if np.isfinite(scale) else np.full_like(grid, neutral)

@@ -49,7 +49,7 @@ class SkipGANomaly(AdversarialDetector):
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     image_score : {"max", "mean", "contrast"} or float, default="mean"
         How the residual of an image is computed from its map, at the size at which the features see images: its
-        maximum, its mean, its maximum less its mean, or the mean over this share of its highest pixels, in (0, 1).
+        maximum, its mean, its maximum minus its mean, or the mean over this share of its highest pixels, in (0, 1).
     max_epochs : int or "auto", default="auto"
         Number of epochs; "auto" uses the default of the network.
     training : Training or None, default=None

@@ -57,7 +57,7 @@ class SPADE(FeatureDetector):
         - "image" is d(y), as in the paper. It needs no map, but averages over the image, so it misses small defects (an
           AUROC below 0.5 has been published for MVTec's grid).
         - "max" is the maximum of the map at the size at which the features see images, "mean" its mean, and "contrast"
-          its maximum less its mean.
+          its maximum minus its mean.
         - A float in (0, 1) is the mean over this share of its highest pixels.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
@@ -101,7 +101,7 @@ class SPADE(FeatureDetector):
 
     See Also
     --------
-    PatchCore : Distance to the nearest patch of a bank for all images.
+    PatchCore : Distance to the nearest patches of a bank for all images.
     MahalanobisAD : Gaussians of features averaged over the image.
 
     Notes

@@ -51,7 +51,7 @@ class VariationModel(IncrementalMixin, BaseDetector):
         Number b of standard deviations that are normal; two values as for `absolute`. The default is HALCON's.
     image_score : {"max", "mean", "contrast"} or float, default="max"
         How the score of an image is computed from its map, at the size at which the features see images: its maximum,
-        its mean, its maximum less its mean, or the mean over this share of its highest pixels, in (0, 1).
+        its mean, its maximum minus its mean, or the mean over this share of its highest pixels, in (0, 1).
     sigma : float, default=2.0
         Standard deviation of the Gaussian that smooths anomaly maps, in pixels of a 224 x 224 image.
     false_alarm_rate : float or None, default=0.05

@@ -367,8 +367,9 @@ class KNNScorer(GridScorer):
         fewest = len(self.bank_) - np.bincount(left_out.bank_groups).max()
         if fewest < self.n_neighbors:
             raise ValueError(
-                f"n_neighbors={self.n_neighbors} is too large for calibration='loo': without one sample, only {fewest} "
-                "bank rows are left. Fit on more samples, lower n_neighbors, or set false_alarm_rate=None."
+                f"n_neighbors={self.n_neighbors} is too large for calibration='loo': without one sample, the bank has "
+                f"{fewest} rows. Fit on more samples or keep more of their patches, lower n_neighbors, or set "
+                "false_alarm_rate=None."
             )
         return fewest
 
