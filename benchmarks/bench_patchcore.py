@@ -23,11 +23,12 @@ SETTINGS = {  # name: (parameters of the features, views, parameters of the dete
     "averaged": ({}, {}, {"combine": "averaged"}),
     "1 neighbor": ({}, {}, {"n_neighbors": 1}),
     "3 neighbors": ({}, {}, {"n_neighbors": 3}),
+    "layer 2": ({"layers": (2,)}, {}, {}),
+    "layer 3": ({"layers": (3,)}, {}, {}),
     "layers (1, 2, 3)": ({"layers": (1, 2, 3)}, {}, {}),
     "1,000 patches": ({}, {}, {"coreset_size": 1000}),
     "5,000 patches": ({}, {}, {"coreset_size": 5000}),
     "sigma 4": ({}, {}, {"sigma": 4.0}),
-    "2,000, 320 px, sigma 4": ({"image_size": 320}, {}, {"coreset_size": 2000, "sigma": 4.0}),
     "10 %": ({}, {}, {"coreset_ratio": 0.1}),
     "patch": ({}, {}, {"image_score": "patch", "reweight": False}),
     "patch, weighted": ({}, {}, {"image_score": "patch"}),
@@ -36,8 +37,8 @@ SETTINGS = {  # name: (parameters of the features, views, parameters of the dete
     "contrast": ({}, {}, {"image_score": "contrast"}),
     "4 rotations": ({}, {"rotations": 4}, {}),
     "4 rot., 10,000": ({}, {"rotations": 4}, {"coreset_size": 10_000}),
-    "the same, contrast": ({}, {"rotations": 4}, {"coreset_size": 10_000, "image_score": "contrast"}),
-    "also averaged, 1": (
+    "4 rot., 10,000, contrast": ({}, {"rotations": 4}, {"coreset_size": 10_000, "image_score": "contrast"}),
+    "the same, averaged, 1": (
         {},
         {"rotations": 4},
         {"coreset_size": 10_000, "image_score": "contrast", "combine": "averaged", "n_neighbors": 1},
@@ -75,7 +76,7 @@ def main():
     options.add_argument("--draws", type=int, default=1)
     options = options.parse_args()
     print_machine()
-    print(f"{'':<33}" + "".join(f"{name:^23}" for name in METRICS))
+    print(f"{'':<36}" + "".join(f"{name:^23}" for name in METRICS))
     for set_name in options.sets:
         n_draws = options.draws if SETS[set_name] is None else 1
         draws = [load(set_name, options.data, draw) for draw in range(n_draws)]
@@ -83,7 +84,7 @@ def main():
             reports = [report for data in draws for report in reports_of(SETTINGS[name], data, options.seeds)]
             values = [[report[metric] for report in reports] for metric in METRICS]
             cells = (f"{np.mean(v):.3f} [{min(v):.3f}, {max(v):.3f}]" for v in values)
-            print(f"{set_name:<10} {name:<22}" + "".join(f"{cell:^23}" for cell in cells), flush=True)
+            print(f"{set_name:<10} {name:<25}" + "".join(f"{cell:^23}" for cell in cells), flush=True)
         RecalledFeatures._store.clear()
 
 

@@ -151,7 +151,7 @@ def test_without_a_rate_there_is_no_decision(rng):
         (KNNScorer(0), "'n_neighbors' parameter"),
         (KNNScorer(reweight=True), "'reweight' parameter"),
         (KNNScorer(false_alarm_rate=1.0), "false_alarm_rate=1.0 is not accepted"),
-        (KNNScorer(30), "n_neighbors=30 is larger than the number of patches, 20"),
+        (KNNScorer(30), "n_neighbors=30 is larger than the number of patches in the bank, 20"),
         (KNNScorer(20), "the bank has 19 rows"),
         (KNNScorer(calibration="none"), "'calibration' parameter"),
     ],

@@ -395,7 +395,7 @@ def test_pipeline_fits_scores_maps_clones_and_searches(small_features, cloth):
 @pytest.mark.parametrize("settings", [{"coreset_size": 1}, {"coreset_ratio": 1e-9}])
 def test_banks_have_enough_patches(small_features, cloth, settings):
     with pytest.raises(
-        ValueError, match=r"n_neighbors=2 is larger than the number of patches in a bank, 1; .*coreset_size"
+        ValueError, match=r"n_neighbors=2 is larger than the number of patches in the bank, 1; lower it"
     ):
         PatchCore(small_features, **settings).fit(cloth.X_train)
 
@@ -403,7 +403,7 @@ def test_banks_have_enough_patches(small_features, cloth, settings):
 @pytest.mark.weights
 def test_finds_defects_and_its_controls_do_not():
     """Real weights tell defects apart; labels shuffled or weights random do clearly worse."""
-    data = make_surfaces("metal", n_train=12, n_good=6, n_anomalous=10, random_state=0)
+    data = make_surfaces("metal", n_train=12, n_good=12, n_anomalous=20, random_state=0)
     real, untrained = (
         PatchCore(PretrainedPatchFeatures(weights=weights, random_state=0), random_state=0).fit(data.X_train)
         for weights in (None, "random")
@@ -412,7 +412,7 @@ def test_finds_defects_and_its_controls_do_not():
     auroc, pro = image_auroc(data.y_test, scores), aupro(data.masks_test, real.anomaly_map(data.X_test))
     assert auroc > 0.85
     assert pro > 0.7
-    assert image_auroc(data.y_test, -untrained.score_samples(data.X_test)) < auroc - 0.05
+    assert image_auroc(data.y_test, -untrained.score_samples(data.X_test)) < auroc - 0.15
     assert aupro(data.masks_test, untrained.anomaly_map(data.X_test)) < pro - 0.2
     assert image_auroc(np.random.default_rng(1).permutation(data.y_test), scores) < auroc - 0.15
 

@@ -22,7 +22,9 @@ def level(values, which):
     3.5
     """
     if isinstance(which, str):
-        mean = 0.0 if which == "max" else values.mean(dtype=np.float64)
+        if which == "max":
+            return float(values.max())
+        mean = values.mean(dtype=np.float64)
         return float(mean if which == "mean" else values.max() - mean)
     n_rest = len(values) - max(1, round(which * len(values)))
     return float(np.sort(np.partition(values, n_rest)[n_rest:]).mean(dtype=np.float64))

@@ -279,12 +279,6 @@ class PatchCore(FeatureDetector):
         ).fit(layer)
 
     def _scorer_of(self, layer, coreset):
-        size = len(coreset.indices_)
-        if size < self.n_neighbors:
-            raise ValueError(
-                f"n_neighbors={self.n_neighbors} is larger than the number of patches in a bank, {size}; lower it, or "
-                "keep more patches (coreset_size, coreset_ratio)."
-            )
         scorer = KNNScorer(self.n_neighbors, reweight=self.reweight, device=self.device, false_alarm_rate=None)
         return scorer.set_bank(_rows(layer)[coreset.indices_], _image_of_row(layer)[coreset.indices_])
 

@@ -159,10 +159,6 @@ class KNNScorer(GridScorer):
 
     def _fit(self, Z):
         n, height, width, d = Z.shape
-        if n * height * width < self.n_neighbors:
-            raise ValueError(
-                f"n_neighbors={self.n_neighbors} is larger than the number of patches, {n * height * width}."
-            )
         self.set_bank(Z.reshape(-1, d), np.repeat(np.arange(n), height * width))
 
     @property
@@ -187,8 +183,14 @@ class KNNScorer(GridScorer):
         Raises
         ------
         ValueError
-            If the device is not available, or `algorithm` does not run on it.
+            If the device is not available, `algorithm` does not run on it, or there are fewer patches than
+            `n_neighbors`.
         """
+        if len(bank) < self.n_neighbors:
+            raise ValueError(
+                f"n_neighbors={self.n_neighbors} is larger than the number of patches in the bank, {len(bank)}; lower "
+                "it, or keep more patches."
+            )
         self._gpu(bank.dtype)
         self._forget_derived()
         self.bank_, self.bank_images_ = bank, images
